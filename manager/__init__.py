@@ -1,0 +1,1 @@
+"""Desired state and decisions: store, control API, orchestration, scheduling, allocation, dispatch."""

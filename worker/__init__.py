@@ -1,0 +1,1 @@
+"""This machine: the agent, container runtime, images, networks and volumes of one node."""
