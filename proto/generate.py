@@ -17,6 +17,7 @@ from grpc_tools import protoc
 
 HERE = Path(__file__).resolve().parent
 STUBS = HERE / "v1"
+PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 
 
 def generate(target: Path) -> dict[str, str]:
@@ -27,13 +28,14 @@ def generate(target: Path) -> dict[str, str]:
     status = protoc.main(
         [
             "protoc",
+            *(f"--plugin={plugin}={Path(sys.executable).parent / plugin}" for plugin in PLUGINS),
             f"-I{HERE}",
             f"-I{bundled}",
             f"-I{well_known}",
             f"--python_out={target}",
             f"--grpc_python_out={target}",
-            f"--mypy_out={target}",
-            f"--mypy_grpc_out={target}",
+            f"--mypy_out=quiet:{target}",
+            f"--mypy_grpc_out=quiet:{target}",
             *(str(source.relative_to(HERE)) for source in sources),
         ]
     )

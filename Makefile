@@ -1,0 +1,89 @@
+# What a developer can do here. `make` alone lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+# Debian packages: what a node needs, what the examples are built from, and what the tests compare with.
+NODE_PACKAGES := libnftables1 libseccomp2
+EXAMPLE_PACKAGES := mmdebstrap busybox-static
+TEST_PACKAGES := nftables iproute2 docker-registry skopeo umoci procps
+BENCH_PACKAGES := docker.io runc util-linux iproute2
+
+.PHONY: help install demo test unit lint format proto lock bench soak clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed $(VENV)/.node-packages ## Make .venv with the tool (.venv/bin/pycompose) and what a node needs
+
+demo: install $(VENV)/.example-packages ## Run examples/guestbook: up, healthy, answering, scaled, healed, down
+	@$(BIN)/python examples/demo
+
+test: install $(VENV)/.example-packages $(VENV)/.test-packages lint ## Lint, types, import rules, stubs, all tests
+	$(BIN)/pytest -q
+
+unit: install ## The tests that need neither root nor the kernel
+	$(BIN)/pytest -q tests/unit
+
+lint: install ## ruff, mypy, import rules, stubs up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python proto/generate.py --check
+
+format: install ## Let ruff format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: install ## Generate the stubs in proto/v1
+	$(BIN)/python proto/generate.py
+
+lock: install ## Pin all dependencies with their hashes
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev \
+	    --no-emit-index-url --no-emit-find-links --output-file requirements-dev.lock pyproject.toml
+
+bench: install $(VENV)/.example-packages $(VENV)/.bench-packages ## Measure against Docker Compose, Swarm and runc in one run
+	$(BIN)/python bench/run
+
+soak: install $(VENV)/.example-packages $(VENV)/.test-packages ## The long rounds: 50 of up/down, 30 of killing the daemon
+	PYCOMPOSE_SOAK=full $(BIN)/pytest -q tests/node -k soak --timeout 3600
+
+clean: ## Remove what make made here (images, containers and volumes of a node stay)
+	rm -rf $(VENV) examples/.cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pycompose needs Python 3.11 or later"; exit 1; }
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(call apt,python3-venv) && rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+
+$(VENV)/.installed: $(VENV)/bin/python requirements-dev.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Install the Debian packages of $(1) that are missing.
+apt = { missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	[ -z "$$missing" ] || { echo "installing" $$missing; apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }; }
+
+$(VENV)/.node-packages: $(VENV)/.installed
+	@$(call apt,$(NODE_PACKAGES))
+	@touch $@
+
+$(VENV)/.example-packages: $(VENV)/.installed
+	@$(call apt,$(EXAMPLE_PACKAGES))
+	@touch $@
+
+$(VENV)/.test-packages: $(VENV)/.installed
+	@$(call apt,$(TEST_PACKAGES))
+	@touch $@
+
+$(VENV)/.bench-packages: $(VENV)/.installed
+	@$(call apt,$(BENCH_PACKAGES))
+	@touch $@
