@@ -55,11 +55,17 @@ class ReadLogsRequest(_message.Message):
     until_exit: _builtins.bool
     """With follow: end when the tasks' current run has ended."""
     @_builtins.property
-    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the tasks."""
+
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Nothing before this time."""
+
     @_builtins.property
-    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Nothing after this time."""
+
     def __init__(
         self,
         *,
@@ -86,7 +92,9 @@ class ReadLogsResponse(_message.Message):
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEntry]: ...
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEntry]:
+        """In order within each task."""
+
     def __init__(
         self,
         *,
@@ -109,11 +117,15 @@ class LogEntry(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     stream: Global___OutputStream.ValueType
+    """Where it was written."""
     data: _builtins.bytes
     """A line with its newline, or a part of at most 16 KiB of a long one."""
     @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the node's clock."""
+
     def __init__(
         self,
         *,
@@ -137,7 +149,9 @@ class TerminalSize(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
+    """Lines of the terminal."""
     columns: _builtins.int
+    """Characters of a line."""
     def __init__(
         self,
         *,
@@ -162,16 +176,21 @@ class ExecRequest(_message.Message):
     RESIZE_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     stdin: _builtins.bytes
+    """Input bytes, at most 1 MiB a message."""
     signal: _builtins.str
     """Signal name or number for the program."""
     @_builtins.property
-    def start(self) -> Global___ExecStart: ...
+    def start(self) -> Global___ExecStart:
+        """First message of the stream."""
+
     @_builtins.property
     def stdin_closed(self) -> Global___StdinClosed:
         """No more stdin."""
 
     @_builtins.property
-    def resize(self) -> Global___TerminalSize: ...
+    def resize(self) -> Global___TerminalSize:
+        """New size of the terminal."""
+
     def __init__(
         self,
         *,
@@ -206,12 +225,17 @@ class ExecStart(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     DETACH_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     user: _builtins.str
     """Empty: the container's."""
     working_dir: _builtins.str
+    """Absolute path of the directory to start in; empty: the container's."""
     tty: _builtins.bool
+    """Allocate a terminal as the program's stdio."""
     stdin: _builtins.bool
+    """Keep stdin open for the client."""
     privileged: _builtins.bool
+    """Give it all capabilities."""
     detach: _builtins.bool
     """Answer once the program runs; it goes on without the client."""
     @_builtins.property
@@ -223,7 +247,9 @@ class ExecStart(_message.Message):
         """"KEY=value", on top of the container's."""
 
     @_builtins.property
-    def size(self) -> Global___TerminalSize: ...
+    def size(self) -> Global___TerminalSize:
+        """Size of the terminal at the start."""
+
     def __init__(
         self,
         *,
@@ -270,9 +296,13 @@ class ExecResponse(_message.Message):
     STDERR_FIELD_NUMBER: _builtins.int
     EXITED_FIELD_NUMBER: _builtins.int
     stdout: _builtins.bytes
+    """Output bytes."""
     stderr: _builtins.bytes
+    """Error output bytes; none with a terminal."""
     @_builtins.property
-    def started(self) -> Global___ExecStarted: ...
+    def started(self) -> Global___ExecStarted:
+        """The first answer."""
+
     @_builtins.property
     def exited(self) -> Global___ExecExited:
         """Last message. 126 and 127 when the program could not be started."""
@@ -301,6 +331,7 @@ class ExecStarted(_message.Message):
 
     PID_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
+    """Process id on the node."""
     def __init__(
         self,
         *,
@@ -321,6 +352,7 @@ class ExecExited(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     exit_code: _builtins.int
+    """0-255, or 128+n for signal n."""
     error: _builtins.str
     """Why it could not be started; empty when it was."""
     def __init__(
@@ -346,12 +378,19 @@ class AttachRequest(_message.Message):
     STDIN_CLOSED_FIELD_NUMBER: _builtins.int
     RESIZE_FIELD_NUMBER: _builtins.int
     stdin: _builtins.bytes
+    """Input bytes, at most 1 MiB a message."""
     @_builtins.property
-    def start(self) -> Global___AttachStart: ...
+    def start(self) -> Global___AttachStart:
+        """First message of the stream."""
+
     @_builtins.property
-    def stdin_closed(self) -> Global___StdinClosed: ...
+    def stdin_closed(self) -> Global___StdinClosed:
+        """No more stdin."""
+
     @_builtins.property
-    def resize(self) -> Global___TerminalSize: ...
+    def resize(self) -> Global___TerminalSize:
+        """New size of the terminal."""
+
     def __init__(
         self,
         *,
@@ -378,9 +417,13 @@ class AttachStart(_message.Message):
     STDIN_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     stdin: _builtins.bool
+    """Keep stdin open for the client."""
     @_builtins.property
-    def size(self) -> Global___TerminalSize: ...
+    def size(self) -> Global___TerminalSize:
+        """Size of the terminal at the start."""
+
     def __init__(
         self,
         *,
@@ -405,9 +448,13 @@ class AttachResponse(_message.Message):
     STDERR_FIELD_NUMBER: _builtins.int
     EXITED_FIELD_NUMBER: _builtins.int
     stdout: _builtins.bytes
+    """Output bytes."""
     stderr: _builtins.bytes
+    """Error output bytes; none with a terminal."""
     @_builtins.property
-    def started(self) -> Global___AttachStarted: ...
+    def started(self) -> Global___AttachStarted:
+        """The first answer."""
+
     @_builtins.property
     def exited(self) -> Global___ExecExited:
         """Last message: the run has ended."""
@@ -436,6 +483,7 @@ class AttachStarted(_message.Message):
 
     TTY_FIELD_NUMBER: _builtins.int
     tty: _builtins.bool
+    """Whether it has a terminal."""
     def __init__(
         self,
         *,
@@ -456,6 +504,7 @@ class SignalTaskRequest(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     signal: _builtins.str
     """Name ("SIGHUP", "HUP") or number; empty: SIGKILL."""
     def __init__(
@@ -493,6 +542,7 @@ class PauseTaskRequest(_message.Message):
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     def __init__(
         self,
         *,
@@ -527,6 +577,7 @@ class UnpauseTaskRequest(_message.Message):
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     def __init__(
         self,
         *,
@@ -561,6 +612,7 @@ class ListProcessesRequest(_message.Message):
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     def __init__(
         self,
         *,
@@ -580,7 +632,9 @@ class ListProcessesResponse(_message.Message):
 
     PROCESSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Process]: ...
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Process]:
+        """In the order of their ids."""
+
     def __init__(
         self,
         *,
@@ -610,12 +664,19 @@ class Process(_message.Message):
     pid: _builtins.int
     """Ids on the node."""
     parent_pid: _builtins.int
+    """Parent's process id on the node."""
     tty: _builtins.str
+    """Name of its terminal; empty: none."""
     command: _builtins.str
+    """Command line, words joined by spaces."""
     @_builtins.property
-    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When the process began, by the node's clock."""
+
     @_builtins.property
-    def cpu_time(self) -> _duration_pb2.Duration: ...
+    def cpu_time(self) -> _duration_pb2.Duration:
+        """CPU time used."""
+
     def __init__(
         self,
         *,
@@ -644,7 +705,9 @@ class WatchStatsRequest(_message.Message):
     once: _builtins.bool
     """One sample only."""
     @_builtins.property
-    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the tasks."""
+
     def __init__(
         self,
         *,
@@ -665,7 +728,9 @@ class WatchStatsResponse(_message.Message):
 
     STATS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def stats(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskStats]: ...
+    def stats(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskStats]:
+        """One sample a task."""
+
     def __init__(
         self,
         *,
@@ -695,17 +760,27 @@ class TaskStats(_message.Message):
     PIDS_FIELD_NUMBER: _builtins.int
     ONLINE_CPUS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     memory_bytes: _builtins.int
+    """Memory in use without inactive page cache."""
     memory_limit_bytes: _builtins.int
+    """Limit, or the machine's memory."""
     network_received_bytes: _builtins.int
+    """Bytes received on all interfaces."""
     network_sent_bytes: _builtins.int
+    """Bytes sent on all interfaces."""
     block_read_bytes: _builtins.int
+    """Bytes read from block devices."""
     block_written_bytes: _builtins.int
+    """Bytes written to block devices."""
     pids: _builtins.int
+    """Processes and threads now."""
     online_cpus: _builtins.int
     """CPUs that the node has."""
     @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the node's clock."""
+
     @_builtins.property
     def cpu_time(self) -> _duration_pb2.Duration:
         """CPU time used since the container was made."""
@@ -741,7 +816,9 @@ class CopyFromRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     FOLLOW_LINK_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     path: _builtins.str
+    """Path in the container."""
     follow_link: _builtins.bool
     """Follow a symbolic link at path."""
     def __init__(
@@ -788,7 +865,9 @@ class CopyToRequest(_message.Message):
     data: _builtins.bytes
     """Part of the tar stream."""
     @_builtins.property
-    def start(self) -> Global___CopyToStart: ...
+    def start(self) -> Global___CopyToStart:
+        """First message of the stream."""
+
     def __init__(
         self,
         *,
@@ -814,11 +893,13 @@ class CopyToStart(_message.Message):
     ARCHIVE_FIELD_NUMBER: _builtins.int
     FOLLOW_LINK_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     path: _builtins.str
     """An existing folder of the container."""
     archive: _builtins.bool
     """Keep owners of the stream; else root's."""
     follow_link: _builtins.bool
+    """Follow a symbolic link at path."""
     def __init__(
         self,
         *,
@@ -859,14 +940,19 @@ class WatchEventsRequest(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     project: _builtins.str
+    """Name of the project; empty: of all."""
     @_builtins.property
     def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Empty: all tasks."""
 
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Nothing before this time."""
+
     @_builtins.property
-    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Nothing after this time."""
+
     def __init__(
         self,
         *,
@@ -889,7 +975,9 @@ class WatchEventsResponse(_message.Message):
 
     EVENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerEvent]: ...
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerEvent]:
+        """In the order in which they happened."""
+
     def __init__(
         self,
         *,
@@ -934,14 +1022,21 @@ class ContainerEvent(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     project: _builtins.str
+    """Name of the project; empty: of all."""
     service_name: _builtins.str
+    """Name of the service in its project."""
     action: _builtins.str
     """"start", "die", "oom", "health_status: healthy", …"""
     @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the node's clock."""
+
     @_builtins.property
-    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels and details, e.g. exitCode, signal, image, name."""
+
     def __init__(
         self,
         *,

@@ -558,11 +558,13 @@ class Mount(_message.Message):
     TMPFS_MODE_FIELD_NUMBER: _builtins.int
     IDMAP_FIELD_NUMBER: _builtins.int
     type: Global___MountType.ValueType
+    """What is mounted."""
     source: _builtins.str
     """Bind: path on the node. Volume: the volume's name, empty for an anonymous one. Image: an image reference."""
     target: _builtins.str
     """Absolute path in the container."""
     read_only: _builtins.bool
+    """Refuse writes."""
     propagation: _builtins.str
     """Bind: one of private, rprivate, shared, rshared, slave, rslave; empty: rprivate."""
     create_host_path: _builtins.bool
@@ -620,7 +622,9 @@ class SecretReference(_message.Message):
     target: _builtins.str
     """Absolute path in the container; a bare name is below /run/secrets."""
     uid: _builtins.str
+    """Owner in the container, a number; empty: 0."""
     gid: _builtins.str
+    """Group in the container, a number; empty: 0."""
     mode: _builtins.int
     """Permission bits; 0: 0444."""
     def __init__(
@@ -654,7 +658,9 @@ class ConfigReference(_message.Message):
     target: _builtins.str
     """Absolute path in the container; a bare name is below "/"."""
     uid: _builtins.str
+    """Owner in the container, a number; empty: 0."""
     gid: _builtins.str
+    """Group in the container, a number; empty: 0."""
     mode: _builtins.int
     """Permission bits; 0: 0444."""
     def __init__(
@@ -808,6 +814,7 @@ class BlkioRate(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     RATE_FIELD_NUMBER: _builtins.int
     kind: Global___BlkioRateKind.ValueType
+    """What the rate limits."""
     path: _builtins.str
     """Device path on the node."""
     rate: _builtins.int
@@ -937,12 +944,19 @@ class Hook(_message.Message):
     WORKING_DIR_FIELD_NUMBER: _builtins.int
     ENV_FIELD_NUMBER: _builtins.int
     user: _builtins.str
+    """User to run as, as in ContainerSpec.user; empty: the container's."""
     privileged: _builtins.bool
+    """Give it all capabilities."""
     working_dir: _builtins.str
+    """Absolute path of the directory to start in; empty: the container's."""
     @_builtins.property
-    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Program and arguments."""
+
     @_builtins.property
-    def env(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def env(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"KEY=value", on top of the container's."""
+
     def __init__(
         self,
         *,

@@ -145,7 +145,9 @@ class CreateServiceRequest(_message.Message):
 
     SPEC_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def spec(self) -> _service_pb2.ServiceSpec: ...
+    def spec(self) -> _service_pb2.ServiceSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -165,7 +167,9 @@ class CreateServiceResponse(_message.Message):
 
     SERVICE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def service(self) -> _service_pb2.Service: ...
+    def service(self) -> _service_pb2.Service:
+        """The service."""
+
     def __init__(
         self,
         *,
@@ -188,6 +192,7 @@ class GetServiceRequest(_message.Message):
     service: _builtins.str
     """Id, unique id prefix, or name ("project/name" for services)."""
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     def __init__(
         self,
         *,
@@ -208,7 +213,9 @@ class GetServiceResponse(_message.Message):
 
     SERVICE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def service(self) -> _service_pb2.Service: ...
+    def service(self) -> _service_pb2.Service:
+        """The service."""
+
     def __init__(
         self,
         *,
@@ -229,8 +236,11 @@ class ListServicesRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     @_builtins.property
-    def filter(self) -> Global___ObjectFilter: ...
+    def filter(self) -> Global___ObjectFilter:
+        """Which objects; absent: all."""
+
     def __init__(
         self,
         *,
@@ -252,7 +262,9 @@ class ListServicesResponse(_message.Message):
     SERVICES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def services(self) -> _containers.RepeatedCompositeFieldContainer[_service_pb2.Service]: ...
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[_service_pb2.Service]:
+        """Matching services."""
+
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """What the answer is as of."""
@@ -279,12 +291,15 @@ class UpdateServiceRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
+    """Id of the service."""
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """Version that the new spec was made from."""
 
     @_builtins.property
-    def spec(self) -> _service_pb2.ServiceSpec: ...
+    def spec(self) -> _service_pb2.ServiceSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -306,7 +321,9 @@ class UpdateServiceResponse(_message.Message):
 
     SERVICE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def service(self) -> _service_pb2.Service: ...
+    def service(self) -> _service_pb2.Service:
+        """The service."""
+
     def __init__(
         self,
         *,
@@ -326,6 +343,7 @@ class RemoveServiceRequest(_message.Message):
 
     SERVICE_ID_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
+    """Id of the service."""
     def __init__(
         self,
         *,
@@ -360,7 +378,9 @@ class CreateNetworkRequest(_message.Message):
 
     SPEC_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def spec(self) -> _network_pb2.NetworkSpec: ...
+    def spec(self) -> _network_pb2.NetworkSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -380,7 +400,9 @@ class CreateNetworkResponse(_message.Message):
 
     NETWORK_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def network(self) -> _network_pb2.Network: ...
+    def network(self) -> _network_pb2.Network:
+        """The network."""
+
     def __init__(
         self,
         *,
@@ -403,6 +425,7 @@ class GetNetworkRequest(_message.Message):
     network: _builtins.str
     """Id, unique id prefix, or name ("project/name" for services)."""
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     def __init__(
         self,
         *,
@@ -423,7 +446,9 @@ class GetNetworkResponse(_message.Message):
 
     NETWORK_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def network(self) -> _network_pb2.Network: ...
+    def network(self) -> _network_pb2.Network:
+        """The network."""
+
     def __init__(
         self,
         *,
@@ -444,8 +469,11 @@ class ListNetworksRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     @_builtins.property
-    def filter(self) -> Global___ObjectFilter: ...
+    def filter(self) -> Global___ObjectFilter:
+        """Which objects; absent: all."""
+
     def __init__(
         self,
         *,
@@ -467,7 +495,9 @@ class ListNetworksResponse(_message.Message):
     NETWORKS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_network_pb2.Network]: ...
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_network_pb2.Network]:
+        """Matching networks."""
+
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """What the answer is as of."""
@@ -492,6 +522,7 @@ class RemoveNetworkRequest(_message.Message):
 
     NETWORK_ID_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
+    """Id of the network."""
     def __init__(
         self,
         *,
@@ -526,7 +557,9 @@ class CreateVolumeRequest(_message.Message):
 
     SPEC_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def spec(self) -> _volume_pb2.VolumeSpec: ...
+    def spec(self) -> _volume_pb2.VolumeSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -546,7 +579,9 @@ class CreateVolumeResponse(_message.Message):
 
     VOLUME_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def volume(self) -> _volume_pb2.Volume: ...
+    def volume(self) -> _volume_pb2.Volume:
+        """The volume."""
+
     def __init__(
         self,
         *,
@@ -569,6 +604,7 @@ class GetVolumeRequest(_message.Message):
     volume: _builtins.str
     """Id, unique id prefix, or name ("project/name" for services)."""
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     def __init__(
         self,
         *,
@@ -589,7 +625,9 @@ class GetVolumeResponse(_message.Message):
 
     VOLUME_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def volume(self) -> _volume_pb2.Volume: ...
+    def volume(self) -> _volume_pb2.Volume:
+        """The volume."""
+
     def __init__(
         self,
         *,
@@ -610,8 +648,11 @@ class ListVolumesRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     @_builtins.property
-    def filter(self) -> Global___ObjectFilter: ...
+    def filter(self) -> Global___ObjectFilter:
+        """Which objects; absent: all."""
+
     def __init__(
         self,
         *,
@@ -633,7 +674,9 @@ class ListVolumesResponse(_message.Message):
     VOLUMES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[_volume_pb2.Volume]: ...
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[_volume_pb2.Volume]:
+        """Matching volumes."""
+
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """What the answer is as of."""
@@ -658,6 +701,7 @@ class RemoveVolumeRequest(_message.Message):
 
     VOLUME_ID_FIELD_NUMBER: _builtins.int
     volume_id: _builtins.str
+    """Name of the volume."""
     def __init__(
         self,
         *,
@@ -692,7 +736,9 @@ class CreateSecretRequest(_message.Message):
 
     SPEC_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def spec(self) -> _secret_pb2.SecretSpec: ...
+    def spec(self) -> _secret_pb2.SecretSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -712,7 +758,9 @@ class CreateSecretResponse(_message.Message):
 
     SECRET_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def secret(self) -> _secret_pb2.Secret: ...
+    def secret(self) -> _secret_pb2.Secret:
+        """The secret, without its data."""
+
     def __init__(
         self,
         *,
@@ -735,6 +783,7 @@ class GetSecretRequest(_message.Message):
     secret: _builtins.str
     """Id, unique id prefix, or name ("project/name" for services)."""
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     def __init__(
         self,
         *,
@@ -755,7 +804,9 @@ class GetSecretResponse(_message.Message):
 
     SECRET_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def secret(self) -> _secret_pb2.Secret: ...
+    def secret(self) -> _secret_pb2.Secret:
+        """The secret, without its data."""
+
     def __init__(
         self,
         *,
@@ -776,8 +827,11 @@ class ListSecretsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     @_builtins.property
-    def filter(self) -> Global___ObjectFilter: ...
+    def filter(self) -> Global___ObjectFilter:
+        """Which objects; absent: all."""
+
     def __init__(
         self,
         *,
@@ -799,7 +853,9 @@ class ListSecretsResponse(_message.Message):
     SECRETS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[_secret_pb2.Secret]: ...
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[_secret_pb2.Secret]:
+        """Matching secrets, without their data."""
+
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """What the answer is as of."""
@@ -826,12 +882,15 @@ class UpdateSecretRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     secret_id: _builtins.str
+    """Id of the secret."""
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """Version that the new spec was made from."""
 
     @_builtins.property
-    def spec(self) -> _secret_pb2.SecretSpec: ...
+    def spec(self) -> _secret_pb2.SecretSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -853,7 +912,9 @@ class UpdateSecretResponse(_message.Message):
 
     SECRET_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def secret(self) -> _secret_pb2.Secret: ...
+    def secret(self) -> _secret_pb2.Secret:
+        """The secret, without its data."""
+
     def __init__(
         self,
         *,
@@ -873,6 +934,7 @@ class RemoveSecretRequest(_message.Message):
 
     SECRET_ID_FIELD_NUMBER: _builtins.int
     secret_id: _builtins.str
+    """Id of the secret."""
     def __init__(
         self,
         *,
@@ -907,7 +969,9 @@ class CreateConfigRequest(_message.Message):
 
     SPEC_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def spec(self) -> _secret_pb2.ConfigSpec: ...
+    def spec(self) -> _secret_pb2.ConfigSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -927,7 +991,9 @@ class CreateConfigResponse(_message.Message):
 
     CONFIG_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def config(self) -> _secret_pb2.Config: ...
+    def config(self) -> _secret_pb2.Config:
+        """The config."""
+
     def __init__(
         self,
         *,
@@ -950,6 +1016,7 @@ class GetConfigRequest(_message.Message):
     config: _builtins.str
     """Id, unique id prefix, or name ("project/name" for services)."""
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     def __init__(
         self,
         *,
@@ -970,7 +1037,9 @@ class GetConfigResponse(_message.Message):
 
     CONFIG_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def config(self) -> _secret_pb2.Config: ...
+    def config(self) -> _secret_pb2.Config:
+        """The config."""
+
     def __init__(
         self,
         *,
@@ -991,8 +1060,11 @@ class ListConfigsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     @_builtins.property
-    def filter(self) -> Global___ObjectFilter: ...
+    def filter(self) -> Global___ObjectFilter:
+        """Which objects; absent: all."""
+
     def __init__(
         self,
         *,
@@ -1014,7 +1086,9 @@ class ListConfigsResponse(_message.Message):
     CONFIGS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def configs(self) -> _containers.RepeatedCompositeFieldContainer[_secret_pb2.Config]: ...
+    def configs(self) -> _containers.RepeatedCompositeFieldContainer[_secret_pb2.Config]:
+        """Matching configs."""
+
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """What the answer is as of."""
@@ -1041,12 +1115,15 @@ class UpdateConfigRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     config_id: _builtins.str
+    """Id of the config."""
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """Version that the new spec was made from."""
 
     @_builtins.property
-    def spec(self) -> _secret_pb2.ConfigSpec: ...
+    def spec(self) -> _secret_pb2.ConfigSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -1068,7 +1145,9 @@ class UpdateConfigResponse(_message.Message):
 
     CONFIG_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def config(self) -> _secret_pb2.Config: ...
+    def config(self) -> _secret_pb2.Config:
+        """The config."""
+
     def __init__(
         self,
         *,
@@ -1088,6 +1167,7 @@ class RemoveConfigRequest(_message.Message):
 
     CONFIG_ID_FIELD_NUMBER: _builtins.int
     config_id: _builtins.str
+    """Id of the config."""
     def __init__(
         self,
         *,
@@ -1122,7 +1202,9 @@ class CreateProjectRequest(_message.Message):
 
     SPEC_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def spec(self) -> _project_pb2.ProjectSpec: ...
+    def spec(self) -> _project_pb2.ProjectSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -1142,7 +1224,9 @@ class CreateProjectResponse(_message.Message):
 
     PROJECT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def project(self) -> _project_pb2.Project: ...
+    def project(self) -> _project_pb2.Project:
+        """The project."""
+
     def __init__(
         self,
         *,
@@ -1165,6 +1249,7 @@ class GetProjectRequest(_message.Message):
     project: _builtins.str
     """Id, unique id prefix, or name ("project/name" for services)."""
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     def __init__(
         self,
         *,
@@ -1185,7 +1270,9 @@ class GetProjectResponse(_message.Message):
 
     PROJECT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def project(self) -> _project_pb2.Project: ...
+    def project(self) -> _project_pb2.Project:
+        """The project."""
+
     def __init__(
         self,
         *,
@@ -1206,8 +1293,11 @@ class ListProjectsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     @_builtins.property
-    def filter(self) -> Global___ObjectFilter: ...
+    def filter(self) -> Global___ObjectFilter:
+        """Which objects; absent: all."""
+
     def __init__(
         self,
         *,
@@ -1229,7 +1319,9 @@ class ListProjectsResponse(_message.Message):
     PROJECTS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def projects(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.Project]: ...
+    def projects(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.Project]:
+        """Matching projects."""
+
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """What the answer is as of."""
@@ -1256,12 +1348,15 @@ class UpdateProjectRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     project_id: _builtins.str
+    """Name of the project."""
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """Version that the new spec was made from."""
 
     @_builtins.property
-    def spec(self) -> _project_pb2.ProjectSpec: ...
+    def spec(self) -> _project_pb2.ProjectSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -1283,7 +1378,9 @@ class UpdateProjectResponse(_message.Message):
 
     PROJECT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def project(self) -> _project_pb2.Project: ...
+    def project(self) -> _project_pb2.Project:
+        """The project."""
+
     def __init__(
         self,
         *,
@@ -1303,6 +1400,7 @@ class RemoveProjectRequest(_message.Message):
 
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     project_id: _builtins.str
+    """Name of the project."""
     def __init__(
         self,
         *,
@@ -1337,6 +1435,7 @@ class ListServiceRevisionsRequest(_message.Message):
 
     SERVICE_ID_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
+    """Id of the service."""
     def __init__(
         self,
         *,
@@ -1356,7 +1455,9 @@ class ListServiceRevisionsResponse(_message.Message):
 
     REVISIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def revisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceRevision]: ...
+    def revisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceRevision]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -1378,8 +1479,11 @@ class ServiceRevision(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """Revision of the service's task template."""
     @_builtins.property
-    def task(self) -> _service_pb2.TaskSpec: ...
+    def task(self) -> _service_pb2.TaskSpec:
+        """What each task runs."""
+
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """Version at which the revision came."""
@@ -1408,6 +1512,7 @@ class GetTaskRequest(_message.Message):
     task: _builtins.str
     """Id, unique id prefix, or name."""
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     def __init__(
         self,
         *,
@@ -1428,7 +1533,9 @@ class GetTaskResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def task(self) -> _task_pb2.Task: ...
+    def task(self) -> _task_pb2.Task:
+        """The task."""
+
     def __init__(
         self,
         *,
@@ -1453,8 +1560,11 @@ class ListTasksRequest(_message.Message):
     node_id: _builtins.str
     """Tasks on this node; empty: on all."""
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     @_builtins.property
-    def filter(self) -> Global___ObjectFilter: ...
+    def filter(self) -> Global___ObjectFilter:
+        """Which objects; absent: all."""
+
     @_builtins.property
     def service_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks of these services, by id; empty: of all."""
@@ -1482,9 +1592,13 @@ class ListTasksResponse(_message.Message):
     TASKS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]: ...
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
+        """The tasks."""
+
     @_builtins.property
-    def version(self) -> _meta_pb2.Version: ...
+    def version(self) -> _meta_pb2.Version:
+        """What the answer is as of."""
+
     def __init__(
         self,
         *,
@@ -1505,7 +1619,9 @@ class StartTasksRequest(_message.Message):
 
     TASK_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the tasks."""
+
     def __init__(
         self,
         *,
@@ -1548,7 +1664,9 @@ class StopTasksRequest(_message.Message):
     TASK_IDS_FIELD_NUMBER: _builtins.int
     GRACE_PERIOD_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the tasks."""
+
     @_builtins.property
     def grace_period(self) -> _duration_pb2.Duration:
         """Replaces the spec's stop_grace_period this once."""
@@ -1573,7 +1691,9 @@ class StopTasksResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def version(self) -> _meta_pb2.Version: ...
+    def version(self) -> _meta_pb2.Version:
+        """What the answer is as of."""
+
     def __init__(
         self,
         *,
@@ -1594,9 +1714,13 @@ class RestartTasksRequest(_message.Message):
     TASK_IDS_FIELD_NUMBER: _builtins.int
     GRACE_PERIOD_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the tasks."""
+
     @_builtins.property
-    def grace_period(self) -> _duration_pb2.Duration: ...
+    def grace_period(self) -> _duration_pb2.Duration:
+        """Replaces the spec's stop_grace_period this once; absent: the spec's."""
+
     def __init__(
         self,
         *,
@@ -1617,7 +1741,9 @@ class RestartTasksResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def version(self) -> _meta_pb2.Version: ...
+    def version(self) -> _meta_pb2.Version:
+        """What the answer is as of."""
+
     def __init__(
         self,
         *,
@@ -1638,9 +1764,13 @@ class RemoveTasksRequest(_message.Message):
     TASK_IDS_FIELD_NUMBER: _builtins.int
     GRACE_PERIOD_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the tasks."""
+
     @_builtins.property
-    def grace_period(self) -> _duration_pb2.Duration: ...
+    def grace_period(self) -> _duration_pb2.Duration:
+        """Replaces the spec's stop_grace_period this once; absent: the spec's."""
+
     def __init__(
         self,
         *,
@@ -1661,7 +1791,9 @@ class RemoveTasksResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def version(self) -> _meta_pb2.Version: ...
+    def version(self) -> _meta_pb2.Version:
+        """What the answer is as of."""
+
     def __init__(
         self,
         *,
@@ -1681,6 +1813,7 @@ class ExplainTaskRequest(_message.Message):
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     def __init__(
         self,
         *,
@@ -1703,7 +1836,9 @@ class ExplainTaskResponse(_message.Message):
     summary: _builtins.str
     """One sentence."""
     @_builtins.property
-    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeVerdict]: ...
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeVerdict]:
+        """The nodes."""
+
     def __init__(
         self,
         *,
@@ -1728,9 +1863,13 @@ class NodeVerdict(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     hostname: _builtins.str
+    """Host name of the node."""
     suitable: _builtins.bool
+    """Whether the node could run the task."""
     score: _builtins.float
+    """Higher is preferred; among suitable nodes."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """In plain words, e.g. "2 CPU short"."""
@@ -1761,6 +1900,7 @@ class GetNodeRequest(_message.Message):
     node: _builtins.str
     """Id, unique id prefix, or host name; empty: the manager's own."""
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     def __init__(
         self,
         *,
@@ -1781,7 +1921,9 @@ class GetNodeResponse(_message.Message):
 
     NODE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def node(self) -> _node_pb2.Node: ...
+    def node(self) -> _node_pb2.Node:
+        """The node."""
+
     def __init__(
         self,
         *,
@@ -1802,8 +1944,11 @@ class ListNodesRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
+    """Answer from this manager's cache, without asking the store for the newest version."""
     @_builtins.property
-    def filter(self) -> Global___ObjectFilter: ...
+    def filter(self) -> Global___ObjectFilter:
+        """Which objects; absent: all."""
+
     def __init__(
         self,
         *,
@@ -1825,9 +1970,13 @@ class ListNodesResponse(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Node]: ...
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Node]:
+        """The nodes."""
+
     @_builtins.property
-    def version(self) -> _meta_pb2.Version: ...
+    def version(self) -> _meta_pb2.Version:
+        """What the answer is as of."""
+
     def __init__(
         self,
         *,
@@ -1850,10 +1999,15 @@ class UpdateNodeRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     @_builtins.property
-    def version(self) -> _meta_pb2.Version: ...
+    def version(self) -> _meta_pb2.Version:
+        """Version that the new spec was made from."""
+
     @_builtins.property
-    def spec(self) -> _node_pb2.NodeSpec: ...
+    def spec(self) -> _node_pb2.NodeSpec:
+        """What the client asks for."""
+
     def __init__(
         self,
         *,
@@ -1875,7 +2029,9 @@ class UpdateNodeResponse(_message.Message):
 
     NODE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def node(self) -> _node_pb2.Node: ...
+    def node(self) -> _node_pb2.Node:
+        """The node."""
+
     def __init__(
         self,
         *,
@@ -1896,7 +2052,9 @@ class RemoveNodeRequest(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     force: _builtins.bool
+    """Do it although something stands in the way."""
     def __init__(
         self,
         *,
@@ -1974,7 +2132,9 @@ class WatchResponse(_message.Message):
     synchronized: _builtins.bool
     """The first answers give the objects as they are; set on the last of these."""
     @_builtins.property
-    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectEvent]: ...
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectEvent]:
+        """In the order in which they happened."""
+
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """Everything up to here was sent."""
@@ -2008,22 +2168,39 @@ class ObjectEvent(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
     type: Global___EventType.ValueType
+    """What happened to the object."""
     @_builtins.property
-    def service(self) -> _service_pb2.Service: ...
+    def service(self) -> _service_pb2.Service:
+        """The service."""
+
     @_builtins.property
-    def task(self) -> _task_pb2.Task: ...
+    def task(self) -> _task_pb2.Task:
+        """The task."""
+
     @_builtins.property
-    def network(self) -> _network_pb2.Network: ...
+    def network(self) -> _network_pb2.Network:
+        """The network."""
+
     @_builtins.property
-    def volume(self) -> _volume_pb2.Volume: ...
+    def volume(self) -> _volume_pb2.Volume:
+        """The volume."""
+
     @_builtins.property
-    def secret(self) -> _secret_pb2.Secret: ...
+    def secret(self) -> _secret_pb2.Secret:
+        """The secret, without its data."""
+
     @_builtins.property
-    def config(self) -> _secret_pb2.Config: ...
+    def config(self) -> _secret_pb2.Config:
+        """The config."""
+
     @_builtins.property
-    def node(self) -> _node_pb2.Node: ...
+    def node(self) -> _node_pb2.Node:
+        """The node."""
+
     @_builtins.property
-    def project(self) -> _project_pb2.Project: ...
+    def project(self) -> _project_pb2.Project:
+        """The project."""
+
     def __init__(
         self,
         *,
@@ -2078,6 +2255,7 @@ class GetManagerResponse(_message.Message):
     leader_address: _builtins.str
     """Address of the leader; empty when this manager leads."""
     pid: _builtins.int
+    """Process id on the node."""
     @_builtins.property
     def store_version(self) -> _meta_pb2.Version:
         """Store version now."""

@@ -33,11 +33,17 @@ class SessionRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def hello(self) -> Global___SessionHello: ...
+    def hello(self) -> Global___SessionHello:
+        """First message."""
+
     @_builtins.property
-    def status(self) -> Global___StatusBatch: ...
+    def status(self) -> Global___StatusBatch:
+        """Statuses that changed."""
+
     @_builtins.property
-    def heartbeat(self) -> Global___Heartbeat: ...
+    def heartbeat(self) -> Global___Heartbeat:
+        """The worker is alive."""
+
     def __init__(
         self,
         *,
@@ -65,7 +71,9 @@ class SessionHello(_message.Message):
     node_id: _builtins.str
     """Chosen by the node at its first start."""
     @_builtins.property
-    def description(self) -> _node_pb2.NodeDescription: ...
+    def description(self) -> _node_pb2.NodeDescription:
+        """What the machine is. Written by the worker at each connection."""
+
     @_builtins.property
     def status(self) -> Global___StatusBatch:
         """Every task that the worker has, so that the two agree from the start."""
@@ -92,9 +100,13 @@ class StatusBatch(_message.Message):
     TASKS_FIELD_NUMBER: _builtins.int
     VOLUMES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskStatusUpdate]: ...
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskStatusUpdate]:
+        """The tasks."""
+
     @_builtins.property
-    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___VolumeStatusUpdate]: ...
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___VolumeStatusUpdate]:
+        """Matching volumes."""
+
     def __init__(
         self,
         *,
@@ -116,8 +128,11 @@ class TaskStatusUpdate(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     @_builtins.property
-    def status(self) -> _task_pb2.TaskStatus: ...
+    def status(self) -> _task_pb2.TaskStatus:
+        """The task's status now."""
+
     def __init__(
         self,
         *,
@@ -139,6 +154,7 @@ class VolumeStatusUpdate(_message.Message):
     VOLUME_FIELD_NUMBER: _builtins.int
     MOUNTPOINT_FIELD_NUMBER: _builtins.int
     volume: _builtins.str
+    """A volume that a task here uses, or whose data goes."""
     mountpoint: _builtins.str
     """Directory on the node; empty: the data was deleted."""
     def __init__(
@@ -177,9 +193,13 @@ class SessionResponse(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def accepted(self) -> Global___SessionAccepted: ...
+    def accepted(self) -> Global___SessionAccepted:
+        """First answer."""
+
     @_builtins.property
-    def assignments(self) -> Global___AssignmentBatch: ...
+    def assignments(self) -> Global___AssignmentBatch:
+        """What the node should have."""
+
     def __init__(
         self,
         *,
@@ -269,23 +289,41 @@ class Assignment(_message.Message):
     remove: _builtins.bool
     """The node no longer needs the object. A task goes when its desired state is REMOVED and the worker said so."""
     @_builtins.property
-    def template(self) -> Global___TaskTemplate: ...
+    def template(self) -> Global___TaskTemplate:
+        """What tasks run."""
+
     @_builtins.property
-    def task(self) -> _task_pb2.Task: ...
+    def task(self) -> _task_pb2.Task:
+        """A task placed on this node."""
+
     @_builtins.property
-    def network(self) -> _network_pb2.Network: ...
+    def network(self) -> _network_pb2.Network:
+        """A network that a task here is on."""
+
     @_builtins.property
-    def endpoint(self) -> _network_pb2.Endpoint: ...
+    def endpoint(self) -> _network_pb2.Endpoint:
+        """How the service is reached."""
+
     @_builtins.property
-    def service_name(self) -> _network_pb2.ServiceName: ...
+    def service_name(self) -> _network_pb2.ServiceName:
+        """Name of the service in its project."""
+
     @_builtins.property
-    def published_port(self) -> _network_pb2.PublishedPort: ...
+    def published_port(self) -> _network_pb2.PublishedPort:
+        """Port on the node."""
+
     @_builtins.property
-    def secret(self) -> _secret_pb2.Secret: ...
+    def secret(self) -> _secret_pb2.Secret:
+        """A secret that a task here uses, with its data."""
+
     @_builtins.property
-    def config(self) -> _secret_pb2.Config: ...
+    def config(self) -> _secret_pb2.Config:
+        """A config that a task here uses."""
+
     @_builtins.property
-    def volume(self) -> _volume_pb2.Volume: ...
+    def volume(self) -> _volume_pb2.Volume:
+        """A volume that a task here uses, or whose data goes."""
+
     def __init__(
         self,
         *,
@@ -320,9 +358,13 @@ class TaskTemplate(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
+    """Id of the service."""
     revision: _builtins.int
+    """Revision of the service's task template."""
     @_builtins.property
-    def spec(self) -> _service_pb2.TaskSpec: ...
+    def spec(self) -> _service_pb2.TaskSpec:
+        """Template of the tasks."""
+
     def __init__(
         self,
         *,

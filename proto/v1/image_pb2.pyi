@@ -94,9 +94,13 @@ class Image(_message.Message):
         """Names with digest: "redis@sha256:…"."""
 
     @_builtins.property
-    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When the image was built."""
+
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels by name. Written by clients."""
+
     def __init__(
         self,
         *,
@@ -123,6 +127,7 @@ class ListImagesRequest(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     reference: _builtins.str
     """Reference or id (prefix); empty: all."""
     def __init__(
@@ -145,7 +150,9 @@ class ListImagesResponse(_message.Message):
 
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]: ...
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
+        """The images."""
+
     def __init__(
         self,
         *,
@@ -166,6 +173,7 @@ class InspectImageRequest(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     image: _builtins.str
     """Reference, id, or unique id prefix. NOT_FOUND when there is none."""
     def __init__(
@@ -191,7 +199,9 @@ class InspectImageResponse(_message.Message):
     json: _builtins.str
     """JSON as `docker image inspect` prints an image."""
     @_builtins.property
-    def image(self) -> Global___Image: ...
+    def image(self) -> Global___Image:
+        """The image."""
+
     def __init__(
         self,
         *,
@@ -215,10 +225,15 @@ class PullImageRequest(_message.Message):
     PLATFORM_FIELD_NUMBER: _builtins.int
     CREDENTIALS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     reference: _builtins.str
+    """Image reference, "name:tag" or "name@digest"."""
     platform: _builtins.str
+    """"os/arch[/variant]"; empty: the node's."""
     @_builtins.property
-    def credentials(self) -> Global___RegistryCredentials: ...
+    def credentials(self) -> Global___RegistryCredentials:
+        """For the registry; absent: the node's own."""
+
     def __init__(
         self,
         *,
@@ -243,7 +258,9 @@ class RegistryCredentials(_message.Message):
     PASSWORD_FIELD_NUMBER: _builtins.int
     IDENTITY_TOKEN_FIELD_NUMBER: _builtins.int
     username: _builtins.str
+    """Name of the account."""
     password: _builtins.str
+    """Password or token of the account."""
     identity_token: _builtins.str
     """In place of a password."""
     def __init__(
@@ -300,7 +317,9 @@ class LayerProgress(_message.Message):
     layer: _builtins.str
     """Digest of the layer."""
     phase: Global___LayerPhase.ValueType
+    """What is being done."""
     current_bytes: _builtins.int
+    """Bytes done in this phase."""
     total_bytes: _builtins.int
     """0 when unknown."""
     def __init__(
@@ -328,6 +347,7 @@ class LoadImagesRequest(_message.Message):
     node_id: _builtins.str
     """In the first request."""
     data: _builtins.bytes
+    """Part of the archive, at most 1 MiB."""
     def __init__(
         self,
         *,
@@ -349,7 +369,9 @@ class LoadImagesResponse(_message.Message):
     LAYERS_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerProgress]: ...
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerProgress]:
+        """Changes since the last message."""
+
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
         """Images that are complete."""
@@ -375,8 +397,11 @@ class SaveImagesRequest(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     @_builtins.property
-    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The images."""
+
     def __init__(
         self,
         *,
@@ -397,6 +422,7 @@ class SaveImagesResponse(_message.Message):
 
     DATA_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
+    """Part of the archive, at most 1 MiB."""
     def __init__(
         self,
         *,
@@ -417,6 +443,7 @@ class ImportImageRequest(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
+    """Part of the archive, at most 1 MiB."""
     @_builtins.property
     def start(self) -> Global___ImportImageStart:
         """In the first request."""
@@ -445,9 +472,13 @@ class ImportImageStart(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     reference: _builtins.str
+    """Image reference, "name:tag" or "name@digest"."""
     message: _builtins.str
+    """For people: what is going on."""
     platform: _builtins.str
+    """"os/arch[/variant]"; empty: the node's."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Dockerfile instructions: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR."""
@@ -475,7 +506,9 @@ class ImportImageResponse(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def image(self) -> Global___Image: ...
+    def image(self) -> Global___Image:
+        """The image."""
+
     def __init__(
         self,
         *,
@@ -497,8 +530,11 @@ class TagImageRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     image: _builtins.str
+    """Reference, id, or unique id prefix."""
     reference: _builtins.str
+    """Image reference, "name:tag" or "name@digest"."""
     def __init__(
         self,
         *,
@@ -537,8 +573,11 @@ class RemoveImageRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     image: _builtins.str
+    """Reference, id, or unique id prefix."""
     force: _builtins.bool
+    """Do it although something stands in the way."""
     def __init__(
         self,
         *,
@@ -589,6 +628,7 @@ class PruneImagesRequest(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     all: _builtins.bool
     """All images that no container uses, not only those without a name."""
     def __init__(
@@ -612,8 +652,11 @@ class PruneImagesResponse(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     RECLAIMED_BYTES_FIELD_NUMBER: _builtins.int
     reclaimed_bytes: _builtins.int
+    """Bytes freed on the node."""
     @_builtins.property
-    def deleted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def deleted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids and layer digests deleted."""
+
     def __init__(
         self,
         *,

@@ -33,7 +33,9 @@ class Network(_message.Message):
     vni: _builtins.int
     """VXLAN network identifier, 1 to 2^24-1. Written by the allocator."""
     @_builtins.property
-    def meta(self) -> _meta_pb2.Meta: ...
+    def meta(self) -> _meta_pb2.Meta:
+        """Version and times. Written by the manager."""
+
     @_builtins.property
     def spec(self) -> Global___NetworkSpec:
         """Written by the client that creates it; never changed."""
@@ -123,10 +125,15 @@ class NetworkSpec(_message.Message):
     attachable: _builtins.bool
     """Containers outside of services may attach."""
     enable_ipv6: _builtins.bool
+    """Also give IPv6 addresses."""
     @_builtins.property
-    def driver_options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def driver_options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Options of the driver as Docker names them."""
+
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels by name. Written by clients."""
+
     @_builtins.property
     def subnets(self) -> _containers.RepeatedCompositeFieldContainer[Global___IpamSubnet]:
         """Subnets asked for; empty: one from the pools."""
@@ -221,12 +228,17 @@ class Endpoint(_message.Message):
     NAMES_FIELD_NUMBER: _builtins.int
     IN_ROTATION_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Id of the task."""
     network_id: _builtins.str
+    """Id of the network."""
     service_id: _builtins.str
+    """Id of the service."""
     node_id: _builtins.str
+    """Id of the node."""
     address: _builtins.str
     """IPv4 address without prefix length."""
     mac_address: _builtins.str
+    """"aa:bb:cc:dd:ee:ff"."""
     in_rotation: _builtins.bool
     """Running and healthy: part of its service's answers."""
     @_builtins.property
@@ -264,7 +276,9 @@ class ServiceName(_message.Message):
     NAMES_FIELD_NUMBER: _builtins.int
     VIRTUAL_ADDRESS_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
+    """Id of the service."""
     network_id: _builtins.str
+    """Id of the network."""
     virtual_address: _builtins.str
     """Virtual address; empty: the names resolve to the tasks (dnsrr)."""
     @_builtins.property
@@ -302,13 +316,17 @@ class PublishedPort(_message.Message):
     NETWORK_ID_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
+    """Id of the service."""
     holder: _builtins.str
     """Project and service name, for messages about conflicts."""
     protocol: _builtins.str
     """"tcp", "udp" or "sctp"."""
     host_ip: _builtins.str
+    """Address on the node to listen on; empty: all."""
     published_port: _builtins.int
+    """Port on the node."""
     target_port: _builtins.int
+    """Port in the container."""
     network_id: _builtins.str
     """Network over which the tasks are reached."""
     task_id: _builtins.str

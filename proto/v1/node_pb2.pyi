@@ -76,7 +76,9 @@ class Node(_message.Message):
     id: _builtins.str
     """25 lower-case letters and digits. Chosen by the node at its first start."""
     @_builtins.property
-    def meta(self) -> _meta_pb2.Meta: ...
+    def meta(self) -> _meta_pb2.Meta:
+        """Version and times. Written by the manager."""
+
     @_builtins.property
     def spec(self) -> Global___NodeSpec:
         """Written by the operator."""
@@ -133,8 +135,11 @@ class NodeSpec(_message.Message):
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     availability: Global___NodeAvailability.ValueType
+    """Whether the scheduler may use the node."""
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels by name. Written by clients."""
+
     def __init__(
         self,
         *,
@@ -184,12 +189,15 @@ class NodeDescription(_message.Message):
     ENGINE_LABELS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
+    """Host name of the node."""
     platform: _builtins.str
     """"linux/amd64"."""
     engine_version: _builtins.str
     """pycompose's version."""
     kernel_version: _builtins.str
+    """As uname(2) gives it."""
     operating_system: _builtins.str
+    """As os-release(5) names it."""
     cgroup_version: _builtins.int
     """1 or 2."""
     access_address: _builtins.str
@@ -199,7 +207,9 @@ class NodeDescription(_message.Message):
         """What the machine has in all."""
 
     @_builtins.property
-    def engine_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def engine_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels from the node's own settings."""
+
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Things that an operator should know, e.g. that another program drops forwarded traffic."""
@@ -234,9 +244,13 @@ class NodeStatus(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     state: Global___NodeState.ValueType
+    """The state now."""
     message: _builtins.str
+    """For people: what is going on."""
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When this state began, by the manager's clock."""
+
     def __init__(
         self,
         *,

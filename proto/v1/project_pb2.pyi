@@ -29,9 +29,13 @@ class Project(_message.Message):
     id: _builtins.str
     """Same as spec.name."""
     @_builtins.property
-    def meta(self) -> _meta_pb2.Meta: ...
+    def meta(self) -> _meta_pb2.Meta:
+        """Version and times. Written by the manager."""
+
     @_builtins.property
-    def spec(self) -> Global___ProjectSpec: ...
+    def spec(self) -> Global___ProjectSpec:
+        """Written by clients."""
+
     def __init__(
         self,
         *,
@@ -78,6 +82,7 @@ class ProjectSpec(_message.Message):
     CONFIG_FILES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Name for people; empty: none."""
     working_dir: _builtins.str
     """Absolute path on the machine of whoever ran `up` last."""
     @_builtins.property
@@ -85,7 +90,9 @@ class ProjectSpec(_message.Message):
         """Absolute paths of the Compose files."""
 
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels by name. Written by clients."""
+
     def __init__(
         self,
         *,

@@ -29,9 +29,13 @@ class Secret(_message.Message):
     id: _builtins.str
     """25 lower-case letters and digits. Written by the manager."""
     @_builtins.property
-    def meta(self) -> _meta_pb2.Meta: ...
+    def meta(self) -> _meta_pb2.Meta:
+        """Version and times. Written by the manager."""
+
     @_builtins.property
-    def spec(self) -> Global___SecretSpec: ...
+    def spec(self) -> Global___SecretSpec:
+        """Written by clients."""
+
     def __init__(
         self,
         *,
@@ -82,7 +86,9 @@ class SecretSpec(_message.Message):
     data: _builtins.bytes
     """At most 500 KiB. Encrypted in the store; never returned by the control API."""
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels by name. Written by clients."""
+
     def __init__(
         self,
         *,
@@ -109,9 +115,13 @@ class Config(_message.Message):
     id: _builtins.str
     """25 lower-case letters and digits. Written by the manager."""
     @_builtins.property
-    def meta(self) -> _meta_pb2.Meta: ...
+    def meta(self) -> _meta_pb2.Meta:
+        """Version and times. Written by the manager."""
+
     @_builtins.property
-    def spec(self) -> Global___ConfigSpec: ...
+    def spec(self) -> Global___ConfigSpec:
+        """Written by clients."""
+
     def __init__(
         self,
         *,
@@ -162,7 +172,9 @@ class ConfigSpec(_message.Message):
     data: _builtins.bytes
     """At most 1,000 KiB."""
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels by name. Written by clients."""
+
     def __init__(
         self,
         *,

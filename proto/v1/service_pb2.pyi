@@ -216,7 +216,9 @@ class Service(_message.Message):
     removing: _builtins.bool
     """The service is being removed: its tasks end, then it disappears. Written by the manager."""
     @_builtins.property
-    def meta(self) -> _meta_pb2.Meta: ...
+    def meta(self) -> _meta_pb2.Meta:
+        """Version and times. Written by the manager."""
+
     @_builtins.property
     def spec(self) -> Global___ServiceSpec:
         """Written by clients."""
@@ -309,9 +311,13 @@ class ServiceSpec(_message.Message):
         """What each task runs. A change makes new tasks."""
 
     @_builtins.property
-    def replicated(self) -> Global___ReplicatedMode: ...
+    def replicated(self) -> Global___ReplicatedMode:
+        """A number of tasks, placed anywhere."""
+
     @_builtins.property
-    def replicated_job(self) -> Global___ReplicatedJobMode: ...
+    def replicated_job(self) -> Global___ReplicatedJobMode:
+        """Tasks that run to their end."""
+
     @_builtins.property
     def endpoint(self) -> Global___EndpointSpec:
         """Ports published on nodes, and how the service's name resolves."""
@@ -371,15 +377,21 @@ class TaskSpec(_message.Message):
     container_name: _builtins.str
     """Name of the container; empty: "<project>-<service>-<slot>". Only with one replica."""
     @_builtins.property
-    def container(self) -> _container_pb2.ContainerSpec: ...
+    def container(self) -> _container_pb2.ContainerSpec:
+        """The container."""
+
     @_builtins.property
     def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkAttachmentSpec]:
         """Networks to attach to, besides network_mode's."""
 
     @_builtins.property
-    def restart(self) -> Global___RestartPolicy: ...
+    def restart(self) -> Global___RestartPolicy:
+        """When and how often the worker restarts it."""
+
     @_builtins.property
-    def placement(self) -> Global___Placement: ...
+    def placement(self) -> Global___Placement:
+        """Which nodes may run it."""
+
     def __init__(
         self,
         *,
@@ -404,6 +416,7 @@ class ReplicatedMode(_message.Message):
 
     REPLICAS_FIELD_NUMBER: _builtins.int
     replicas: _builtins.int
+    """Tasks that should exist."""
     def __init__(
         self,
         *,
@@ -495,6 +508,7 @@ class NetworkAttachmentSpec(_message.Message):
     ipv4_address: _builtins.str
     """Fixed address; only with one replica."""
     ipv6_address: _builtins.str
+    """Fixed IPv6 address; only with one replica."""
     mac_address: _builtins.str
     """"aa:bb:cc:dd:ee:ff"; empty: derived from the address."""
     priority: _builtins.int
@@ -508,9 +522,13 @@ class NetworkAttachmentSpec(_message.Message):
         """Further names of the service on this network. The service's name is always one."""
 
     @_builtins.property
-    def link_local_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def link_local_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further link-local addresses."""
+
     @_builtins.property
-    def driver_options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def driver_options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Options of the driver as Docker names them."""
+
     def __init__(
         self,
         *,
@@ -542,6 +560,7 @@ class RestartPolicy(_message.Message):
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     condition: Global___RestartCondition.ValueType
+    """After which exits the worker restarts the container."""
     max_attempts: _builtins.int
     """Restarts in window before giving up; 0: no limit."""
     @_builtins.property
@@ -613,8 +632,11 @@ class EndpointSpec(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
     mode: Global___EndpointMode.ValueType
+    """How the service's name resolves."""
     @_builtins.property
-    def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortSpec]: ...
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortSpec]:
+        """Ports to publish."""
+
     def __init__(
         self,
         *,
@@ -642,7 +664,9 @@ class PortSpec(_message.Message):
     PUBLISH_MODE_FIELD_NUMBER: _builtins.int
     APP_PROTOCOL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Name for people; empty: none."""
     protocol: Global___Protocol.ValueType
+    """Transport protocol."""
     target_port: _builtins.int
     """Port in the container."""
     published_port: _builtins.int
@@ -652,7 +676,9 @@ class PortSpec(_message.Message):
     host_ip: _builtins.str
     """Address on the node to listen on; empty: all."""
     publish_mode: Global___PublishMode.ValueType
+    """On every node, or on the task's own."""
     app_protocol: _builtins.str
+    """Protocol spoken over it, for people: "http"."""
     def __init__(
         self,
         *,
@@ -684,6 +710,7 @@ class ServiceDependency(_message.Message):
     service: _builtins.str
     """Name of a service of the same project."""
     condition: Global___DependencyCondition.ValueType
+    """What must hold."""
     restart: _builtins.bool
     """Restart this service's tasks when the dependency's tasks were replaced or restarted by request."""
     required: _builtins.bool
@@ -717,7 +744,9 @@ class UpdateConfig(_message.Message):
     parallelism: _builtins.int
     """Tasks changed at a time; 0: all."""
     order: Global___UpdateOrder.ValueType
+    """Which of the old and the new task goes first."""
     failure_action: Global___UpdateFailureAction.ValueType
+    """What to do when too many new tasks fail."""
     max_failure_ratio: _builtins.float
     """Part of the tasks (0 to 1) that may fail before failure_action."""
     @_builtins.property
@@ -755,12 +784,17 @@ class UpdateStatus(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     COMPLETED_AT_FIELD_NUMBER: _builtins.int
     state: Global___UpdateState.ValueType
+    """Where the update is."""
     message: _builtins.str
     """For people."""
     @_builtins.property
-    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began, by the clock of whoever wrote it."""
+
     @_builtins.property
-    def completed_at(self) -> _timestamp_pb2.Timestamp: ...
+    def completed_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ended, by the manager's clock."""
+
     def __init__(
         self,
         *,
@@ -786,7 +820,9 @@ class ServiceEndpoint(_message.Message):
     VIRTUAL_ADDRESSES_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def virtual_addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___VirtualAddress]: ...
+    def virtual_addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___VirtualAddress]:
+        """One per network of the service."""
+
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortSpec]:
         """The spec's ports with published_port filled in."""
@@ -812,6 +848,7 @@ class VirtualAddress(_message.Message):
     NETWORK_ID_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
+    """Id of the network."""
     address: _builtins.str
     """IPv4 address without prefix length."""
     def __init__(

@@ -153,6 +153,7 @@ class Task(_message.Message):
     service_id: _builtins.str
     """The service, and the revision of its task template that this task runs. Written once by the orchestrator."""
     revision: _builtins.int
+    """Revision of the service's task template."""
     name: _builtins.str
     """Name of the container: "<project>-<service>-<slot>". Written once by the orchestrator."""
     slot: _builtins.int
@@ -160,6 +161,7 @@ class Task(_message.Message):
     project: _builtins.str
     """Project and service name of the service, copied for readers. Written once by the orchestrator."""
     service_name: _builtins.str
+    """Name of the service in its project."""
     node_id: _builtins.str
     """Node that runs the task; empty until placed. Written once by the scheduler."""
     desired_state: Global___DesiredState.ValueType
@@ -169,7 +171,9 @@ class Task(_message.Message):
     first. Written by the control API.
     """
     @_builtins.property
-    def meta(self) -> _meta_pb2.Meta: ...
+    def meta(self) -> _meta_pb2.Meta:
+        """Version and times. Written by the manager."""
+
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskAttachment]:
         """Addresses on the task's networks. Written by the allocator."""
@@ -236,6 +240,7 @@ class TaskStatus(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     IMAGE_DIGEST_FIELD_NUMBER: _builtins.int
     state: Global___TaskState.ValueType
+    """The state now."""
     message: _builtins.str
     """For people: what is going on or waited for."""
     error: _builtins.str
@@ -251,12 +256,15 @@ class TaskStatus(_message.Message):
     exit_code: _builtins.int
     """Exit status of the last run: 0-255, 128+n for signal n; 125-127 as Docker when it never started."""
     oom_killed: _builtins.bool
+    """Killed for want of memory."""
     health: Global___HealthState.ValueType
+    """Result of the health checks."""
     health_failures: _builtins.int
     """Failed checks in a row."""
     health_output: _builtins.str
     """Output of the last check, cut at 4 KiB."""
     paused: _builtins.bool
+    """Frozen by request."""
     image_digest: _builtins.str
     """Config digest of the image in use."""
     @_builtins.property
@@ -268,9 +276,13 @@ class TaskStatus(_message.Message):
         """When the next restart by policy is due."""
 
     @_builtins.property
-    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When the last run began, by the node's clock."""
+
     @_builtins.property
-    def finished_at(self) -> _timestamp_pb2.Timestamp: ...
+    def finished_at(self) -> _timestamp_pb2.Timestamp:
+        """When the last run ended, by the node's clock."""
+
     def __init__(
         self,
         *,
@@ -314,11 +326,15 @@ class TaskAttachment(_message.Message):
     GATEWAY_PRIORITY_FIELD_NUMBER: _builtins.int
     INTERFACE_NAME_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
+    """Id of the network."""
     address: _builtins.str
     """IPv4 address with prefix length, "10.128.0.5/24"."""
     mac_address: _builtins.str
+    """"aa:bb:cc:dd:ee:ff"."""
     gateway_priority: _builtins.int
+    """The highest one's gateway is the default route."""
     interface_name: _builtins.str
+    """Name of the interface in the container; empty: eth0, eth1, …"""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of this task on the network besides its own and the service's."""
@@ -350,10 +366,13 @@ class TaskPort(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     HOST_IP_FIELD_NUMBER: _builtins.int
     target_port: _builtins.int
+    """Port in the container."""
     published_port: _builtins.int
+    """Port on the node."""
     protocol: _builtins.str
     """"tcp", "udp" or "sctp"."""
     host_ip: _builtins.str
+    """Address on the node to listen on; empty: all."""
     def __init__(
         self,
         *,

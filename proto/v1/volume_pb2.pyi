@@ -33,7 +33,9 @@ class Volume(_message.Message):
     removing: _builtins.bool
     """Nodes delete their data, then the volume disappears. Written by the manager."""
     @_builtins.property
-    def meta(self) -> _meta_pb2.Meta: ...
+    def meta(self) -> _meta_pb2.Meta:
+        """Version and times. Written by the manager."""
+
     @_builtins.property
     def spec(self) -> Global___VolumeSpec:
         """Written by the client that creates it; never changed."""
@@ -122,7 +124,9 @@ class VolumeSpec(_message.Message):
         """As mount(8): type, device, o."""
 
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels by name. Written by clients."""
+
     def __init__(
         self,
         *,
@@ -148,6 +152,7 @@ class VolumeLocation(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     MOUNTPOINT_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    """Id of the node."""
     mountpoint: _builtins.str
     """Directory on the node."""
     def __init__(
