@@ -1,0 +1,45 @@
+"""The Compose file loader: files and an environment in, one canonical project out.
+
+Theory of operation. Loading is a chain of pure steps over one annotated tree (`tree.py`): every mapping and list in it
+remembers the file, line and column that it was written at, so that any later step can point at the user's own text.
+
+    files ─► yaml_source ─► interpolate ─► extends ─► include ─► merge ─► schema ─► canonical
+                                                                                      │
+      Project ◄─ environment ◄─ consistency ◄─ profiles ◄─ types ◄─ normalise ◄─ paths ┘
+
+The order, the precedence and the printed result are Docker Compose 2.40.3's (compose-go 2.9.1); what it calls an error
+is an error here, only said better. Files are reached through one small seam (`files.Files`), so that everything runs in
+memory in the tests.
+
+What this package does not do: talk to a node, look at images, fetch anything over a network.
+"""
+
+from pycompose.compose.loader.discover import (
+    default_environment,
+    default_project_name,
+    discover_files,
+    normalise_name,
+)
+from pycompose.compose.loader.errors import LoadError, NoComposeFileError, Problem
+from pycompose.compose.loader.files import DiskFiles, Files, MemoryFiles
+from pycompose.compose.loader.load import load
+from pycompose.compose.loader.output import render_json, render_yaml
+from pycompose.compose.loader.project import Position, Project
+
+__all__ = [
+    "DiskFiles",
+    "Files",
+    "LoadError",
+    "MemoryFiles",
+    "NoComposeFileError",
+    "Position",
+    "Problem",
+    "Project",
+    "default_environment",
+    "default_project_name",
+    "discover_files",
+    "load",
+    "normalise_name",
+    "render_json",
+    "render_yaml",
+]

@@ -1,0 +1,233 @@
+"""`$VAR` and `${VAR…}` in values: the forms, their precedence, and the attributes that are numbers afterwards.
+
+    $VAR ${VAR}        the value; empty, with a warning, when unset
+    ${VAR:-default}    default when unset or empty        ${VAR-default}   when unset
+    ${VAR:?message}    an error when unset or empty       ${VAR?message}   when unset
+    ${VAR:+other}      other when set and not empty       ${VAR+other}     when set
+    $$                 one `$`
+
+Defaults, messages and replacements may hold further forms. A value is never looked at twice: what a variable holds is
+text, whatever it looks like. Keys are not interpolated. Which operator counts in a form with several, and where a form
+ends in a line with several, follows compose-go's template package.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pycompose.compose.loader.errors import LoadError, Problem
+from pycompose.compose.loader.tree import Map, Mark, Path, Seq
+
+MAX_NESTING = 100
+"""How deep `${A:-${B:-…}}` may go."""
+
+_FORM = re.compile(
+    r"\$(?:(?P<escaped>\$)|(?P<named>[_a-zA-Z][_a-zA-Z0-9]*)"
+    r"|\{(?:(?P<braced>[_a-zA-Z][_a-zA-Z0-9]*(?::?[-+?](?:.*))?)\}|(?P<invalid>)))"
+)
+_OPERATORS = (":?", "?", ":-", "-", ":+", "+")
+
+Lookup = Callable[[str], "str | None"]
+Warn = Callable[[str], None]
+
+
+class TemplateError(Exception):
+    """A form that cannot be substituted; `remedy` says what would be right."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+def substitute(template: str, lookup: Lookup, warn: Warn = lambda _: None, depth: int = 0) -> str:
+    """Replace all forms in `template`.
+
+    Args:
+        template: the text as written.
+        lookup: returns a variable's value, None when it is unset.
+        warn: is told about variables that are unset and have no default.
+        depth: how deep this text lies in other forms.
+
+    Raises:
+        TemplateError: a form is malformed, nested too deep, or requires a variable that is missing.
+    """
+    if depth > MAX_NESTING:
+        raise TemplateError(f"variables are nested more than {MAX_NESTING} deep")
+    out: list[str] = []
+    rest = template
+    while match := _FORM.search(rest):
+        out.append(rest[: match.start()])
+        found, after = match.group(), rest[match.end() :]
+        if match["escaped"]:
+            out.append("$")
+            rest = after
+            continue
+        if match["named"]:
+            out.append(_value(match["named"], lookup, warn))
+            rest = after
+            continue
+        if match["invalid"] is not None:
+            raise TemplateError("invalid interpolation format", "to write a $ itself, write $$")
+        end = _closing_brace(found)
+        form, tail = (found[: end + 1], found[end + 1 :]) if end >= 0 else (found, "")
+        inner = _FORM.fullmatch(form)
+        if inner is None or not inner["braced"]:
+            raise TemplateError("invalid interpolation format", "to write a $ itself, write $$")
+        out.append(_braced(inner["braced"], found, lookup, warn, depth))
+        rest = tail + after
+    out.append(rest)
+    return "".join(out)
+
+
+def _braced(form: str, found: str, lookup: Lookup, warn: Warn, depth: int) -> str:
+    """Evaluate what stands between the braces; the operator is the first one in the whole match `found`."""
+    operator = min(_OPERATORS, key=lambda one: i if (i := found.find(one)) >= 0 else len(found))
+    if operator not in form:
+        return _value(form, lookup, warn)
+    name, _, argument = form.partition(operator)
+    argument = substitute(argument, lookup, warn, depth + 1)
+    value = lookup(name)
+    present = value is not None and (value != "" or len(operator) == 1)
+    if operator[-1] == "-":
+        return value or "" if present else argument
+    if operator[-1] == "+":
+        return argument if present else value or ""
+    if not present:
+        reason = f": {argument}" if argument else ""
+        remedy = f"set {name} in the environment or in .env"
+        raise TemplateError(f"required variable {name} is missing a value{reason}", remedy)
+    return value or ""
+
+
+def _value(name: str, lookup: Lookup, warn: Warn) -> str:
+    value = lookup(name)
+    if value is None:
+        warn(f'The "{name}" variable is not set. Defaulting to a blank string.')
+        return ""
+    return value
+
+
+def _closing_brace(text: str) -> int:
+    """Return the index of the brace that closes the first one, -1 if none does."""
+    depth = index = 0
+    while index < len(text):
+        if text[index] == "}":
+            depth -= 1
+            if depth == 0:
+                return index
+        if text[index] == "{":
+            depth += 1
+            index += 1
+        index += 1
+    return -1
+
+
+def _boolean(text: str) -> bool:
+    match text.lower():
+        case "true" | "y" | "yes" | "on":
+            return True
+        case "false" | "n" | "no" | "off":
+            return False
+    raise ValueError(f"{text!r} is not a boolean")
+
+
+def _int(text: str) -> int:
+    if not re.fullmatch(r"[-+]?[0-9]{1,19}", text):
+        raise ValueError(f"{text!r} is not an integer")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    if "_" in text or text != text.strip():
+        raise ValueError(f"{text!r} is not a number")
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+Cast = Callable[[str], "bool | int | float"]
+Casts = dict[str, "Cast | Casts"]
+
+_REPLICA_CASTS: Casts = {"parallelism": _int, "max_failure_ratio": _float}
+_RESOURCE: Casts = {"*": {"external": _boolean}}
+CASTS: Casts = {
+    "services": {
+        "*": {
+            **dict.fromkeys(("cpu_count", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime"), _int),
+            **dict.fromkeys(("cpu_shares", "oom_score_adj", "pids_limit", "scale"), _int),
+            **dict.fromkeys(("init", "oom_kill_disable", "privileged", "read_only", "stdin_open", "tty"), _boolean),
+            "cpu_percent": _float,
+            "cpus": _float,
+            "deploy": {
+                "replicas": _int,
+                "update_config": _REPLICA_CASTS,
+                "rollback_config": _REPLICA_CASTS,
+                "restart_policy": {"max_attempts": _int},
+                "placement": {"max_replicas_per_node": _int},
+            },
+            "healthcheck": {"retries": _int, "disable": _boolean},
+            "ports": {"[]": {"target": _int}},
+            "ulimits": {"*": {"": _int, "hard": _int, "soft": _int}},
+            "volumes": {"[]": {"read_only": _boolean, "volume": {"nocopy": _boolean}}},
+        }
+    },
+    "networks": {
+        "*": dict.fromkeys(("external", "internal", "attachable", "enable_ipv4", "enable_ipv6"), _boolean),
+    },
+    "volumes": _RESOURCE,
+    "secrets": _RESOURCE,
+    "configs": _RESOURCE,
+}
+"""Attributes whose strings are numbers or booleans; `*` is any key, `[]` any item, an empty key the value itself."""
+
+
+def interpolate(tree: Any, variables: Mapping[str, str], warn: Warn) -> None:
+    """Replace all forms in the values of `tree`, in place, and cast the attributes in `CASTS`.
+
+    Raises:
+        LoadError: with every value that cannot be substituted or cast.
+    """
+    walk = _Walk(variables.get, warn)
+    walk.container(tree, CASTS, ())
+    if walk.problems:
+        raise LoadError(walk.problems)
+
+
+class _Walk:
+    def __init__(self, lookup: Lookup, warn: Warn) -> None:
+        self.lookup = lookup
+        self.warn = warn
+        self.problems: list[Problem] = []
+
+    def container(self, tree: Any, casts: Casts | Cast | None, path: Path) -> None:
+        entries: Any = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        table = casts if isinstance(casts, dict) else {}
+        item_casts = table.get("[]") if isinstance(tree, list) else None
+        for key, value in entries:
+            kind = type(value)
+            if kind is str:
+                below = item_casts or table.get(key) or table.get("*") if table else None
+                if below is None and "$" not in value:
+                    continue
+                cast = below.get("") if isinstance(below, dict) else below
+                tree[key] = self.text(value, cast, tree, key, path)
+            elif kind is Map or kind is Seq:
+                below = (item_casts or table.get(key) or table.get("*")) if table else None
+                self.container(value, below, (*path, key))
+
+    def text(self, value: str, cast: Any, tree: Any, key: Any, path: Path) -> Any:
+        try:
+            text = substitute(value, self.lookup, self.warn) if "$" in value else value
+            return cast(text) if cast is not None else text
+        except TemplateError as error:
+            message, remedy = str(error), error.remedy
+            if message.startswith("invalid interpolation"):
+                message += f" in {value!r}"
+        except ValueError as error:
+            message, remedy = str(error), ""
+        mark: Mark | None = tree.marks.get(key) if isinstance(tree, Map) else tree.marks[key]
+        self.problems.append(Problem.at(mark, (*path, key), message, remedy))
+        return None

@@ -1,0 +1,52 @@
+"""The loaded project, as the rest of pycompose sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pycompose.compose.loader.tree import Path, locate
+
+
+class Position(NamedTuple):
+    """A place in a file; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Project:
+    """One project, complete and consistent.
+
+    `model` is the canonical mapping: what `config --format json` prints, with all `x-` keys and `models` besides.
+    Sizes are decimal strings of bytes and durations Go's text there ("1m30s"), as Docker prints them. Treat it as
+    read-only. `disabled_services` are those whose profiles are not active, in the same form. `environment` is what
+    interpolation saw. `secret_values` and `config_values` hold the content of those that come from a variable.
+    `warnings` are lines for the user.
+    """
+
+    name: str
+    working_dir: str
+    config_files: tuple[str, ...]
+    model: dict[str, Any]
+    disabled_services: dict[str, Any]
+    environment: Mapping[str, str]
+    profiles: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    config_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tree: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def services(self) -> dict[str, Any]:
+        """The enabled services by name."""
+        services: dict[str, Any] = self.model["services"]
+        return services
+
+    def position(self, path: Path) -> Position | None:
+        """Return where the attribute at `path` was written: of the nearest enclosing one when it is implied."""
+        mark = locate(self.tree, path)
+        return Position(mark.source.name, mark.line, mark.column) if mark else None
