@@ -37,7 +37,7 @@ def canonical(tree: Any, interpolated: bool = True) -> list[Problem]:
 
 def _walk(tree: Any, table: dict[str, Any], path: Path, problems: list[Problem], interpolated: bool) -> None:
     for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
-        below = table.get(key) or table.get("*") if isinstance(tree, dict) else table.get("[]")
+        below = (table.get(str(key)) or table.get("*")) if isinstance(tree, dict) else table.get("[]")
         if below is None:
             continue
         value = tree[key]

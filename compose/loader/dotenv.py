@@ -145,7 +145,8 @@ class _Reader:
         return raw.partition(" #")[0].rstrip(), True
 
     def quoted(self, quote: str) -> tuple[str, bool]:
-        text, chars, escaped = self.text, [], False
+        text, escaped = self.text, False
+        chars: list[str] = []
         for index in range(self.position + 1, len(text)):
             char = text[index]
             if char == quote and not escaped:

@@ -20,7 +20,7 @@ class Problem:
     """One thing wrong in the files.
 
     `file`, `line` and `column` (both from 1) are None where no place in a file is to blame; `key` is the dotted path of
-    the attribute ("services.web.ports[0]"), empty when there is none; `remedy` is what would be right, empty if unknown.
+    the attribute ("services.web.ports[0]"), empty when there is none; `remedy` is what would be right, if known.
     """
 
     message: str

@@ -55,18 +55,16 @@ def _complete(name: str, services: Any, file: str, resets: tuple[Path, ...], loa
     if not isinstance(reference, str):
         raise LoadError(Problem.at(mark, path, "extends needs the name of a service", "write extends: {service: NAME}"))
     other = extends.get("file") if isinstance(extends, dict) else None
-    base_services, base_resets, base_file = services, (), file
+    base_services, base_file = services, file
+    base_resets: tuple[Path, ...] = ()
     if isinstance(other, str):
         base_services, base_resets, base_file = load_base(other, reference, mark, path)
     if reference not in base_services:
         message = f'cannot extend: there is no service "{reference}" in {base_file}'
         raise LoadError(Problem.at(mark, path, message, nearest(reference, base_services)))
     here = (file, name)
-    if here in chain or (base_file, reference) == here:
-        start = chain.index(here) if here in chain else len(chain)
-        steps = " -> ".join(
-            f"{one} ({where})" for where, one in (*chain[start:], here, *(() if here in chain else (here,)))
-        )
+    if here in chain:
+        steps = " -> ".join(f"{one} ({where})" for where, one in (*chain[chain.index(here) :], here))
         raise LoadError(Problem.at(mark, path, f"services extend each other in a circle: {steps}"))
     if len(chain) > 50:
         raise LoadError(Problem.at(mark, path, "more than 50 services extend one another in a chain"))

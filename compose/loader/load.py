@@ -186,7 +186,7 @@ def _load_document(document: Document, path: str, base: Map, context: _Context) 
     apply_extends(tree, path, document.resets, load_base)
     apply_resets(base, document.resets)
     _apply_includes(tree, path, context)
-    tree = merge(base, tree, (), RULES)
+    tree = _mapping(merge(base, tree, (), RULES), path)
     deduplicate(tree)
     problems: list[Problem] = []
     check(tree, PROJECT, None, (), problems)
@@ -230,7 +230,8 @@ def _load_base(written: str, service: str, mark: Mark | None, key: Path, context
         documents = _documents(path, context)
     except NoComposeFileError:
         raise LoadError(Problem.at(mark, (*key, "file"), f"{path}: no such file")) from None
-    tree, resets = Map(), ()
+    tree = Map()
+    resets: tuple[Path, ...] = ()
     for document in documents:
         below = _mapping(document.tree, path)
         if context.interpolated:

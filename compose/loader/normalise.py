@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pycompose.compose.loader.canonical import Map
-from pycompose.compose.loader.volumes import _clean
+from pycompose.compose.loader.tree import Map
+from pycompose.compose.loader.volumes import clean_path
 
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 
@@ -58,7 +58,7 @@ def _service(service: Any, variables: Mapping[str, str]) -> None:
         service["environment"] = resolve_names(service["environment"], variables, keep=True)
     for volume in service.get("volumes") or ():
         if isinstance(volume.get("target"), str):
-            volume["target"] = _clean(volume["target"])
+            volume["target"] = clean_path(volume["target"])
     implied = _implied_dependencies(service)
     if implied:
         depends_on = service.get("depends_on")

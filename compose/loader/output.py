@@ -13,7 +13,7 @@ from typing import Any
 from pycompose.compose.loader.attributes import PROJECT
 from pycompose.compose.loader.kinds import Kind
 from pycompose.compose.loader.project import Project
-from pycompose.compose.loader.yaml_text import dump
+from pycompose.compose.loader.yaml_text import dump, natural_key
 
 
 def render_json(project: Project, *, escape: bool = True) -> str:
@@ -29,7 +29,6 @@ def render_json(project: Project, *, escape: bool = True) -> str:
     for char in "<>&\u2028\u2029":
         if char in text:
             text = text.replace(char, f"\\u{ord(char):04x}")
-    text = text.replace("\x7f", "\x7f")
     return text.replace("$", "$$") if escape else text
 
 
@@ -37,7 +36,7 @@ def render_yaml(project: Project, *, escape: bool = True) -> str:
     """Return the model as YAML; the arguments are `render_json`'s."""
     order = ["name", "services", "networks", "volumes", "secrets", "configs", "models"]
     model = project.model
-    extra = sorted(key for key in model if key not in order)
+    extra = sorted((key for key in model if key not in order), key=natural_key)
     shown = {key: model[key] for key in (*order, *extra) if key in model}
     text = dump(_yaml_value(shown, PROJECT))
     return text.replace("$", "$$") if escape else text
@@ -79,7 +78,7 @@ def _number(value: float) -> float | int:
 
 def _yaml_value(value: Any, kind: Kind | None) -> Any:
     if kind is None:
-        return value
+        return _naturally(value)
     if kind.canon == "ulimit":
         return {"soft": value.get("soft", 0), "hard": value.get("hard", 0)} if isinstance(value, dict) else value
     if isinstance(value, dict) and kind.canon == "struct" and kind.fields is not None:
@@ -92,10 +91,17 @@ def _yaml_value(value: Any, kind: Kind | None) -> Any:
             result[key] = shown
         return result
     if isinstance(value, dict) and kind.canon == "map":
-        return {key: _yaml_value(item, kind.values) for key, item in value.items()}
+        return {key: _yaml_value(value[key], kind.values) for key in sorted(value, key=natural_key)}
     if isinstance(value, list) and kind.canon == "list":
         return [_yaml_value(item, kind.items) for item in value]
-    return value
+    return _naturally(value)
+
+
+def _naturally(value: Any) -> Any:
+    """Sort free keys in go-yaml's order, at every depth."""
+    if isinstance(value, dict):
+        return {key: _naturally(value[key]) for key in sorted(value, key=natural_key)}
+    return [_naturally(item) for item in value] if isinstance(value, list) else value
 
 
 def _is_zero(value: Any, kind: Kind) -> bool:

@@ -33,7 +33,7 @@ def parse_volume(spec: str) -> dict[str, Any]:
     volume: dict[str, Any] = {"type": "bind" if _is_path(source) else "volume"}
     if source:
         volume["source"] = source
-    volume["target"] = _clean(target)
+    volume["target"] = clean_path(target)
     bind: dict[str, Any] = {}
     for option in options.split(","):
         if option in ("ro", "rw"):
@@ -66,7 +66,7 @@ def volume_target(entry: Any) -> str | None:
     return None
 
 
-def _clean(path: str) -> str:
+def clean_path(path: str) -> str:
     """Normalise a path as Go's path.Clean does."""
     cleaned = posixpath.normpath(path)
     return cleaned[1:] if cleaned.startswith("//") else cleaned

@@ -176,7 +176,7 @@ class _Builder:
         kinds: dict[str, Any] = {"int": int, "float": int | float, "bool": bool, "null": type(None)}
         if tag in kinds and not isinstance(value, kinds[tag]):
             raise LoadError(Problem.at(self.mark(event), tuple(self.path), f"{text!r} is not !!{tag}"))
-        return float(value) if tag == "float" else value
+        return float(value) if tag == "float" and value is not None else value
 
     def sequence(self, event: Any, events: Iterator[Any]) -> Seq:
         result = Seq(mark=self.mark(event))

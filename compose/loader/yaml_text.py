@@ -193,12 +193,17 @@ def _less_number(one: str, two: str, index: int) -> bool:
                 lead = 1
                 break
             back -= 1
-    first = re.compile("[0-9]*").match(one, index)
-    second = re.compile("[0-9]*").match(two, index)
-    assert first and second
-    left, right = int(f"{lead}{first.group()}"), int(f"{lead}{second.group()}")
+    first, second = _digits(one, index), _digits(two, index)
+    left, right = int(f"{lead}{first}"), int(f"{lead}{second}")
     if left != right:
         return left < right
-    if len(first.group()) != len(second.group()):
-        return len(first.group()) < len(second.group())
+    if len(first) != len(second):
+        return len(first) < len(second)
     return one[index] < two[index]
+
+
+def _digits(text: str, start: int) -> str:
+    end = start
+    while end < len(text) and text[end] in "0123456789" and end - start < 100:
+        end += 1
+    return text[start:end]
