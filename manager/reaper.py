@@ -1,0 +1,29 @@
+"""The reaper's pure core: what may be deleted for good.
+
+A task that should go is deleted when its worker confirmed that the container is gone, or when no worker ever had it.
+A service that is being removed disappears with its last task; a volume with the last node's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pycompose.manager.orchestrator.actions import leaving
+from pycompose.proto.v1 import service_pb2, task_pb2, volume_pb2
+
+
+def task_done(task: task_pb2.Task) -> bool:
+    """Return whether the task's row can be deleted."""
+    if task.status.state == task_pb2.TASK_STATE_REMOVE:
+        return True
+    return leaving(task) and (not task.node_id or task.status.state == task_pb2.TASK_STATE_ORPHANED)
+
+
+def service_done(service: service_pb2.Service, tasks: Sequence[task_pb2.Task]) -> bool:
+    """Return whether the service can be deleted."""
+    return bool(service.removing) and not tasks
+
+
+def volume_done(volume: volume_pb2.Volume) -> bool:
+    """Return whether no node has the volume's data any more."""
+    return bool(volume.removing) and not volume.locations
