@@ -13,8 +13,16 @@ from typing import Any
 
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import KeyValue, Put
-from pycompose.proto.v1 import control_pb2, network_pb2, node_pb2, project_pb2, secret_pb2, service_pb2, task_pb2
-from pycompose.proto.v1 import volume_pb2
+from pycompose.proto.v1 import (
+    control_pb2,
+    network_pb2,
+    node_pb2,
+    project_pb2,
+    secret_pb2,
+    service_pb2,
+    task_pb2,
+    volume_pb2,
+)
 
 OBJECTS = "/object/"
 NAMES = "/name/"

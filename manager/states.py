@@ -82,7 +82,7 @@ def check_invariants(tasks: list[pb.Task]) -> list[str]:
     for task in tasks:
         if task.status.state >= pb.TASK_STATE_ASSIGNED and not task.node_id and task.status.state not in ENDED:
             wrong.append(f"task {task.name} is {name(task.status.state)} and has no node")
-        if task.node_id and task.status.state in (pb.TASK_STATE_NEW, pb.TASK_STATE_PENDING):
+        if task.node_id and task.slot and task.status.state in (pb.TASK_STATE_NEW, pb.TASK_STATE_PENDING):
             wrong.append(f"task {task.name} has a node and is {name(task.status.state)}")
         for attachment in task.attachments:
             if not attachment.address:
