@@ -183,7 +183,7 @@ def _remove(work: Pass, task_id: str) -> None:
     task.desired_state = task_pb2.DESIRED_STATE_REMOVED
     if reaper.task_done(task):
         work.delete(TASK, task_id)
-    elif not leaving(work.get(TASK, task_id)):
+    elif not leaving(work.edit(TASK, task_id)):
         work.put(TASK, task_id, task)
 
 
@@ -217,7 +217,7 @@ def _update_status(work: Pass, service: service_pb2.Service, decision: Decision)
         copy.update_status.completed_at.CopyFrom(timestamp(work.now))
     elif status.state != service_pb2.UPDATE_STATE_UPDATING:
         copy.update_status.started_at.CopyFrom(timestamp(work.now))
-    copy.update_status.state = decision.update_state  # type: ignore[assignment]
+    copy.update_status.state = decision.update_state
     copy.update_status.message = decision.update_message
     work.put(SERVICE, service.id, copy)
 
@@ -255,7 +255,7 @@ def _endpoint(work: Pass, service: service_pb2.Service) -> service_pb2.Service:
     endpoint.ports.extend(alloc.fill_ports(service.spec, service.endpoint, used))
     if endpoint == service.endpoint:
         return service
-    copy = work.edit(SERVICE, service.id)
+    copy: service_pb2.Service = work.edit(SERVICE, service.id)
     copy.endpoint.CopyFrom(endpoint)
     work.put(SERVICE, service.id, copy)
     return copy
@@ -412,7 +412,7 @@ class Engine:
         """Note which services a change concerns."""
         everything = False
         for change in changes.items:
-            sample = change.new or change.old
+            sample: Object = change.new or change.old
             if change.kind is SERVICE:
                 self._dirty.add(change.id)
                 self._dependents(sample.spec.project, sample.spec.name)
@@ -474,7 +474,8 @@ class Engine:
                 operations.append(
                     Delete(object_key(kind, identity)) if new is None else self._codec.put(kind, identity, new)
                 )
-                concerned.add((new or old).service_id if kind is TASK else identity)
+                sample: Object = new or old
+                concerned.add(sample.service_id if kind is TASK else identity)
             if not operations:
                 continue
             result = await self._store.transact(compares, operations)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 
 class ApiError(Exception):
@@ -39,7 +39,10 @@ class ApiError(Exception):
             item = AnyMessage()
             item.Pack(detail)
             packed.append(item)
-        return status_pb2.Status(code=self.code.value[0], message=self.message, details=packed).SerializeToString()
+        encoded: bytes = status_pb2.Status(
+            code=self.code.value[0], message=self.message, details=packed
+        ).SerializeToString()
+        return encoded
 
 
 class InvalidError(ApiError):

@@ -24,7 +24,10 @@ def decide(
             actions.append(Orphan(task.id, "its node was removed from the cluster"))
         elif task.node_id in down and usable:
             actions.append(Orphan(task.id, "its node is down"))
-        elif task.status.state == task_pb2.TASK_STATE_REJECTED and not leaving(task):
-            if any(node != task.node_id for node in usable):
-                actions.append(Remove(task.id, "rejected by its node, another one may take it"))
+        elif (
+            task.status.state == task_pb2.TASK_STATE_REJECTED
+            and not leaving(task)
+            and any(node != task.node_id for node in usable)
+        ):
+            actions.append(Remove(task.id, "rejected by its node, another one may take it"))
     return actions

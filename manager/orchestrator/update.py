@@ -46,11 +46,11 @@ def decide(
             decision.update_state = service_pb2.UPDATE_STATE_COMPLETED
             decision.update_message = "update completed"
         return
-    if service.spec.HasField("update") and config.failure_action != service_pb2.UPDATE_FAILURE_ACTION_CONTINUE:
-        if failed > config.max_failure_ratio * len(slots):
-            decision.update_state = service_pb2.UPDATE_STATE_PAUSED
-            decision.update_message = f"update paused: {failed} of the new tasks failed; update the service again"
-            return
+    pauses = service.spec.HasField("update") and config.failure_action != service_pb2.UPDATE_FAILURE_ACTION_CONTINUE
+    if pauses and failed > config.max_failure_ratio * len(slots):
+        decision.update_state = service_pb2.UPDATE_STATE_PAUSED
+        decision.update_message = f"update paused: {failed} of the new tasks failed; update the service again"
+        return
     decision.update_state = service_pb2.UPDATE_STATE_UPDATING
     decision.update_message = f"{len(outdated)} of {len(slots)} tasks are of an older revision"
     delay = config.delay.ToTimedelta().total_seconds()
