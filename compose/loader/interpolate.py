@@ -230,4 +230,4 @@ class _Walk:
             message, remedy = str(error), ""
         mark: Mark | None = tree.marks.get(key) if isinstance(tree, Map) else tree.marks[key]
         self.problems.append(Problem.at(mark, (*path, key), message, remedy))
-        return None
+        return value

@@ -26,7 +26,7 @@ from pycompose.compose.loader.normalise import resolve_names
 from pycompose.compose.loader.paths import Resolver
 from pycompose.compose.loader.project import Project
 from pycompose.compose.loader.select import select_services, without_unused
-from pycompose.compose.loader.tree import Map, Mark, Path, Source, mark_of
+from pycompose.compose.loader.tree import Map, Mark, Path, Source, clone, mark_of
 from pycompose.compose.loader.typed import Typer
 from pycompose.compose.loader.yaml_source import Document, parse
 
@@ -178,7 +178,10 @@ def _load_model(paths: Sequence[str], context: _Context) -> Map:
 def _load_document(document: Document, path: str, base: Map, context: _Context) -> Map:
     tree = _mapping(document.tree, path)
     if context.interpolated:
-        interpolation.interpolate(tree, context.variables, context.warn)
+        try:
+            interpolation.interpolate(tree, context.variables, context.warn)
+        except LoadError as error:
+            raise LoadError(_with_others(error.problems, tree)) from None
 
     def load_base(other: str, service: str, mark: Mark | None, key: Path) -> Base:
         return _load_base(other, service, mark, key, context, path)
@@ -191,7 +194,7 @@ def _load_document(document: Document, path: str, base: Map, context: _Context) 
     problems: list[Problem] = []
     check(tree, PROJECT, None, (), problems)
     if problems:
-        raise LoadError(problems)
+        raise LoadError(_with_others(problems, tree))
     if "version" in tree:
         context.warn(
             f"{path}: the attribute `version` is obsolete, it will be ignored, please remove it to avoid potential "
@@ -200,6 +203,33 @@ def _load_document(document: Document, path: str, base: Map, context: _Context) 
         del tree["version"]
     _canonicalise(tree, context)
     return tree
+
+
+def _with_others(problems: Sequence[Problem], tree: Map) -> list[Problem]:
+    """Add to `problems` what else is wrong in other places of the file."""
+    places = {(one.file, one.line, one.column) for one in problems}
+    return [*problems, *(one for one in _all_problems(tree) if (one.file, one.line, one.column) not in places)]
+
+
+def _all_problems(tree: Map) -> list[Problem]:
+    """Look further once something is wrong: check each service by itself, as far as it can be read.
+
+    Only used to report more at once; a service that the first check finds faulty is not looked at again.
+    """
+    found: list[Problem] = []
+    services = tree.get("services")
+    for name, service in services.items() if isinstance(services, Map) else ():
+        problems: list[Problem] = []
+        check(service, SERVICE, services, ("services", name), problems)
+        if not problems and isinstance(service, Map):
+            alone = Map({"services": Map({name: clone(service)})})
+            problems = canonical(alone)
+            if not problems:
+                typer = Typer()
+                typer.struct(alone, PROJECT, ())
+                problems = typer.problems
+        found += [problem for problem in problems if not problem.message.endswith("is missing here")]
+    return found
 
 
 def _mapping(tree: Any, path: str) -> Map:
