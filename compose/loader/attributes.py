@@ -329,7 +329,7 @@ SERVICE = struct(
         "cgroup_parent": TEXT,
         "cgroup": kind(STRING, enum=("host", "private"), canon="text"),
         "cpu_count": kind(STRING, INTEGER, minimum=0, canon="int"),
-        "cpu_percent": kind(STRING, INTEGER, NUMBER, minimum=0, maximum=100, canon="float"),
+        "cpu_percent": kind(STRING, INTEGER, minimum=0, maximum=100, canon="float"),
         "cpu_period": NUM,
         "cpu_quota": NUM,
         "cpu_rt_period": NUM,

@@ -378,6 +378,8 @@ def _finish(
         if environment:
             problems += resolve_service(entry, entry.pop("env_file", None), one, context.variables, context.files, tree)
         problems += resolve_labels(entry, one, context.files, tree)
+        if environment:
+            entry.pop("label_file", None)
         model["services"][one] = _ordered(entry)
     if problems:
         raise LoadError(problems)

@@ -108,6 +108,8 @@ def go_text(value: object) -> str:
         text = "".join(map(str, digits)).rstrip("0")
         if text and not -4 <= point < 6:
             return _scientific(sign, text, point)
+        if value == 0:
+            return "-0" if sign else "0"
         return str(int(value)) if value.is_integer() else f"{Decimal(repr(value)):f}"
     return str(value)
 
