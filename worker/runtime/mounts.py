@@ -1,0 +1,198 @@
+"""Mounts of a container, made detached and attached by descriptor.
+
+Every file system is configured with fsopen(2)/fsconfig(2)/fsmount(2), or copied with
+open_tree(2), while it is attached nowhere; move_mount(2) then puts it over a descriptor that
+openat2(2) found inside the container's root. No path of the container is ever resolved by the
+kernel against the host's root, so a symbolic link in an image leads nowhere.
+
+Source: mount_setattr(2), OCI runtime-spec config.md "Mounts".
+"""
+
+from __future__ import annotations
+
+import os
+
+from pycompose.worker.runtime import paths, syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
+ATIME_MASK, NOATIME, STRICTATIME, NODIRATIME, NOSYMFOLLOW = 0x70, 0x10, 0x20, 0x80, 0x200000
+MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
+
+#: option -> (attributes to set, attributes to clear)
+ATTRIBUTES: dict[str, tuple[int, int]] = {
+    "ro": (RDONLY, 0),
+    "rw": (0, RDONLY),
+    "nosuid": (NOSUID, 0),
+    "suid": (0, NOSUID),
+    "nodev": (NODEV, 0),
+    "dev": (0, NODEV),
+    "noexec": (NOEXEC, 0),
+    "exec": (0, NOEXEC),
+    "noatime": (NOATIME, ATIME_MASK),
+    "relatime": (0, ATIME_MASK),
+    "strictatime": (STRICTATIME, ATIME_MASK),
+    "nodiratime": (NODIRATIME, 0),
+    "diratime": (0, NODIRATIME),
+    "nosymfollow": (NOSYMFOLLOW, 0),
+    "symfollow": (0, NOSYMFOLLOW),
+}
+PROPAGATION: dict[str, tuple[int, bool]] = {
+    "private": (MS_PRIVATE, False),
+    "rprivate": (MS_PRIVATE, True),
+    "slave": (MS_SLAVE, False),
+    "rslave": (MS_SLAVE, True),
+    "shared": (MS_SHARED, False),
+    "rshared": (MS_SHARED, True),
+    "unbindable": (MS_UNBINDABLE, False),
+    "runbindable": (MS_UNBINDABLE, True),
+}
+
+
+class MountOptions:
+    """An OCI mount's option list, sorted into what the kernel wants to hear where.
+
+    ``recursive`` holds the attributes that apply to a whole tree (``rro``, ``rnosuid``, ...).
+    """
+
+    __slots__ = ("bind", "clear", "data", "propagation", "rbind", "recursive_clear", "recursive_set", "set")
+
+    def __init__(self, options: list[str]) -> None:
+        self.set = self.clear = self.recursive_set = self.recursive_clear = 0
+        self.bind = self.rbind = False
+        self.propagation: tuple[int, bool] | None = None
+        self.data: list[tuple[str, str | None]] = []
+        for option in options:
+            self._take(option)
+
+    def _take(self, option: str) -> None:
+        if option in ATTRIBUTES:
+            adds, removes = ATTRIBUTES[option]
+            self.set = self.set & ~removes | adds
+            self.clear = self.clear & ~adds | removes
+        elif option in PROPAGATION:
+            self.propagation = PROPAGATION[option]
+        elif option in ("bind", "rbind"):
+            self.bind, self.rbind = True, option == "rbind"
+        elif option.startswith("r") and option[1:] in ATTRIBUTES and option != "rw":
+            adds, removes = ATTRIBUTES[option[1:]]
+            self.recursive_set |= adds
+            self.recursive_clear |= removes
+        elif option not in ("defaults", "async", "remount", ""):
+            key, equals, value = option.partition("=")
+            self.data.append((key, value if equals else None))
+
+
+def new_filesystem(kind: str, source: str, data: list[tuple[str, str | None]], attributes: int = 0) -> int:
+    """A detached mount of a new file system instance; the caller closes the descriptor."""
+    context = syscalls.fsopen(kind.encode())
+    try:
+        if source:
+            syscalls.fsconfig(context, b"source", source.encode())
+        for key, value in data:
+            syscalls.fsconfig(context, key.encode(), None if value is None else value.encode())
+        syscalls.fscreate(context)
+        return syscalls.fsmount(context, attributes)
+    finally:
+        os.close(context)
+
+
+def clone(source: bytes, options: MountOptions, directory: int = syscalls.AT_FDCWD) -> int:
+    """A detached copy of the mount at ``source`` (a bind), with the options applied."""
+    tree = syscalls.open_tree(directory, source, recursive=options.rbind)
+    try:
+        if options.set or options.clear:
+            syscalls.mount_setattr(tree, set_=options.set, clear=options.clear)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def finish(mount: int, options: MountOptions) -> None:
+    """Recursive attributes and propagation of a mount that is made, attached or not."""
+    if options.recursive_set or options.recursive_clear:
+        syscalls.mount_setattr(mount, set_=options.recursive_set, clear=options.recursive_clear, recursive=True)
+    if options.propagation:
+        kind, recursive = options.propagation
+        syscalls.mount_setattr(mount, propagation=kind, recursive=recursive)
+
+
+def overlay(rootfs: dict[str, Any]) -> int:
+    """The container's root as a detached mount: an overlay, or a copy of the only read-only layer.
+
+    Args:
+        rootfs: ``lower`` (paths, topmost first), ``upper`` and ``work`` (path or None).
+    """
+    lower: list[str] = rootfs["lower"]
+    if not rootfs.get("upper"):
+        if len(lower) == 1:
+            return clone(lower[0].encode(), MountOptions(["rbind", "ro"] if rootfs.get("readonly") else ["rbind"]))
+        return new_filesystem("overlay", "overlay", [("lowerdir", ":".join(lower))])
+    upper = [("upperdir", rootfs["upper"]), ("workdir", rootfs["work"])]
+    try:  # one option per layer: no limit of 256 bytes for all of them together (Linux 6.5)
+        return new_filesystem("overlay", "overlay", [("lowerdir+", layer) for layer in lower] + upper)
+    except OSError as error:
+        if error.errno != 22:
+            raise
+    return new_filesystem("overlay", "overlay", [("lowerdir", ":".join(map(_escape, lower))), *upper])
+
+
+def _escape(path: str) -> str:
+    return path.replace("\\", "\\\\").replace(":", "\\:")
+
+
+def mount_over(root: int, mount: int, path: bytes) -> None:
+    """Attach a detached mount at ``path`` of the container, making the mount point where it is missing."""
+    target = paths.make_target(root, path, directory=paths.is_directory(mount))
+    try:
+        syscalls.move_mount(mount, target)
+    finally:
+        os.close(target)
+
+
+def mask(root: int, path: bytes) -> None:
+    """Hide ``path``: an empty read-only directory or /dev/null over it; nothing where it does not exist."""
+    try:
+        target = paths.open_in_root(root, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        if paths.is_directory(target):
+            cover = new_filesystem("tmpfs", "tmpfs", [("size", "0"), ("nr_inodes", "2")], RDONLY | NOSUID | NODEV | NOEXEC)
+        else:
+            cover = clone(b"/dev/null", MountOptions(["bind"]))
+        try:
+            syscalls.move_mount(cover, target)
+        finally:
+            os.close(cover)
+    finally:
+        os.close(target)
+
+
+def make_readonly(root: int, path: bytes) -> None:
+    """Put a read-only copy of ``path`` over itself; nothing where it does not exist."""
+    try:
+        target = paths.open_in_root(root, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        cover = clone(b"", MountOptions(["rbind"]), target)
+        try:
+            syscalls.mount_setattr(cover, set_=RDONLY)
+            syscalls.move_mount(cover, target)
+        finally:
+            os.close(cover)
+    finally:
+        os.close(target)
+
+
+def pivot(root: int) -> None:
+    """Make ``root`` the root of this mount namespace and forget the old one (pivot_root(2), "pivot_root(".", ".")")."""
+    os.fchdir(root)
+    syscalls.pivot_root(b".", b".")
+    syscalls.umount(b".", syscalls.MNT_DETACH)
+    os.chdir(b"/")
