@@ -162,7 +162,9 @@ def mask(root: int, path: bytes) -> None:
         return
     try:
         if paths.is_directory(target):
-            cover = new_filesystem("tmpfs", "tmpfs", [("size", "0"), ("nr_inodes", "2")], RDONLY | NOSUID | NODEV | NOEXEC)
+            cover = new_filesystem(
+                "tmpfs", "tmpfs", [("size", "0"), ("nr_inodes", "2")], RDONLY | NOSUID | NODEV | NOEXEC
+            )
         else:
             cover = clone(b"/dev/null", MountOptions(["bind"]))
         try:

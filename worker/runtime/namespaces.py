@@ -81,6 +81,4 @@ def enter_for_children(plan: Plan) -> None:
 def open_all(pid: int) -> list[tuple[int, int]]:
     """Descriptors of all namespaces of ``pid`` that an exec has to enter, mount namespace last."""
     order = ("cgroup", "ipc", "uts", "network", "mount")
-    return [
-        (os.open(f"/proc/{pid}/ns/{PROC_NAMES[kind]}", os.O_RDONLY | os.O_CLOEXEC), FLAGS[kind]) for kind in order
-    ]
+    return [(os.open(f"/proc/{pid}/ns/{PROC_NAMES[kind]}", os.O_RDONLY | os.O_CLOEXEC), FLAGS[kind]) for kind in order]

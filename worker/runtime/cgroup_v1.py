@@ -1,0 +1,158 @@
+"""Cgroup version 1, also its hybrid form: one directory per hierarchy.
+
+Source: kernel Documentation/admin-guide/cgroup-v1/*.rst, OCI runtime-spec config-linux.md.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pycompose.worker.runtime import cgroups
+from pycompose.worker.runtime.errors import StepError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: (section, key in OCI linux.resources) -> (controller, file), written as they are
+_PLAIN: tuple[tuple[str, str, str, str], ...] = (
+    ("memory", "reservation", "memory", "memory.soft_limit_in_bytes"),
+    ("memory", "swappiness", "memory", "memory.swappiness"),
+    ("cpu", "shares", "cpu", "cpu.shares"),
+    ("cpu", "period", "cpu", "cpu.cfs_period_us"),
+    ("cpu", "quota", "cpu", "cpu.cfs_quota_us"),
+    ("cpu", "burst", "cpu", "cpu.cfs_burst_us"),
+    ("cpu", "realtimePeriod", "cpu", "cpu.rt_period_us"),
+    ("cpu", "realtimeRuntime", "cpu", "cpu.rt_runtime_us"),
+    ("cpu", "cpus", "cpuset", "cpuset.cpus"),
+    ("cpu", "mems", "cpuset", "cpuset.mems"),
+    ("blockIO", "weight", "blkio", "blkio.weight"),
+)
+_THROTTLES: tuple[tuple[str, str], ...] = (
+    ("throttleReadBpsDevice", "blkio.throttle.read_bps_device"),
+    ("throttleWriteBpsDevice", "blkio.throttle.write_bps_device"),
+    ("throttleReadIOPSDevice", "blkio.throttle.read_iops_device"),
+    ("throttleWriteIOPSDevice", "blkio.throttle.write_iops_device"),
+)
+
+
+class CgroupV1:
+    """One container's directories, one per mounted hierarchy."""
+
+    def __init__(self, path: str, controllers: dict[str, str]) -> None:
+        self._roots = controllers
+        self.directories = {name: root + path for name, root in controllers.items()}
+
+    def create(self, resources: dict[str, Any]) -> None:
+        for name, directory in self.directories.items():
+            try:
+                os.makedirs(directory, exist_ok=True)
+            except OSError as error:
+                raise StepError(f"cgroup: cannot make {directory}: {error.strerror}") from error
+            if name == "cpuset":
+                self._inherit_cpuset(directory)
+        self.update(resources)
+        self._devices(resources.get("devices") or [])
+
+    def _inherit_cpuset(self, directory: str) -> None:
+        """A new cpuset is empty and takes no process: copy the parents' sets downwards."""
+        missing = [directory]
+        while not cgroups.read(missing[-1], "cpuset.cpus").strip():
+            missing.append(os.path.dirname(missing[-1]))
+        source = missing.pop()
+        for each in reversed(missing):
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                cgroups.write(each, name, cgroups.read(source, name).strip())
+
+    def update(self, resources: dict[str, Any]) -> None:
+        self._memory(resources.get("memory") or {})
+        for section, key, controller, name in _PLAIN:
+            value = (resources.get(section) or {}).get(key)
+            if value not in (None, ""):
+                self._write(controller, name, str(value))
+        pids = (resources.get("pids") or {}).get("limit")
+        if pids is not None:
+            self._write("pids", "pids.max", str(pids) if pids > 0 else "max")
+        block = resources.get("blockIO") or {}
+        for key, name in _THROTTLES:
+            for rule in block.get(key) or ():
+                self._write("blkio", name, f"{rule['major']}:{rule['minor']} {rule['rate']}")
+
+    def _memory(self, memory: dict[str, Any]) -> None:
+        limit, swap = memory.get("limit"), memory.get("swap")
+        writes = [(limit, "memory.limit_in_bytes"), (swap, "memory.memsw.limit_in_bytes")]
+        writes = [(value, name) for value, name in writes if value is not None]
+        if len(writes) == 2 and "memory" in self.directories:
+            # limit may never exceed limit+swap: when the new limit is above the old sum, the sum goes first
+            current = int(cgroups.read(self.directories["memory"], "memory.memsw.limit_in_bytes", "0") or 0)
+            if (swap or 0) < 0 or (limit or 0) > current:
+                writes.reverse()
+        for value, name in writes:
+            self._write("memory", name, str(value))
+        if memory.get("disableOOMKiller"):
+            self._write("memory", "memory.oom_control", "1")
+
+    def _write(self, controller: str, name: str, value: str) -> None:
+        directory = self.directories.get(controller)
+        if directory is None:
+            raise StepError(f"cgroup: this machine has no {controller} controller for {name}")
+        cgroups.write(directory, name, value)
+
+    def _devices(self, rules: list[dict[str, Any]]) -> None:
+        for rule in rules:
+            kind = rule.get("type") or "a"
+            name = "devices.allow" if rule.get("allow") else "devices.deny"
+            if kind == "a":
+                self._write("devices", name, "a")
+                continue
+            major, minor = (rule.get(key) for key in ("major", "minor"))
+            numbers = ":".join("*" if number in (None, -1) else str(number) for number in (major, minor))
+            self._write("devices", name, f"{kind} {numbers} {rule.get('access') or 'rwm'}")
+
+    def join(self) -> None:
+        for directory in dict.fromkeys(self.directories.values()):
+            cgroups.write(directory, "cgroup.procs", "0")
+
+    def freeze(self, frozen: bool) -> None:
+        directory, wanted = self.directories["freezer"], "FROZEN" if frozen else "THAWED"
+        for _ in range(400):
+            cgroups.write(directory, "freezer.state", wanted)
+            if cgroups.read(directory, "freezer.state").strip() == wanted:
+                return
+            time.sleep(0.005)
+        raise StepError(f"cgroup: {directory} did not become {wanted} within 2 s")
+
+    def processes(self) -> list[int]:
+        directory = self.directories.get("pids") or next(iter(self.directories.values()))
+        return [int(line) for line in cgroups.read(directory, "cgroup.procs").split()]
+
+    def oom_kills(self) -> int:
+        text = cgroups.read(self.directories.get("memory", ""), "memory.oom_control")
+        return cgroups.pairs(text).get("oom_kill", 0)
+
+    def usage(self) -> dict[str, Any]:
+        def number(controller: str, name: str) -> int:
+            text = cgroups.read(self.directories.get(controller, ""), name).strip()
+            return int(text) if text.isdigit() else 0
+
+        memory = cgroups.pairs(cgroups.read(self.directories.get("memory", ""), "memory.stat"))
+        block = cgroups.read(self.directories.get("blkio", ""), "blkio.throttle.io_service_bytes")
+        sums = {"Read": 0, "Write": 0}
+        for line in block.splitlines():
+            fields = line.split()
+            if len(fields) == 3 and fields[1] in sums:
+                sums[fields[1]] += int(fields[2])
+        cached = memory.get("total_inactive_file", 0)
+        used = number("memory", "memory.usage_in_bytes")
+        return {
+            "cpu_ns": number("cpuacct", "cpuacct.usage"),
+            "memory_bytes": max(used - cached, 0),
+            "memory_limit": number("memory", "memory.limit_in_bytes"),
+            "pids": number("pids", "pids.current"),
+            "read_bytes": sums["Read"],
+            "write_bytes": sums["Write"],
+        }
+
+    def remove(self) -> None:
+        cgroups.remove_directories(dict.fromkeys(self.directories.values()))

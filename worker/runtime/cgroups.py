@@ -1,0 +1,129 @@
+"""Cgroups: one interface, version 1 (and hybrid) or version 2 behind it, chosen by what is mounted.
+
+Source: cgroups(7), kernel Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pycompose.worker.runtime.errors import StepError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Protocol
+
+    class Cgroup(Protocol):
+        """One container's place in the machine's cgroups. Paths are absolute below each hierarchy's root."""
+
+        def create(self, resources: dict[str, Any]) -> None:
+            """Make the directories and set the limits of OCI ``linux.resources``."""
+
+        def update(self, resources: dict[str, Any]) -> None:
+            """Change limits of a live container."""
+
+        def join(self) -> None:
+            """Move the calling process in."""
+
+        def freeze(self, frozen: bool) -> None:
+            """Stop or continue all processes; returns when it is so."""
+
+        def processes(self) -> list[int]:
+            """Process ids inside."""
+
+        def oom_kills(self) -> int:
+            """How many processes the kernel killed here for want of memory."""
+
+        def usage(self) -> dict[str, Any]:
+            """Current consumption; keys as in ``client.Usage``."""
+
+        def remove(self) -> None:
+            """Remove the directories; those that are gone already are fine."""
+
+
+def mounted() -> tuple[dict[str, str], str]:
+    """What is mounted: ({v1 controller: mount point}, v2 mount point or "")."""
+    controllers: dict[str, str] = {}
+    unified = ""
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            kind, _, options = right.split()[:3]
+            point = left.split()[4]
+            if kind == "cgroup2":
+                unified = point
+            elif kind == "cgroup":
+                for option in options.split(","):
+                    if option in KNOWN_V1:
+                        controllers.setdefault(option, point)
+    return controllers, unified
+
+
+KNOWN_V1 = frozenset(["blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "perf_event", "pids"])
+
+
+def at(path: str) -> Cgroup:
+    """The cgroup ``path`` (such as ``/pycompose/ID``) on this machine; a hybrid machine counts as version 1."""
+    controllers, unified = mounted()
+    if not controllers:
+        raise StepError(f"cgroup: only version 2 is mounted (at {unified or 'no place'}): not supported yet")
+    from pycompose.worker.runtime.cgroup_v1 import CgroupV1
+
+    return CgroupV1(path, controllers)
+
+
+def write(directory: str, name: str, value: str) -> None:
+    """Write one control file.
+
+    Raises:
+        StepError: names the file and the value.
+    """
+    path = f"{directory}/{name}"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StepError(f"cgroup: cannot write {value!r} to {path}: {error.strerror}") from error
+
+
+def read(directory: str, name: str, default: str = "") -> str:
+    """A control file's text; ``default`` where it is not there."""
+    try:
+        with open(f"{directory}/{name}") as file:
+            return file.read()
+    except OSError:
+        return default
+
+
+def pairs(text: str) -> dict[str, int]:
+    """``key number`` lines as a dict."""
+    result = {}
+    for line in text.splitlines():
+        key, _, value = line.rpartition(" ")
+        if key and value.lstrip("-").isdigit():
+            result[key] = int(value)
+    return result
+
+
+def remove_directories(paths: Iterable[str]) -> None:
+    """rmdir each with the directories below it; a directory in use is tried for up to 1 s."""
+    import time
+
+    for path in paths:
+        for _ in range(200):
+            try:
+                os.rmdir(path)
+                break
+            except FileNotFoundError:
+                break
+            except OSError as error:
+                if error.errno != 16:  # EBUSY: a process is still on its way out, or there are children
+                    raise
+                for entry in os.scandir(path):
+                    if entry.is_dir(follow_symlinks=False):
+                        remove_directories([entry.path])
+                time.sleep(0.005)

@@ -1,0 +1,431 @@
+"""From fork to exec: the steps of a container's first process, in their order.
+
+``launch`` is what the agent wrote for the shim (``launch.json``): the OCI configuration without
+its seccomp profile, the root's layers, the compiled filter's path. The process reports over
+``channel`` (a socket pair that exec closes): nothing and end of file is success.
+
+Everything is opened and resolved before pivot_root; afterwards nothing is imported and no path
+of the container is opened but the program itself, by execve (DESIGN, decision 10).
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket
+import stat
+import struct
+import termios
+
+from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, syscalls
+from pycompose.worker.runtime.capabilities import CapabilitySets, last_capability
+from pycompose.worker.runtime.errors import ConfigError, StartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+LAST_CAPABILITY = last_capability()
+INIT_PATHS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/bin/tini")
+INIT_ANNOTATION = "pycompose.init"
+_DEV_LINKS = (
+    (b"/proc/self/fd", b"fd"),
+    (b"/proc/self/fd/0", b"stdin"),
+    (b"/proc/self/fd/1", b"stdout"),
+    (b"/proc/self/fd/2", b"stderr"),
+    (b"pts/ptmx", b"ptmx"),
+)
+_TIOCGPTPEER, _TIOCGPTN, _TIOCSPTLCK = 0x5441, 0x80045430, 0x40045431
+#: Sysctls that belong to a namespace of the container; others would change the machine.
+_SYSCTL_PREFIXES = ("net.", "fs.mqueue.")
+_SYSCTLS = frozenset(
+    "kernel." + name
+    for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced domainname hostname".split()
+)
+
+
+class Progress:
+    """Where a failure happened: the name of the step that is being done."""
+
+    step = "start"
+
+
+def report(channel: socket.socket, error: BaseException, step: str) -> None:
+    """Tell the shim why the start failed; never prints (a traceback would open files by path)."""
+    code = getattr(error, "exit_code", 125)
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error.errno)
+        text = f"{step}: {reason}"
+    else:
+        text = str(error) if isinstance(error, StartError) else f"{step}: {error}"
+    channel.send(json.dumps({"error": text, "code": code}).encode())
+
+
+def run(launch: dict[str, Any], channel: socket.socket, stdio: tuple[int, int, int] | None) -> NoReturn:
+    """The container's first process: never returns.
+
+    Args:
+        launch: see the module.
+        channel: to the shim.
+        stdio: descriptors for 0, 1, 2; None for a terminal, made in the container's devpts.
+    """
+    progress = Progress()
+    try:
+        _prepare(launch, channel, stdio, progress)
+    except BaseException as error:
+        report(channel, error, progress.step)
+    os._exit(125)
+
+
+def _prepare(
+    launch: dict[str, Any], channel: socket.socket, stdio: tuple[int, int, int] | None, progress: Progress
+) -> None:
+    config: dict[str, Any] = launch["config"]
+    linux: dict[str, Any] = config.get("linux") or {}
+    process: dict[str, Any] = config["process"]
+    plan = namespaces.Plan(linux.get("namespaces") or [])
+    user = Identity(process)
+    progress.step = "read the seccomp filter"
+    seccomp = _read(launch["seccomp"]) if launch.get("seccomp") else b""
+    init = _open_init(config)
+    if stdio:
+        for number, fd in enumerate(stdio):
+            os.dup2(fd, number)
+    progress.step = "join the cgroup"
+    cgroups.at(launch["cgroup"]).join()
+    _oom_score(process.get("oomScoreAdj"))
+    os.setsid()
+    for flag, path in plan.join.items():
+        progress.step = f"join the namespace {path}"
+        namespaces.join_path(path, flag)
+    progress.step = "make namespaces"
+    syscalls.unshare(plan.new)
+    _sysctls(config, plan, progress)
+    root, consoles = _root(launch, config, linux, progress)
+    if config.get("hostname") and plan.new & syscalls.CLONE_NEWUTS:
+        progress.step = "set the host name"
+        socket.sethostname(config["hostname"])
+    if config.get("domainname") and plan.new & syscalls.CLONE_NEWUTS:
+        progress.step = "set the domain name"
+        syscalls.setdomainname(config["domainname"].encode())
+    if process.get("terminal"):
+        progress.step = "open a terminal"
+        _terminal(root, consoles, process.get("consoleSize"), channel, user.uid)
+    progress.step = "mask paths"
+    for path in linux.get("maskedPaths") or ():
+        mounts.mask(root, path.encode())
+    for path in linux.get("readonlyPaths") or ():
+        mounts.make_readonly(root, path.encode())
+    if (config.get("root") or {}).get("readonly"):
+        syscalls.mount_setattr(root, set_=mounts.RDONLY)
+    progress.step = "pivot_root"
+    mounts.pivot(root)
+    if launch.get("hold"):
+        channel.send(b'{"ready": true}')
+        if not channel.recv(16):
+            os._exit(125)
+    enter_program(process, user, seccomp, channel.fileno(), init, progress, pid1=True)
+
+
+class Identity:
+    """User, groups, capabilities and limits of a process, all worked out before they are needed."""
+
+    __slots__ = ("capabilities", "gid", "groups", "rlimits", "uid", "umask")
+
+    def __init__(self, process: dict[str, Any]) -> None:
+        user = process.get("user") or {}
+        self.uid, self.gid = int(user.get("uid", 0)), int(user.get("gid", 0))
+        self.groups = [int(group) for group in user.get("additionalGids") or ()]
+        self.umask = user.get("umask")
+        self.capabilities = CapabilitySets(process.get("capabilities") or {}, LAST_CAPABILITY)
+        self.rlimits = []
+        for limit in process.get("rlimits") or ():
+            number = getattr(resource, limit["type"], None)
+            if number is None:
+                raise ConfigError(f"process.rlimits: {limit['type']!r} is not a limit; see getrlimit(2)")
+            soft, hard = (_signed(limit[key]) for key in ("soft", "hard"))
+            self.rlimits.append((number, (soft, hard)))
+
+
+def _signed(value: int) -> int:
+    return -1 if value < 0 or value >= 1 << 63 else value
+
+
+def enter_program(
+    process: dict[str, Any],
+    user: Identity,
+    seccomp: bytes,
+    keep: int,
+    init: int | None,
+    progress: Progress,
+    *,
+    pid1: bool,
+) -> None:
+    """The last stage, shared with exec: limits, identity, filter, directory, program. Returns only by raising."""
+    arguments = [os.fsencode(text) for text in process.get("args") or ()]
+    environment = dict(pair.encode().split(b"=", 1) for pair in process.get("env") or () if "=" in pair)
+    environment.setdefault(b"HOME", b"/")
+    if not arguments:
+        raise StartError("no command specified", 125)
+    progress.step = "set resource limits"
+    for number, pair in user.rlimits:
+        resource.setrlimit(number, pair)
+    progress.step = "change to the user"
+    user.capabilities.limit_bounding()
+    no_new_privileges = bool(process.get("noNewPrivileges"))
+    if seccomp and not no_new_privileges:  # needs CAP_SYS_ADMIN, which is about to go
+        syscalls.set_seccomp_filter(seccomp)
+    cwd = os.fsencode(process.get("cwd") or "/")
+    reached = _chdir(cwd)  # as root first: a directory of root's may be meant
+    user.capabilities.become(user.uid, user.gid, user.groups, user.umask)
+    if not reached:
+        progress.step = f"change to the working directory {process.get('cwd')}"
+        os.chdir(cwd)
+    if pid1:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # a lost shim ends its container
+    if no_new_privileges:
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        if seccomp:
+            syscalls.set_seccomp_filter(seccomp)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _close_all_but(keep, init)
+    if init is not None:
+        pairs = [key + b"=" + value for key, value in environment.items()]
+        find_program(arguments[0], environment)
+        syscalls.execveat(init, [b"init", b"--", *arguments], pairs)
+    _exec(arguments, environment)
+
+
+def _chdir(path: bytes) -> bool:
+    try:
+        os.chdir(path)
+    except OSError:
+        return False
+    return True
+
+
+def _close_all_but(*keep: int | None) -> None:
+    first = 3
+    for fd in sorted(fd for fd in keep if fd is not None):
+        syscalls.close_range(first, fd - 1)
+        first = fd + 1
+    syscalls.close_range(first, 0x7FFFFFFF)
+
+
+def candidates(name: bytes, environment: dict[bytes, bytes]) -> list[bytes]:
+    """Where a program may be: itself when it has a slash, else in each directory of its own PATH."""
+    if b"/" in name:
+        return [name]
+    search = environment.get(b"PATH") or b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return [(directory or b".") + b"/" + name for directory in search.split(b":")]
+
+
+def find_program(name: bytes, environment: dict[bytes, bytes]) -> None:
+    """Raise as exec would when no candidate can be executed (init would only report it as a status)."""
+    last: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for path in candidates(name, environment):
+        try:
+            mode = os.stat(path).st_mode
+            if stat.S_ISREG(mode) and os.access(path, os.X_OK):
+                return
+            last = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            last = error
+    raise exec_error(name, last)
+
+
+def _exec(arguments: list[bytes], environment: dict[bytes, bytes]) -> None:
+    failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for path in candidates(arguments[0], environment):
+        try:
+            os.execve(path, arguments, environment)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                failure = error
+    raise exec_error(arguments[0], failure)
+
+
+def exec_error(name: bytes, error: OSError) -> StartError:
+    """The failure of execve in Docker's words, with its exit status."""
+    shown = name.decode("utf-8", "replace")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        place = "no such file or directory" if b"/" in name else "executable file not found in $PATH"
+        return StartError(f'exec: "{shown}": {place}', 127)
+    return StartError(f'exec: "{shown}": {(error.strerror or "").lower()}', 126)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _oom_score(value: int | None) -> None:
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, str(value or 0).encode())
+    os.close(fd)
+
+
+def _open_init(config: dict[str, Any]) -> int | None:
+    """The init helper as a read-only detached mount, so that the container cannot write to it."""
+    if (config.get("annotations") or {}).get(INIT_ANNOTATION) != "true":
+        return None
+    for path in INIT_PATHS:
+        if os.path.exists(path):
+            return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    raise ConfigError(f"init: none of {', '.join(INIT_PATHS)} exists; install the package tini")
+
+
+def _sysctls(config: dict[str, Any], plan: namespaces.Plan, progress: Progress) -> None:
+    """Written through the host's own /proc, which shows the namespaces of whoever writes."""
+    for name, value in ((config.get("linux") or {}).get("sysctl") or {}).items():
+        progress.step = f"set sysctl {name}"
+        if not (name in _SYSCTLS or name.startswith(_SYSCTL_PREFIXES)) or ".." in name or "/" in name:
+            raise ConfigError(f"{name} belongs to the machine, not to a container")
+        network = name.startswith("net.")
+        flag = syscalls.CLONE_NEWNET if network else syscalls.CLONE_NEWIPC
+        if not (plan.new & flag or flag in plan.join) and name not in ("kernel.domainname", "kernel.hostname"):
+            raise ConfigError(f"{name} needs a {'network' if network else 'ipc'} namespace of the container's own")
+        fd = os.open("/proc/sys/" + name.replace(".", "/"), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(value).encode())
+        finally:
+            os.close(fd)
+
+
+def _root(
+    launch: dict[str, Any], config: dict[str, Any], linux: dict[str, Any], progress: Progress
+) -> tuple[int, list[int]]:
+    """Build the root with all its mounts in this mount namespace; returns its descriptor and devpts mounts."""
+    progress.step = "make mounts private"
+    kind, recursive = mounts.PROPAGATION.get(linux.get("rootfsPropagation") or "rslave", (mounts.MS_SLAVE, True))
+    if kind not in (mounts.MS_SHARED,):
+        syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=kind, recursive=recursive, path=b"/")
+    progress.step = f"mount the root from {', '.join(launch['rootfs']['lower'][:2])}"
+    root = mounts.overlay(launch["rootfs"])
+    syscalls.mount_setattr(root, propagation=mounts.MS_PRIVATE)
+    place = os.open(launch["mountpoint"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    syscalls.move_mount(root, place)
+    consoles: list[int] = []
+    for mount in config.get("mounts") or ():
+        progress.step = f"mount {mount.get('source') or mount.get('type')} at {mount['destination']}"
+        _mount(root, mount, consoles)
+    progress.step = "make devices"
+    _devices(root, linux.get("devices") or [])
+    return root, consoles
+
+
+def _mount(root: int, mount: dict[str, Any], consoles: list[int]) -> None:
+    options = mounts.MountOptions(mount.get("options") or [])
+    kind, source = mount.get("type") or "", mount.get("source") or ""
+    if options.bind or kind == "bind":
+        made = mounts.clone(source.encode(), options)
+    elif kind == "cgroup":
+        _mount_cgroup(root, mount, options)
+        return
+    else:
+        made = mounts.new_filesystem(kind, source, options.data, options.set)
+    mounts.mount_over(root, made, mount["destination"].encode())
+    mounts.finish(made, options)
+    if kind == "devpts":
+        consoles.append(made)
+    else:
+        os.close(made)
+
+
+def _mount_cgroup(root: int, mount: dict[str, Any], options: mounts.MountOptions) -> None:
+    """/sys/fs/cgroup as the cgroup namespace shows it: cgroup2, or a tmpfs with one mount per v1 hierarchy."""
+    destination = mount["destination"].encode()
+    controllers, unified = cgroups.mounted()
+    flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+    if not controllers and unified:
+        made = mounts.new_filesystem("cgroup2", "cgroup", [], flags | options.set)
+        mounts.mount_over(root, made, destination)
+        os.close(made)
+        return
+    base = mounts.new_filesystem("tmpfs", "tmpfs", [("mode", "755")], flags)
+    mounts.mount_over(root, base, destination)
+    groups: dict[str, list[str]] = {}
+    for name, point in controllers.items():
+        groups.setdefault(point, []).append(name)
+    for names in groups.values():
+        made = mounts.new_filesystem("cgroup", "cgroup", [(name, None) for name in names], flags | options.set)
+        mounts.mount_over(root, made, destination + b"/" + ",".join(names).encode())
+        os.close(made)
+    if options.set & mounts.RDONLY:
+        syscalls.mount_setattr(base, set_=mounts.RDONLY)
+    os.close(base)
+
+
+def _devices(root: int, devices: list[dict[str, Any]]) -> None:
+    kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+    for device in devices:
+        parent_path, _, name = device["path"].encode().rpartition(b"/")
+        parent = paths.make_directories(root, parent_path)
+        mode = device.get("fileMode")
+        mode = 0o666 if mode is None else mode
+        number = 0 if device["type"] == "p" else os.makedev(device["major"], device["minor"])
+        try:
+            old = os.umask(0)
+            os.mknod(name, kinds[device["type"]] | mode, number, dir_fd=parent)
+            os.umask(old)
+            if device.get("uid") or device.get("gid"):
+                os.chown(name, device.get("uid") or 0, device.get("gid") or 0, dir_fd=parent, follow_symlinks=False)
+        except FileExistsError:
+            pass  # /dev bound from the machine, or the image's own
+        finally:
+            os.close(parent)
+    dev = paths.make_directories(root, b"/dev")
+    for target, name in _DEV_LINKS:
+        try:
+            os.symlink(target, name, dir_fd=dev)
+        except (FileExistsError, OSError):
+            continue  # a read-only or bound /dev keeps what it has
+    os.close(dev)
+
+
+def _terminal(root: int, consoles: list[int], size: dict[str, int] | None, channel: socket.socket, uid: int) -> None:
+    """A pseudo terminal of the container's own devpts: the master goes to the shim, the slave becomes 0, 1, 2."""
+    if not consoles:
+        raise ConfigError("process.terminal needs a devpts mount in the configuration's mounts")
+    master = os.open(b"ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=consoles[-1])
+    slave = open_slave(master, size)
+    os.fchown(slave, uid, -1)
+    socket.send_fds(channel, [b'{"tty": true}'], [master])
+    console = paths.make_target(root, b"/dev/console", directory=False)
+    name = str(struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, b"\0" * 4))[0]).encode()
+    made = mounts.clone(name, mounts.MountOptions(["bind"]), consoles[-1])
+    syscalls.move_mount(made, console)
+    for fd in (console, made, master, *consoles):
+        os.close(fd)
+    take_terminal(slave)
+
+
+def open_slave(master: int, size: dict[str, int] | None) -> int:
+    """Unlock a pseudo terminal and open its slave by descriptor (ioctl_tty(2), TIOCGPTPEER)."""
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+    if size:
+        set_window(master, size.get("height", 0), size.get("width", 0))
+    return slave
+
+
+def set_window(master: int, rows: int, columns: int) -> None:
+    """Set a terminal's size in characters."""
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def take_terminal(slave: int) -> None:
+    """Make the terminal this session's controlling one, and standard input, output and error."""
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for number in range(3):
+        os.dup2(slave, number)
+    if slave > 2:
+        os.close(slave)
+
+
+_ = array  # socket.send_fds imports it lazily: it has to be loaded before pivot_root

@@ -1,0 +1,88 @@
+"""Docker's json-file log: one JSON object per line, rotated by size.
+
+``{"log": "text\\n", "stream": "stdout", "time": "2026-01-02T03:04:05.123456789Z"}``; a line longer
+than 16 KiB is split, and only its last piece ends with a newline. ``PATH`` is the current file,
+``PATH.1`` the one before, and so on (Docker's reference, "JSON File logging driver").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+PIECE = 16 * 1024
+
+
+def timestamp(nanoseconds: int) -> str:
+    """RFC 3339 with nanoseconds, in UTC."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    t = time.gmtime(seconds)
+    return f"{t[0]:04}-{t[1]:02}-{t[2]:02}T{t[3]:02}:{t[4]:02}:{t[5]:02}.{rest:09}Z"
+
+
+class JsonLog:
+    """The writer. Two streams share a file; each keeps its own unfinished line."""
+
+    def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
+        self._path, self._max_bytes, self._max_files = path, max_bytes, max(max_files, 1)
+        self._partial: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+        self._open()
+
+    def _open(self) -> None:
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._size = os.fstat(self._fd).st_size
+
+    def write(self, stream: str, data: bytes, now_ns: int) -> None:
+        """Take output as it comes; whole lines and full pieces are written at once."""
+        pieces = (self._partial[stream] + data).split(b"\n")
+        rest = pieces.pop()
+        stamp = timestamp(now_ns)
+        out: list[str] = []
+        for piece in pieces:
+            self._lines(out, piece + b"\n", stream, stamp)
+        while len(rest) >= PIECE:
+            self._lines(out, rest[:PIECE], stream, stamp)
+            rest = rest[PIECE:]
+        self._partial[stream] = rest
+        self._append("".join(out).encode())
+
+    def _lines(self, out: list[str], line: bytes, stream: str, stamp: str) -> None:
+        while len(line) > PIECE + 1 or (len(line) == PIECE + 1 and line[-1:] != b"\n"):
+            self._lines(out, line[:PIECE], stream, stamp)
+            line = line[PIECE:]
+        text = json.dumps(line.decode("utf-8", "replace"), ensure_ascii=False)
+        out.append(f'{{"log":{text},"stream":"{stream}","time":"{stamp}"}}\n')
+
+    def _append(self, data: bytes) -> None:
+        if not data:
+            return
+        if self._max_bytes > 0 and self._size and self._size + len(data) > self._max_bytes:
+            self._rotate()
+        try:
+            os.write(self._fd, data)
+        except OSError:
+            return  # a full disk must not end the container; the line is lost
+        self._size += len(data)
+
+    def _rotate(self) -> None:
+        os.close(self._fd)
+        if self._max_files == 1:
+            os.truncate(self._path, 0)
+        else:
+            for number in range(self._max_files - 1, 0, -1):
+                older = f"{self._path}.{number - 1}" if number > 1 else self._path
+                try:
+                    os.rename(older, f"{self._path}.{number}")
+                except FileNotFoundError:
+                    continue
+        self._open()
+
+    def close(self, now_ns: int) -> None:
+        """Write what is left of unfinished lines."""
+        for stream, rest in self._partial.items():
+            if rest:
+                out: list[str] = []
+                self._lines(out, rest, stream, timestamp(now_ns))
+                self._append("".join(out).encode())
+        os.close(self._fd)

@@ -1,0 +1,310 @@
+"""One run of one container, watched from outside of it: stdio, log, exit status, exec.
+
+Forked by the zygote (or by ``pycompose-runtime``), single-threaded, one epoll loop. It needs
+neither agent nor zygote: when they are gone it goes on, and whoever comes later connects to
+``shim.sock`` in the container's directory (``protocol``). It ends with the container, after the
+exit status is in ``state.json``; a shim that is lost takes its container with it (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import time
+
+from pycompose.worker.runtime import cgroups, container, namespaces, protocol, shim_exec, state, syscalls
+from pycompose.worker.runtime.jsonlog import JsonLog
+from pycompose.worker.runtime.shim_streams import Peer, Streams, reap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+READ = 32 * 1024
+
+
+def run(directory: str, control: int) -> NoReturn:
+    """The life of a shim, in a fresh fork; never returns.
+
+    Args:
+        directory: the container's, with ``launch.json`` and ``state.json``.
+        control: a connected descriptor (SOCK_SEQPACKET) that gets the answer to the start and then the exit.
+    """
+    os.setsid()
+    control = os.dup2(control, 3) if control != 3 else control
+    syscalls.close_range(4, 0x7FFFFFFF)
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
+    syscalls.set_process_name(b"pycompose-shim")
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("-999")
+    try:
+        Shim(directory, socket.socket(fileno=control)).live()
+    except BaseException as error:
+        _last_words(directory, error)
+    os._exit(0)
+
+
+def _last_words(directory: str, error: BaseException) -> None:
+    """A fault of the shim itself: leave the reason beside the state, for the agent to report."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else "?"
+    with contextlib.suppress(OSError), open(f"{directory}/shim.error", "w") as file:
+        file.write(f"{type(error).__name__}: {error} (in {where})\n")
+
+
+class Shim:
+    """State of one shim. ``handlers`` maps each watched descriptor to what reads it."""
+
+    def __init__(self, directory: str, control: socket.socket) -> None:
+        self.directory = directory
+        with open(f"{directory}/launch.json") as file:
+            self.launch: dict[str, Any] = json.load(file)
+        self.config: dict[str, Any] = self.launch["config"]
+        self.cgroup = cgroups.at(self.launch["cgroup"])
+        self.poll = select.epoll()
+        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.peers: set[Peer] = set()
+        self.execs: dict[int, shim_exec.Exec] = {}
+        self.streams = Streams(self)
+        self.pid = 0
+        self.channel: socket.socket | None = None
+        self.status: int | None = None
+        self.started_ns = 0
+        log = self.launch.get("log")
+        self.log = JsonLog(log["path"], log["max_bytes"], log["max_files"]) if log else None
+        self.control = Peer(self, control)
+        self.control.role = "watch"
+        self.own_pids = any(entry["type"] == "pid" for entry in self.config["linux"]["namespaces"])
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def watch(self, fd: int, handler: Callable[[int], None], events: int = select.EPOLLIN) -> None:
+        self.handlers[fd] = handler
+        self.poll.register(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        if self.handlers.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):
+                self.poll.unregister(fd)
+
+    def live(self) -> None:
+        """Start the container, serve until it has ended, leave its exit status."""
+        wakeup, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _noticed)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        self.watch(wakeup, lambda fd: (os.read(fd, 512), self.reap()) and None)
+        try:
+            self.start()
+        except BaseException as error:
+            code = getattr(error, "exit_code", 125)
+            message = str(error) if not isinstance(error, OSError) or not error.errno else f"start: {error}"
+            self.failed(message, code)
+            return
+        while self.status is None:
+            for fd, events in self.poll.poll():
+                handler = self.handlers.get(fd)
+                if handler is not None:
+                    handler(events if fd in self.streams.descriptors else fd)
+        self.ended()
+
+    # -- start ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Fork the container's first process and wait until it has executed its program, or failed."""
+        with contextlib.suppress(OSError):
+            self.cgroup.remove()  # of a run whose shim was lost
+        self.cgroup.create((self.config.get("linux") or {}).get("resources") or {})
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        terminal = bool(self.config["process"].get("terminal"))
+        stdio = None if terminal else self.streams.make_pipes(bool(self.launch.get("open_stdin")))
+        self.plan = namespaces.Plan(self.config["linux"]["namespaces"])
+        namespaces.enter_for_children(self.plan)
+        if not self.own_pids:
+            syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        self.pid = os.fork()
+        if self.pid == 0:
+            _child_signals()
+            theirs.setblocking(True)
+            container.run(self.launch, theirs, stdio)
+        theirs.close()
+        for fd in set(stdio or ()):
+            os.close(fd)
+        self.channel = mine
+        self._await_exec(mine)
+
+    def _await_exec(self, channel: socket.socket) -> None:
+        """Read the child's reports until exec closes its end (success) or it names an error."""
+        while True:
+            message, fds, _, _ = socket.recv_fds(channel, 8192, 1)
+            if not message:
+                break
+            report = json.loads(message)
+            if fds:
+                self.streams.take_terminal(fds[0])
+            elif report.get("ready"):
+                self._hold(channel)
+            else:
+                os.waitpid(self.pid, 0)
+                raise container.StartError(report["error"], report.get("code", 125))
+        channel.close()
+        self.started_ns = time.time_ns()
+        if state.start_time(self.pid) == 0:
+            raise container.StartError("the container's first process was killed before it ran its program", 125)
+        self._save("running")
+        self._listen()
+        self.control.send(protocol.encode(protocol.JSON, {"pid": self.pid, "started_ns": self.started_ns}))
+
+    def _hold(self, channel: socket.socket) -> None:
+        """Created, not started: answer with the pid, then wait for ``start`` on the socket."""
+        self._save("created")
+        self._listen()
+        self.control.send(protocol.encode(protocol.JSON, {"pid": self.pid, "held": True}))
+        self.held = True
+        while self.held:
+            for fd, _ in self.poll.poll():
+                handler = self.handlers.get(fd)
+                if handler is not None and fd not in self.streams.descriptors:
+                    handler(fd)
+            if self.status is not None:
+                raise container.StartError("the container was killed before it was started", 125)
+        channel.send(b"go")
+
+    def _listen(self) -> None:
+        if getattr(self, "listener", None) is None:
+            self.listener = protocol.listen(self.directory)
+            self.watch(self.listener.fileno(), self._accept)
+
+    def _accept(self, _: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            connection, _address = self.listener.accept()
+            Peer(self, connection)
+
+    def _save(self, status: str, exit_: dict[str, Any] | None = None) -> None:
+        known = state.load(self.directory)
+        known.update(status=status, pid=self.pid, pid_start=state.start_time(self.pid), exit=exit_)
+        known.update(started_ns=self.started_ns, shim=os.getpid(), shim_start=state.start_time(os.getpid()))
+        state.save(self.directory, known)
+
+    def failed(self, message: str, code: int) -> None:
+        """The start failed: leave nothing but the reason."""
+        if self.pid:
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+        with contextlib.suppress(OSError):
+            self.cgroup.remove()
+        now = time.time_ns()
+        self.pid = 0
+        self._save("stopped", exit_record(code << 8, False, now, now, message))
+        self.control.send(protocol.encode(protocol.JSON, {"error": message, "code": code}))
+
+    # -- end --------------------------------------------------------------------------------
+
+    def reap(self) -> None:
+        for pid, status in reap():
+            if pid == self.pid:
+                self.status = status
+            elif pid in self.execs:
+                self.execs.pop(pid).ended(status)
+
+    def ended(self) -> None:
+        """PID 1 is gone: end the rest, read what is left in the pipes, write the exit status, tell everyone."""
+        finished = time.time_ns()
+        if not self.own_pids:
+            self._kill_rest()
+        for each in list(self.execs.values()):  # the kernel has killed them with PID 1
+            with contextlib.suppress(ChildProcessError):
+                each.ended(os.waitpid(each.pid, 0)[1])
+        self.streams.drain()
+        if self.log:
+            self.log.close(finished)
+        oom = self.cgroup.oom_kills() > 0
+        with contextlib.suppress(OSError):
+            self.cgroup.remove()
+        record = exit_record(self.status or 0, oom, self.started_ns, finished)
+        self.pid = 0
+        self._save("stopped", record)
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.directory}/{protocol.SOCKET_NAME}")
+        for peer in list(self.peers):
+            if peer.role in ("watch", "attach"):
+                peer.finish(protocol.encode(protocol.EXIT, record))
+
+    def _kill_rest(self) -> None:
+        for _ in range(100):
+            pids = self.cgroup.processes()
+            if not pids:
+                return
+            for pid in pids:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.002)
+            self.reap()
+
+    # -- requests ---------------------------------------------------------------------------
+
+    def request(self, peer: Peer, message: dict[str, Any]) -> None:
+        """The first message of a connection."""
+        operation = message.get("op")
+        try:
+            if operation in ("watch", "attach"):
+                peer.role = str(operation)
+                peer.send(protocol.encode(protocol.JSON, {"pid": self.pid, "started_ns": self.started_ns}))
+            elif operation == "exec":
+                shim_exec.begin(self, peer, message)
+            else:
+                self._simple(str(operation), message)
+                peer.send(protocol.encode(protocol.JSON, {}))
+        except Exception as error:
+            code = getattr(error, "exit_code", 125)
+            peer.send(protocol.encode(protocol.JSON, {"error": str(error), "code": code}))
+
+    def _simple(self, operation: str, message: dict[str, Any]) -> None:
+        if operation == "kill":
+            pids = self.cgroup.processes() if message.get("all") else [self.pid]
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, message["signal"])
+        elif operation == "resize":
+            self.streams.resize(message["rows"], message["columns"])
+        elif operation == "start":
+            self.held = False
+        else:
+            raise ValueError(f"unknown operation {operation!r}")
+
+
+def exit_record(status: int, oom: bool, started_ns: int, finished_ns: int, error: str = "") -> dict[str, Any]:
+    """What ``state.json`` keeps of an exit; ``status`` as of wait(2)."""
+    killed = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return {
+        "code": 128 + killed if killed else os.WEXITSTATUS(status),
+        "signal": killed,
+        "oom_killed": oom,
+        "started_ns": started_ns,
+        "finished_ns": finished_ns,
+        "error": error,
+    }
+
+
+def _noticed(_number: int, _frame: object) -> None:
+    """SIGCHLD only has to wake the loop."""
+
+
+def _child_signals() -> None:
+    """The forked child must not write to the shim's wake-up pipe, nor inherit what the shim ignores."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,53 @@
+"""What is remembered about a container between processes: ``state.json``, replaced atomically.
+
+One writer at a time: the agent before a start and after a shim was lost, the shim in between.
+Keys: id, status (created, running, stopped), run (how often it was started), pid, pid_start
+(field 22 of /proc/PID/stat, so that a reused pid is not mistaken for it), exit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NAME = "state.json"
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Replace the file by one with this text: a reader sees the old or the new whole (rename(2))."""
+    temporary = path + ".new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+
+
+def save(directory: str, state: dict[str, Any]) -> None:
+    """Write the container's state."""
+    write_atomically(f"{directory}/{NAME}", json.dumps(state))
+
+
+def load(directory: str) -> dict[str, Any]:
+    """Read it.
+
+    Raises:
+        FileNotFoundError: the container is not known.
+    """
+    with open(f"{directory}/{NAME}") as file:
+        result: dict[str, Any] = json.load(file)
+    return result
+
+
+def start_time(pid: int) -> int:
+    """When the process started, in clock ticks since boot (proc_pid_stat(5)); 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except OSError:
+        return 0
