@@ -10,7 +10,7 @@ Who is who (DESIGN: "never fork from a process that runs gRPC or threads")::
 * ``zygote``     one small single-threaded process with everything imported; forks shims
 * ``shim``       one per run of a container; outlives agent and zygote
 * ``container``  the steps between fork and exec, in order
-* ``mounts``, ``cgroups``, ``namespaces``, ``capabilities``, ``seccomp``, ``terminal``, ``paths``: one kernel subject each
+* ``mounts``, ``cgroups``, ``namespaces``, ``capabilities``, ``seccomp``, ``paths``: one kernel subject each
 * ``oci``, ``users``, ``logs``: pure pieces that others need
 
 Modules that the zygote loads import only the lighter part of the standard library: what it

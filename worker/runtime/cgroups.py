@@ -60,7 +60,22 @@ def mounted() -> tuple[dict[str, str], str]:
     return controllers, unified
 
 
-KNOWN_V1 = frozenset(["blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "perf_event", "pids"])
+KNOWN_V1 = frozenset(
+    [
+        "blkio",
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "devices",
+        "freezer",
+        "hugetlb",
+        "memory",
+        "net_cls",
+        "net_prio",
+        "perf_event",
+        "pids",
+    ]
+)
 
 
 def at(path: str) -> Cgroup:

@@ -45,7 +45,10 @@ _TIOCGPTPEER, _TIOCGPTN, _TIOCSPTLCK = 0x5441, 0x80045430, 0x40045431
 _SYSCTL_PREFIXES = ("net.", "fs.mqueue.")
 _SYSCTLS = frozenset(
     "kernel." + name
-    for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced domainname hostname".split()
+    for name in (
+        *("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"),
+        *("domainname", "hostname"),
+    )
 )
 
 
@@ -91,14 +94,14 @@ def _prepare(
     plan = namespaces.Plan(linux.get("namespaces") or [])
     user = Identity(process)
     progress.step = "read the seccomp filter"
-    seccomp = _read(launch["seccomp"]) if launch.get("seccomp") else b""
+    seccomp = read_file(launch["seccomp"]) if launch.get("seccomp") else b""
     init = _open_init(config)
     if stdio:
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
     progress.step = "join the cgroup"
     cgroups.at(launch["cgroup"]).join()
-    _oom_score(process.get("oomScoreAdj"))
+    oom_score(process.get("oomScoreAdj"))
     os.setsid()
     for flag, path in plan.join.items():
         progress.step = f"join the namespace {path}"
@@ -259,12 +262,12 @@ def exec_error(name: bytes, error: OSError) -> StartError:
     return StartError(f'exec: "{shown}": {(error.strerror or "").lower()}', 126)
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
 
 
-def _oom_score(value: int | None) -> None:
+def oom_score(value: int | None) -> None:
     fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     os.write(fd, str(value or 0).encode())
     os.close(fd)

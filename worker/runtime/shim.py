@@ -17,15 +17,14 @@ import socket
 import time
 
 from pycompose.worker.runtime import cgroups, container, namespaces, protocol, shim_exec, state, syscalls
+from pycompose.worker.runtime.errors import StartError
 from pycompose.worker.runtime.jsonlog import JsonLog
-from pycompose.worker.runtime.shim_streams import Peer, Streams, reap
+from pycompose.worker.runtime.shim_streams import Peer, Streams, child_signals, reap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
-
-READ = 32 * 1024
 
 
 def run(directory: str, control: int) -> NoReturn:
@@ -72,13 +71,15 @@ class Shim:
         self.config: dict[str, Any] = self.launch["config"]
         self.cgroup = cgroups.at(self.launch["cgroup"])
         self.poll = select.epoll()
-        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.handlers: dict[int, Callable[[int], object]] = {}
         self.peers: set[Peer] = set()
         self.execs: dict[int, shim_exec.Exec] = {}
         self.streams = Streams(self)
         self.pid = 0
         self.channel: socket.socket | None = None
         self.status: int | None = None
+        self.held = False
+        self.listener: socket.socket | None = None
         self.started_ns = 0
         log = self.launch.get("log")
         self.log = JsonLog(log["path"], log["max_bytes"], log["max_files"]) if log else None
@@ -88,7 +89,7 @@ class Shim:
 
     # -- the loop ---------------------------------------------------------------------------
 
-    def watch(self, fd: int, handler: Callable[[int], None], events: int = select.EPOLLIN) -> None:
+    def watch(self, fd: int, handler: Callable[[int], object], events: int = select.EPOLLIN) -> None:
         self.handlers[fd] = handler
         self.poll.register(fd, events)
 
@@ -97,6 +98,17 @@ class Shim:
             with contextlib.suppress(OSError):
                 self.poll.unregister(fd)
 
+    def turn(self) -> None:
+        """Wait for something and handle it."""
+        for fd, _ in self.poll.poll():
+            handler = self.handlers.get(fd)
+            if handler is not None:
+                handler(fd)
+
+    def _woken(self, fd: int) -> None:
+        os.read(fd, 512)
+        self.reap()
+
     def live(self) -> None:
         """Start the container, serve until it has ended, leave its exit status."""
         wakeup, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -104,7 +116,7 @@ class Shim:
         signal.signal(signal.SIGCHLD, _noticed)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        self.watch(wakeup, lambda fd: (os.read(fd, 512), self.reap()) and None)
+        self.watch(wakeup, self._woken)
         try:
             self.start()
         except BaseException as error:
@@ -113,10 +125,7 @@ class Shim:
             self.failed(message, code)
             return
         while self.status is None:
-            for fd, events in self.poll.poll():
-                handler = self.handlers.get(fd)
-                if handler is not None:
-                    handler(events if fd in self.streams.descriptors else fd)
+            self.turn()
         self.ended()
 
     # -- start ------------------------------------------------------------------------------
@@ -136,7 +145,7 @@ class Shim:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         self.pid = os.fork()
         if self.pid == 0:
-            _child_signals()
+            child_signals()
             theirs.setblocking(True)
             container.run(self.launch, theirs, stdio)
         theirs.close()
@@ -158,11 +167,11 @@ class Shim:
                 self._hold(channel)
             else:
                 os.waitpid(self.pid, 0)
-                raise container.StartError(report["error"], report.get("code", 125))
+                raise StartError(report["error"], report.get("code", 125))
         channel.close()
         self.started_ns = time.time_ns()
         if state.start_time(self.pid) == 0:
-            raise container.StartError("the container's first process was killed before it ran its program", 125)
+            raise StartError("the container's first process was killed before it ran its program", 125)
         self._save("running")
         self._listen()
         self.control.send(protocol.encode(protocol.JSON, {"pid": self.pid, "started_ns": self.started_ns}))
@@ -174,20 +183,18 @@ class Shim:
         self.control.send(protocol.encode(protocol.JSON, {"pid": self.pid, "held": True}))
         self.held = True
         while self.held:
-            for fd, _ in self.poll.poll():
-                handler = self.handlers.get(fd)
-                if handler is not None and fd not in self.streams.descriptors:
-                    handler(fd)
+            self.turn()
             if self.status is not None:
-                raise container.StartError("the container was killed before it was started", 125)
+                raise StartError("the container was killed before it was started", 125)
         channel.send(b"go")
 
     def _listen(self) -> None:
-        if getattr(self, "listener", None) is None:
+        if self.listener is None:
             self.listener = protocol.listen(self.directory)
             self.watch(self.listener.fileno(), self._accept)
 
     def _accept(self, _: int) -> None:
+        assert self.listener is not None
         with contextlib.suppress(BlockingIOError):
             connection, _address = self.listener.accept()
             Peer(self, connection)
@@ -301,10 +308,3 @@ def exit_record(status: int, oom: bool, started_ns: int, finished_ns: int, error
 
 def _noticed(_number: int, _frame: object) -> None:
     """SIGCHLD only has to wake the loop."""
-
-
-def _child_signals() -> None:
-    """The forked child must not write to the shim's wake-up pipe, nor inherit what the shim ignores."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)

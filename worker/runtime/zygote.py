@@ -1,0 +1,47 @@
+"""The zygote: a small process with the runtime imported, which forks shims when asked.
+
+``python -m pycompose.worker.runtime.zygote FD``: FD is a SOCK_SEQPACKET socket to the agent.
+A request is the container's directory (UTF-8) with one descriptor, the shim's first
+connection. The zygote answers nothing: the shim does. It ends when the agent closes the socket
+or dies; shims live on, adopted by the machine's init.
+
+Forking here instead of in the agent keeps gRPC and threads out of every fork; ``gc.freeze``
+keeps the collector from touching, and so copying, the pages that all shims share.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+
+from pycompose.worker.runtime import cgroup_v1, shim, syscalls
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until the agent is gone."""
+    channel = socket.socket(fileno=int(arguments[1]))
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.set_process_name(b"pycompose-zyg")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # shims need no reaping here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    assert cgroup_v1  # loaded before any fork
+    channel.send(b"ready")
+    while True:
+        message, fds, _, _ = socket.recv_fds(channel, 4096, 1)
+        if not message:
+            return 0
+        if os.fork() == 0:
+            shim.run(message.decode(), fds[0])
+        for fd in fds:
+            os.close(fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
