@@ -8,7 +8,10 @@ Linux capabilities").
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
+
+from pycompose.worker.runtime import seccomp_default
 
 OciConfig = dict[str, Any]
 SPEC_VERSION = "1.2.0"
@@ -116,11 +119,9 @@ def capabilities(names: tuple[str, ...] | list[str] = DEFAULT_CAPABILITIES) -> d
     return {kind: list(names) for kind in ("bounding", "effective", "permitted")}
 
 
-def default_seccomp() -> dict[str, Any]:
-    """``linux.seccomp``: the default profile (see ``seccomp_default``)."""
-    from pycompose.worker.runtime.seccomp_default import profile
-
-    return profile()
+def default_seccomp(names: Iterable[str] = DEFAULT_CAPABILITIES) -> dict[str, Any]:
+    """``linux.seccomp``: the default profile for a container with these capabilities."""
+    return seccomp_default.profile(names)
 
 
 def default_config(arguments: list[str]) -> OciConfig:

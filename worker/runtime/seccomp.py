@@ -1,0 +1,150 @@
+"""Seccomp filters: OCI ``linux.seccomp`` compiled to BPF by libseccomp, once per profile.
+
+The agent compiles (ctypes on libseccomp.so.2) and caches by digest; shims only read the finished
+program, so the library is not mapped in them. Source: seccomp_init(3), seccomp_rule_add(3),
+seccomp_export_bpf(3), OCI runtime-spec config-linux.md "Seccomp".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from pycompose.worker.runtime.errors import ConfigError
+
+_ACTIONS: dict[str, int] = {
+    "SCMP_ACT_KILL": 0x00000000,
+    "SCMP_ACT_KILL_THREAD": 0x00000000,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_TRAP": 0x00030000,
+    "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_TRACE": 0x7FF00000,
+    "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_ALLOW": 0x7FFF0000,
+}
+_WITH_DATA = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+_OPERATORS = {
+    f"SCMP_CMP_{name}": number for number, name in enumerate(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"), start=1)
+}
+#: Which of a profile's architectures can run on a machine; others are left out.
+_FAMILIES: dict[str, tuple[str, ...]] = {
+    "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),
+    "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
+}
+_NMSYSCALL_UNKNOWN = -1
+_EPERM, _EEXIST = 1, 17
+
+
+class _Argument(ctypes.Structure):
+    _fields_ = (("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64))
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
+    except OSError as error:
+        raise ConfigError("linux.seccomp: libseccomp.so.2 is not installed (package libseccomp2)") from error
+    library.seccomp_init.restype = ctypes.c_void_p
+    library.seccomp_init.argtypes = [ctypes.c_uint32]
+    library.seccomp_release.argtypes = [ctypes.c_void_p]
+    library.seccomp_arch_resolve_name.restype = ctypes.c_uint32
+    library.seccomp_arch_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+    library.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
+    library.seccomp_rule_add_array.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+        ctypes.c_int,
+        ctypes.c_uint,
+        ctypes.POINTER(_Argument),
+    ]
+    library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    return library
+
+
+def compiled(profile: dict[str, Any], cache: Path) -> str:
+    """Path of the compiled filter for a profile, compiled now when no one asked before.
+
+    Raises:
+        ConfigError: names the field that is wrong.
+    """
+    text = json.dumps(profile, sort_keys=True)
+    digest = hashlib.sha256(f"{platform.machine()}\n{text}".encode()).hexdigest()
+    path = cache / f"{digest}.bpf"
+    if not path.exists():
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = cache / f"{digest}.{os.getpid()}.new"
+        temporary.write_bytes(compile_profile(profile))
+        temporary.rename(path)
+    return str(path)
+
+
+def compile_profile(profile: dict[str, Any]) -> bytes:
+    """The BPF program: 8 bytes per instruction, as seccomp(2) takes it."""
+    library = _library()
+    default = _action(profile.get("defaultAction", ""), profile.get("defaultErrnoRet"))
+    context = library.seccomp_init(default)
+    if not context:
+        raise ConfigError(f"linux.seccomp: defaultAction {profile.get('defaultAction')!r} is refused by libseccomp")
+    try:
+        library.seccomp_attr_set(context, 3, 0)  # SCMP_FLTATR_CTL_NNP: no_new_privs is not the filter's business
+        library.seccomp_attr_set(context, 8, 2)  # SCMP_FLTATR_CTL_OPTIMIZE: a binary tree of the calls
+        _add_architectures(library, context, profile.get("architectures") or [])
+        for number, rule in enumerate(profile.get("syscalls") or []):
+            _add_rule(library, context, rule, default, number)
+        return _export(library, context)
+    finally:
+        library.seccomp_release(context)
+
+
+def _action(name: str, data: int | None) -> int:
+    if name not in _ACTIONS:
+        raise ConfigError(f"linux.seccomp: action {name!r} is not supported; known: {', '.join(_ACTIONS)}")
+    value = _ACTIONS[name]
+    return value | ((_EPERM if data is None else data) & 0xFFFF) if name in _WITH_DATA else value
+
+
+def _add_architectures(library: ctypes.CDLL, context: int, names: list[str]) -> None:
+    for name in names:
+        if name in _FAMILIES.get(platform.machine(), ()):
+            token = library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
+            result = library.seccomp_arch_add(context, token)
+            if result not in (0, -_EEXIST):
+                raise ConfigError(f"linux.seccomp.architectures: {name}: {os.strerror(-result)}")
+
+
+def _add_rule(library: ctypes.CDLL, context: int, rule: dict[str, Any], default: int, number: int) -> None:
+    action = _action(rule.get("action", ""), rule.get("errnoRet"))
+    if action == default:
+        return
+    arguments = rule.get("args") or []
+    array = (_Argument * max(len(arguments), 1))()
+    for position, argument in enumerate(arguments):
+        operator = _OPERATORS.get(argument.get("op", ""))
+        if operator is None:
+            raise ConfigError(f"linux.seccomp.syscalls[{number}].args: operator {argument.get('op')!r} is unknown")
+        array[position] = _Argument(argument["index"], operator, argument["value"], argument.get("valueTwo", 0))
+    for name in rule.get("names") or ():
+        call = library.seccomp_syscall_resolve_name(name.encode())
+        if call == _NMSYSCALL_UNKNOWN:
+            continue  # newer than the library, or of another architecture
+        result = library.seccomp_rule_add_array(context, action, call, len(arguments), array)
+        if result < 0:
+            raise ConfigError(f"linux.seccomp.syscalls[{number}]: {name}: {os.strerror(-result)}")
+
+
+def _export(library: ctypes.CDLL, context: int) -> bytes:
+    fd = os.memfd_create("seccomp")
+    try:
+        result = library.seccomp_export_bpf(context, fd)
+        if result < 0:
+            raise ConfigError(f"linux.seccomp: the filter cannot be compiled: {os.strerror(-result)}")
+        return os.pread(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)
