@@ -37,19 +37,47 @@ def open_in_root(root: int, path: bytes, flags: int = os.O_PATH, mode: int = 0) 
 
 
 def make_directories(root: int, path: bytes, mode: int = 0o755) -> int:
-    """mkdir -p below ``root``; returns an O_PATH descriptor of the directory."""
+    """mkdir -p below ``root``; returns an O_PATH descriptor of the directory.
+
+    A dangling symbolic link on the way is followed inside the root and its target made there.
+    """
     current = os.dup(root)
-    walked = b""
-    for part in [piece for piece in path.split(b"/") if piece and piece != b"."]:
-        walked += b"/" + part
+    walked: list[bytes] = []
+    left = _parts(path)
+    links = 0
+    while left:
+        part = left.pop(0)
+        if part == b"..":
+            walked = walked[:-1]
+            os.close(current)
+            current = open_in_root(root, b"/" + b"/".join(walked), os.O_PATH | os.O_DIRECTORY)
+            continue
+        following = b"/" + b"/".join([*walked, part])
         try:
-            following = open_in_root(root, walked, os.O_PATH | os.O_DIRECTORY)
+            opened = open_in_root(root, following, os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
-            os.mkdir(part, mode, dir_fd=current)
-            following = open_in_root(root, walked, os.O_PATH | os.O_DIRECTORY)
+            try:
+                os.mkdir(part, mode, dir_fd=current)
+            except FileExistsError:
+                links += 1
+                if links > 40:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
+                target = os.readlink(part, dir_fd=current)
+                left = _parts(target) + left
+                if target.startswith(b"/"):
+                    walked = []
+                    os.close(current)
+                    current = os.dup(root)
+                continue
+            opened = open_in_root(root, following, os.O_PATH | os.O_DIRECTORY)
         os.close(current)
-        current = following
+        current = opened
+        walked.append(part)
     return current
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return [piece for piece in path.split(b"/") if piece and piece != b"."]
 
 
 def make_target(root: int, path: bytes, *, directory: bool) -> int:
