@@ -1,0 +1,165 @@
+"""What the global flags say, and what every command makes of them: the project, its name, a client."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+
+from pycompose.compose.cli.errors import CliError, UsageError
+
+if TYPE_CHECKING:
+    from pycompose.compose.client import Client
+    from pycompose.compose.loader import Project
+
+
+@dataclass
+class Settings:
+    """The global flags. `warned` keeps a warning from being printed twice."""
+
+    files: tuple[str, ...] = ()
+    project_name: str | None = None
+    project_directory: str | None = None
+    profiles: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()
+    ansi: str = "auto"
+    progress: str = "auto"
+    all_resources: bool = False
+    dry_run: bool = False
+    host: str = ""
+    warned: set[str] = field(default_factory=set)
+
+    def warn(self, text: str) -> None:
+        """Print a warning once, on stderr."""
+        if text not in self.warned:
+            self.warned.add(text)
+            print(f"warning: {text}", file=sys.stderr)
+
+    def environment(self) -> dict[str, str]:
+        """Return the caller's variables completed from the env files."""
+        from pycompose.compose.loader import default_environment
+
+        return default_environment(self._directory(), os.environ, self._env_files() or None, warn=self.warn)
+
+    def sources(self) -> list[str]:
+        """Return the files to load: those named, else those found.
+
+        Raises:
+            NoComposeFileError: there is none.
+        """
+        from pycompose.compose.loader import discover_files
+
+        if self.files:
+            return list(self.files)
+        return discover_files(self._directory(), self.environment(), warn=self.warn)
+
+    def load(
+        self,
+        services: Sequence[str] = (),
+        *,
+        all_resources: bool = False,
+        interpolate: bool = True,
+        normalise: bool = True,
+        resolve_paths: bool = True,
+        check_consistency: bool = True,
+        resolve_environment: bool = True,
+    ) -> Project:
+        """Load the project; with `services`, only those and what they depend on. Its warnings are printed.
+
+        Raises:
+            LoadError: the files are wrong.
+        """
+        from pycompose.compose.loader import load
+
+        project = load(
+            self.sources(),
+            project_directory=self.project_directory,
+            project_name=self.project_name,
+            environment=os.environ,
+            env_files=self._env_files() or None,
+            profiles=self.profiles,
+            services=list(services) or None,
+            interpolate=interpolate,
+            normalise=normalise,
+            resolve_paths=resolve_paths,
+            check_consistency=check_consistency,
+            resolve_environment=resolve_environment,
+            all_resources=all_resources or self.all_resources,
+        )
+        for warning in project.warnings:
+            self.warn(warning)
+        return project
+
+    def known_project(self) -> Project | None:
+        """Load the project unless the command line names only its name, as Docker Compose does."""
+        if not self.files and (self.project_name or os.environ.get("COMPOSE_PROJECT_NAME")):
+            return None
+        return self.load()
+
+    def name(self) -> str:
+        """Return the project's name, from the flag, the environment, or the files."""
+        if not self.files:
+            name = self.project_name or os.environ.get("COMPOSE_PROJECT_NAME")
+            if name:
+                from pycompose.compose.loader import default_project_name
+
+                return default_project_name(os.getcwd(), {}, name)
+        return self.load().name
+
+    def client(self, *, start: bool = True) -> Client:
+        """Return a client of the node; with `start`, one is started when none answers."""
+        from pycompose.compose.client import Client, default_host
+
+        return Client(self.host or default_host(), start=start, tell=self.tell)
+
+    def tell(self, text: str) -> None:
+        """Print a notice on stderr, unless progress is off."""
+        if self.progress != "quiet":
+            print(text, file=sys.stderr)
+
+    def colour(self, stream_is_tty: bool) -> bool:
+        """Return whether to print colours on a stream."""
+        if self.ansi == "never" or os.environ.get("NO_COLOR"):
+            return False
+        return self.ansi == "always" or stream_is_tty
+
+    def _directory(self) -> str:
+        if self.project_directory:
+            return os.path.abspath(self.project_directory)
+        first = next((path for path in self.files if path != "-"), None)
+        return os.path.dirname(os.path.abspath(first)) if first else os.getcwd()
+
+    def _env_files(self) -> list[str]:
+        named = self.env_files or tuple(one for one in os.environ.get("COMPOSE_ENV_FILES", "").split(",") if one)
+        return [os.path.abspath(path) for path in named]
+
+
+def settings() -> Settings:
+    """Return the running command's settings."""
+    found: Settings = click.get_current_context().ensure_object(Settings)
+    return found
+
+
+def scales(values: Sequence[str]) -> dict[str, int]:
+    """Read `SERVICE=N` words.
+
+    Raises:
+        UsageError: one is not of that form.
+    """
+    result = {}
+    for value in values:
+        name, equals, number = value.partition("=")
+        if not equals or not number.isdigit():
+            raise UsageError(f"--scale {value}: want SERVICE=NUMBER, for example web=3")
+        result[name] = int(number)
+    return result
+
+
+def need(found: bool, message: str) -> None:
+    """Raise CliError with `message` unless `found`."""
+    if not found:
+        raise CliError(message)

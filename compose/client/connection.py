@@ -1,0 +1,161 @@
+"""A channel to a manager, with its three services, and the node started when nothing answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from pycompose.compose.client.errors import NodeError, decode
+
+if TYPE_CHECKING:
+    from pycompose.proto.v1.access_pb2_grpc import TaskAccessServiceStub
+    from pycompose.proto.v1.control_pb2_grpc import ControlServiceStub
+    from pycompose.proto.v1.image_pb2_grpc import ImageServiceStub
+
+MESSAGE_LIMIT = 64 << 20
+TIMEOUT = 60.0
+
+
+def run_dir() -> str:
+    """Return the folder of the node's sockets."""
+    return os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose"
+
+
+def state_dir() -> str:
+    """Return the folder of the node's data."""
+    return os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose"
+
+
+def default_host() -> str:
+    """Return the address of the node: PYCOMPOSE_HOST, else this machine's socket."""
+    return os.environ.get("PYCOMPOSE_HOST") or f"unix://{run_dir()}/api.sock"
+
+
+def socket_path(host: str) -> str | None:
+    """Return the path of a unix socket address, None for another address."""
+    return host.removeprefix("unix:").removeprefix("//") if host.startswith("unix:") else None
+
+
+class Client:
+    """One connection. Methods of the services are called as `client.control.GetService(request)`.
+
+    A failure raises ClientError; unary calls have a deadline of a minute unless `timeout` is given. Use it as a context
+    manager, or call `close`.
+
+    Args:
+        host: "unix:///path" or "host:port".
+        start: start this machine's node when nothing answers at its socket.
+        tell: is told what takes time, in a line for people.
+    """
+
+    def __init__(self, host: str, *, start: bool = True, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.host = host
+        path = socket_path(host)
+        if path is not None:
+            self._reach(path, start, tell)
+        target = f"unix:{path}" if path is not None else host.removeprefix("tcp://")
+        options = [
+            ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+            ("grpc.max_send_message_length", MESSAGE_LIMIT),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        self.channel = grpc.insecure_channel(target, options=options)
+
+    @staticmethod
+    def _reach(path: str, start: bool, tell: Callable[[str], None]) -> None:
+        from pycompose.compose.client import node
+
+        try:
+            if node.answers(path):
+                return
+        except PermissionError:
+            raise NodeError(
+                f"you may not talk to the node at {path}; run as root (sudo pycompose …) or join the group pycompose"
+            ) from None
+        if not start:
+            raise NodeError(f"no node answers at {path}; start it with pycompose up or pycompose node start")
+        node.start(path, tell)
+
+    @property
+    def control(self) -> ControlServiceStub:
+        """The control API."""
+        from pycompose.proto.v1.control_pb2_grpc import ControlServiceStub
+
+        return self._service("control", ControlServiceStub)  # type: ignore[no-any-return]
+
+    @property
+    def access(self) -> TaskAccessServiceStub:
+        """Hands on tasks."""
+        from pycompose.proto.v1.access_pb2_grpc import TaskAccessServiceStub
+
+        return self._service("access", TaskAccessServiceStub)  # type: ignore[no-any-return]
+
+    @property
+    def images(self) -> ImageServiceStub:
+        """The node's images."""
+        from pycompose.proto.v1.image_pb2_grpc import ImageServiceStub
+
+        return self._service("images", ImageServiceStub)  # type: ignore[no-any-return]
+
+    def _service(self, name: str, stub: Callable[[grpc.Channel], Any]) -> Any:
+        kept = self.__dict__.get(f"_{name}")
+        if kept is None:
+            kept = self.__dict__[f"_{name}"] = _Decoding(stub(self.channel), self.host)
+        return kept
+
+    def close(self) -> None:
+        """Close the connection; calls that are under way end."""
+        self.channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+class _Decoding:
+    """A stub whose errors are ours and whose unary calls have a deadline."""
+
+    def __init__(self, stub: Any, host: str) -> None:
+        self._stub, self._host = stub, host
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._stub, name)
+        host = self._host
+        # answers that stream have no deadline: they last as long as their reader
+        streams = not isinstance(method, (grpc.UnaryUnaryMultiCallable, grpc.StreamUnaryMultiCallable))
+        unary = isinstance(method, grpc.UnaryUnaryMultiCallable)
+
+        def call(request: Any, timeout: float | None = None) -> Any:
+            try:
+                if streams:
+                    return _Stream(method(request, timeout=timeout), host)
+                return method(request, timeout=timeout or (TIMEOUT if unary else None))
+            except grpc.RpcError as error:
+                raise decode(error, host) from None
+
+        self.__dict__[name] = call
+        return call
+
+
+class _Stream:
+    """The answers of one call; `cancel` ends it from any thread."""
+
+    def __init__(self, call: Any, host: str) -> None:
+        self._call, self._host = call, host
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._call
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.CANCELLED:
+                raise decode(error, self._host) from None
+
+    def cancel(self) -> None:
+        """End the call."""
+        self._call.cancel()

@@ -1,0 +1,85 @@
+"""What the client says when a request fails.
+
+::
+
+    ClientError          anything that stops a request; str() is the message
+    ├── NodeError        the node is not there, or did not start
+    └── ApiError         the manager refused: its message, its code, the fields that it names
+        └── NotThereError    the object named does not exist
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+
+
+class ClientError(Exception):
+    """A request failed; `status` is the exit status that fits."""
+
+    status = 1
+
+
+class NodeError(ClientError):
+    """No node answers."""
+
+
+class ApiError(ClientError):
+    """The manager or the worker refused a request.
+
+    `code` is gRPC's name ("INVALID_ARGUMENT"); `violations` are (field, text) pairs of google.rpc.BadRequest.
+    """
+
+    def __init__(self, message: str, code: str, violations: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.violations = tuple(violations)
+
+
+class NotThereError(ApiError):
+    """The object named does not exist."""
+
+
+def decode(error: grpc.RpcError, host: str) -> ClientError:
+    """Turn grpc's error into ours; google.rpc details are read where they are.
+
+    Args:
+        error: as raised by a stub.
+        host: where the request went, for the message.
+    """
+    code = error.code().name if hasattr(error, "code") else "UNKNOWN"
+    text = (error.details() or "") if hasattr(error, "details") else str(error)
+    if code == "UNAVAILABLE" and _no_answer(text):
+        return NodeError(
+            f"no node answers at {host}; start one with pycompose up or pycompose node start, "
+            "or name another with -H or PYCOMPOSE_HOST"
+        )
+    if code == "DEADLINE_EXCEEDED":
+        return ApiError(f"the node at {host} did not answer in time; its log may say why", code)
+    if code == "UNIMPLEMENTED":
+        return ApiError(f"the node at {host} cannot do this: {text or 'it is of an older version'}", code)
+    violations = _violations(error)
+    kind = NotThereError if code == "NOT_FOUND" else ApiError
+    return kind(text or f"the node answered {code} without a reason", code, violations)
+
+
+def _no_answer(text: str) -> bool:
+    words = ("failed to connect", "Connection refused", "No such file", "Socket closed", "Connection reset")
+    return any(word in text for word in words)
+
+
+def _violations(error: grpc.RpcError) -> list[tuple[str, str]]:
+    metadata = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+    encoded = next((value for key, value in metadata or () if key == "grpc-status-details-bin"), None)
+    if not encoded:
+        return []
+    from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+    found = []
+    for detail in status_pb2.Status.FromString(encoded).details:
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(bad):
+            found += [(one.field, one.description) for one in bad.field_violations]
+    return found
