@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 
@@ -71,7 +72,7 @@ def _no_answer(text: str) -> bool:
 
 
 def _violations(error: grpc.RpcError) -> list[tuple[str, str]]:
-    metadata = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+    metadata: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
     encoded = next((value for key, value in metadata or () if key == "grpc-status-details-bin"), None)
     if not encoded:
         return []

@@ -1,0 +1,42 @@
+"""Collects what is wrong while converting, each with its place in the files."""
+
+from __future__ import annotations
+
+from pycompose.compose.loader import LoadError, Problem, Project
+
+
+class ConvertError(LoadError):
+    """The project is a good Compose file, and asks for what cannot be done."""
+
+
+class Problems:
+    """Errors and warnings of one conversion."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._errors: list[Problem] = []
+        self.warnings: list[str] = []
+
+    def error(self, path: tuple[str | int, ...], message: str, remedy: str = "") -> None:
+        """Note an error at the attribute `path`."""
+        position = self._project.position(path)
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+        place = position or (None, None, None)
+        self._errors.append(Problem(message, key, remedy, *place))
+
+    def warn(self, path: tuple[str | int, ...], message: str) -> None:
+        """Note a warning at the attribute `path`."""
+        text = f"{self.place(path)}: {message}"
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def place(self, path: tuple[str | int, ...]) -> str:
+        """Return `file:line:column: key` of an attribute."""
+        position = self._project.position(path)
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+        return f"{position.file}:{position.line}:{position.column}: {key}" if position else key
+
+    def check(self) -> None:
+        """Raise ConvertError when there was an error."""
+        if self._errors:
+            raise ConvertError(self._errors)

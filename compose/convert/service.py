@@ -1,0 +1,210 @@
+"""A service: how many tasks, their template, ports, dependencies, and how a change is carried out."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pycompose.compose.convert import desired as label
+from pycompose.compose.convert.container import container
+from pycompose.compose.convert.desired import Machine
+from pycompose.compose.convert.mounts import writable_state
+from pycompose.compose.convert.networks import attach, ports
+from pycompose.compose.convert.problems import Problems
+from pycompose.compose.convert.values import duration
+from pycompose.compose.loader import Project
+from pycompose.proto.v1 import service_pb2 as pb
+
+_CONDITIONS = {
+    "service_started": pb.DEPENDENCY_CONDITION_STARTED,
+    "service_healthy": pb.DEPENDENCY_CONDITION_HEALTHY,
+    "service_completed_successfully": pb.DEPENDENCY_CONDITION_COMPLETED_SUCCESSFULLY,
+}
+_RESTARTS = {
+    "no": pb.RESTART_CONDITION_NONE,
+    "none": pb.RESTART_CONDITION_NONE,
+    "always": pb.RESTART_CONDITION_ANY,
+    "any": pb.RESTART_CONDITION_ANY,
+    "on-failure": pb.RESTART_CONDITION_ON_FAILURE,
+    "unless-stopped": pb.RESTART_CONDITION_UNLESS_STOPPED,
+}
+_FAILURE = {
+    "pause": pb.UPDATE_FAILURE_ACTION_PAUSE,
+    "continue": pb.UPDATE_FAILURE_ACTION_CONTINUE,
+    "rollback": pb.UPDATE_FAILURE_ACTION_ROLLBACK,
+}
+
+
+def service(project: Project, name: str, machine: Machine, problems: Problems) -> pb.ServiceSpec:
+    """Return the service's spec, complete with labels and the hash of its template."""
+    entry = project.services[name]
+    deploy = entry.get("deploy") or {}
+    spec = pb.ServiceSpec(project=project.name, name=name)
+    spec.labels.update({key: str(value) for key, value in (deploy.get("labels") or {}).items()})
+    spec.task.container.CopyFrom(container(project, name, machine, problems))
+    spec.task.container_name = entry.get("container_name") or ""
+    attach(project, name, spec.task, problems)
+    _restart(spec.task, entry, name, problems)
+    _placement(spec.task, deploy)
+    count = _mode(spec, entry, deploy, name, problems)
+    mode = pb.ENDPOINT_MODE_DNSRR if deploy.get("endpoint_mode") == "dnsrr" else pb.ENDPOINT_MODE_VIP
+    spec.endpoint.mode = mode
+    spec.endpoint.ports.extend(ports(entry, name, spec.task.network_mode, problems))
+    for other, condition in (entry.get("depends_on") or {}).items():
+        spec.dependencies.add(
+            service=other,
+            condition=_CONDITIONS[condition["condition"]],
+            restart=condition.get("restart") or False,
+            required=condition.get("required", True),
+        )
+    _updates(spec, entry, deploy, name, problems)
+    if count > 1:
+        _alone(spec, name, problems)
+    _labels(spec, project, entry)
+    return spec
+
+
+def _mode(spec: pb.ServiceSpec, entry: dict[str, Any], deploy: dict[str, Any], name: str, problems: Problems) -> int:
+    """Write how many tasks there are; return the number that may run at once."""
+    count = entry.get("scale")
+    if count is None:
+        count = deploy.get("replicas")
+    count = 1 if count is None else int(count)
+    if count < 0:
+        problems.error(("services", name, "scale"), f"{count} is no number of containers", "want 0 or more")
+        return 0
+    mode = deploy.get("mode") or "replicated"
+    if mode == "global":
+        getattr(spec, "global").SetInParent()
+        return 1
+    if mode == "replicated-job":
+        spec.replicated_job.completions = count
+        return count
+    spec.replicated.SetInParent()
+    spec.replicated.replicas = count
+    return count
+
+
+def _alone(spec: pb.ServiceSpec, name: str, problems: Problems) -> None:
+    """Note what only one container can have."""
+    if spec.task.container_name:
+        problems.error(
+            ("services", name, "container_name"),
+            f'several containers cannot all be called "{spec.task.container_name}"',
+            "leave it out, or run one",
+        )
+    for network in spec.task.networks:
+        if network.ipv4_address or network.ipv6_address:
+            problems.error(("services", name, "networks"), "several containers cannot share a fixed address", "run one")
+        if network.mac_address:
+            problems.error(("services", name), "several containers cannot share a fixed mac_address", "run one")
+
+
+def _restart(task: pb.TaskSpec, entry: dict[str, Any], name: str, problems: Problems) -> None:
+    policy = (entry.get("deploy") or {}).get("restart_policy") or {}
+    if entry.get("restart"):
+        word, _, attempts = str(entry["restart"]).partition(":")
+        if word not in _RESTARTS or (attempts and not attempts.isdigit()):
+            problems.error(
+                ("services", name, "restart"),
+                f'"{entry["restart"]}" is no restart policy',
+                'want "no", always, on-failure[:NUMBER] or unless-stopped',
+            )
+            return
+        task.restart.condition = _RESTARTS[word]
+        task.restart.max_attempts = int(attempts or 0)
+    elif policy:
+        word = policy.get("condition") or "any"
+        if word not in _RESTARTS:
+            problems.error(
+                ("services", name, "deploy", "restart_policy", "condition"),
+                f'unknown condition "{word}"',
+                "want none, on-failure or any",
+            )
+            return
+        task.restart.condition = _RESTARTS[word]
+    else:
+        task.restart.condition = pb.RESTART_CONDITION_NONE
+        return
+    if policy.get("delay") is not None:
+        task.restart.delay.CopyFrom(duration(policy["delay"]))
+    if policy.get("window") is not None:
+        task.restart.window.CopyFrom(duration(policy["window"]))
+    if policy.get("max_attempts") is not None and not task.restart.max_attempts:
+        task.restart.max_attempts = int(policy["max_attempts"])
+
+
+def _placement(task: pb.TaskSpec, deploy: dict[str, Any]) -> None:
+    placement = deploy.get("placement") or {}
+    task.placement.constraints.extend(placement.get("constraints") or ())
+    task.placement.spread.extend(one["spread"] for one in placement.get("preferences") or () if one.get("spread"))
+    task.placement.max_replicas_per_node = int(placement.get("max_replicas_per_node") or 0)
+    if not task.placement.ByteSize():
+        task.ClearField("placement")
+
+
+def _updates(
+    spec: pb.ServiceSpec, entry: dict[str, Any], deploy: dict[str, Any], name: str, problems: Problems
+) -> None:
+    shared = entry.get("x-shared-volume") or False
+    why = ""
+    if writable_state(list(spec.task.container.mounts)) and not shared:
+        why = "it writes to a volume or bind that two containers would share"
+    elif spec.task.container_name:
+        why = "two containers cannot have one container_name"
+    elif spec.task.network_mode:
+        why = f"two containers cannot share network_mode {spec.task.network_mode}"
+    elif any(port.publish_mode == pb.PUBLISH_MODE_HOST or port.published_port_end for port in spec.endpoint.ports):
+        why = "two containers cannot hold one port of the host"
+    elif any(network.ipv4_address or network.mac_address for network in spec.task.networks):
+        why = "two containers cannot hold one fixed address"
+    check = (entry.get("healthcheck") or {}).get("test")
+    for field, key in (("update", "update_config"), ("rollback", "rollback_config")):
+        values = deploy.get(key)
+        if values is None and not (field == "update" and check and not why):
+            continue
+        config = getattr(spec, field)
+        _update(config, values or {}, ("services", name, "deploy", key), problems)
+        asked = (values or {}).get("order")
+        if asked == "start-first" and why:
+            problems.warn(("services", name, "deploy", key, "order"), f"{name} is updated stop-first: {why}")
+        first = not why and (asked == "start-first" or (asked is None and bool(check)))
+        config.order = pb.UPDATE_ORDER_START_FIRST if first else pb.UPDATE_ORDER_STOP_FIRST
+
+
+def _update(config: pb.UpdateConfig, values: dict[str, Any], path: tuple[str | int, ...], problems: Problems) -> None:
+    # Swarm's default is one task at a time; without the key all change at once, as Docker Compose does
+    config.parallelism = int(values["parallelism"] if values.get("parallelism") is not None else bool(values))
+    for field in ("delay", "monitor"):
+        if values.get(field) is not None:
+            getattr(config, field).CopyFrom(duration(values[field]))
+    config.max_failure_ratio = float(values.get("max_failure_ratio") or 0)
+    action = values.get("failure_action")
+    if action and action not in _FAILURE:
+        problems.error((*path, "failure_action"), f'unknown action "{action}"', "want pause, continue or rollback")
+    elif action:
+        config.failure_action = _FAILURE[action]
+
+
+def _labels(spec: pb.ServiceSpec, project: Project, entry: dict[str, Any]) -> None:
+    """Add the labels that Docker Compose's tools group containers by; the hash is over all that comes before it."""
+    digest = template_hash(spec)
+    spec.task.container.labels.update(
+        {
+            label.PROJECT: project.name,
+            label.SERVICE: spec.name,
+            label.ONEOFF: "False",
+            label.WORKING_DIR: project.working_dir,
+            label.CONFIG_FILES: ",".join(project.config_files),
+            label.DEPENDS_ON: ",".join(
+                f"{other}:{condition['condition']}:{str(condition.get('restart') or False).lower()}"
+                for other, condition in (entry.get("depends_on") or {}).items()
+            ),
+            label.CONFIG_HASH: digest,
+        }
+    )
+
+
+def template_hash(spec: pb.ServiceSpec) -> str:
+    """Return the SHA-256 of the service's task template."""
+    return hashlib.sha256(spec.task.SerializeToString(deterministic=True)).hexdigest()

@@ -1,0 +1,90 @@
+"""What a good Compose file may say and this version cannot honour: each key is an error or a named warning.
+
+`x-` keys of pycompose are a fixed list; those that come with later versions are errors, and a key that is nearly one
+of the list is pointed out. All other `x-` keys are the user's own.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from pycompose.compose.convert.problems import Problems
+from pycompose.compose.loader import Project
+
+HONOURED = {"x-on-unhealthy", "x-shared-volume", "x-idmap"}
+LATER = {
+    "x-cron": "scheduled jobs",
+    "x-autoscale": "autoscaling",
+    "x-update": "canary updates",
+    "x-disruption": "disruption budgets",
+    "x-exclusive": "exclusive tasks",
+    "x-per-slot": "volumes per replica",
+    "x-publish": "ingress options",
+    "x-allow-from": "network policy",
+    "x-verify": "image signatures",
+}
+_ERRORS = {
+    "provider": ("services of an outside provider are not supported", "run it as a service of its own image"),
+    "models": ("models are not supported", "run the model as a service of its own"),
+    "use_api_socket": ("the Docker API is not there", "leave it out"),
+    "gpus": ("GPUs are not there yet", "name device files under `devices:`"),
+}
+_WARNINGS = {
+    "credential_spec": "has a meaning on Windows only, and none here",
+    "cpu_count": "has a meaning on Windows only, and none here; use cpus",
+    "cpu_percent": "has a meaning on Windows only, and none here; use cpus",
+    "cpu_rt_period": "real-time CPU limits are not supported and have no effect",
+    "cpu_rt_runtime": "real-time CPU limits are not supported and have no effect",
+    "external_links": "is not supported and has no effect; share a network instead",
+}
+
+
+def check_service(name: str, service: dict[str, Any], problems: Problems) -> None:
+    """Note what of a service cannot be honoured."""
+    for key, (message, remedy) in _ERRORS.items():
+        if service.get(key):
+            problems.error(("services", name, key), message, remedy)
+    for key, message in _WARNINGS.items():
+        if service.get(key):
+            problems.warn(("services", name, key), message)
+    if service.get("isolation") not in (None, "default", ""):
+        problems.warn(("services", name, "isolation"), "has a meaning on Windows only, and none here")
+    mode = (service.get("deploy") or {}).get("mode") or "replicated"
+    if mode not in ("replicated", "global", "replicated-job"):
+        problems.error(
+            ("services", name, "deploy", "mode"),
+            f'unsupported mode "{mode}"',
+            "want replicated, global or replicated-job",
+        )
+    _extensions(("services", name), service, problems)
+
+
+def check_project(project: Project, problems: Problems) -> None:
+    """Note what of the top level cannot be honoured."""
+    _extensions((), project.model, problems)
+    for section in ("networks", "volumes"):
+        for key, entry in (project.model.get(section) or {}).items():
+            _extensions((section, key), entry or {}, problems)
+    for key, entry in (project.model.get("volumes") or {}).items():
+        if (entry or {}).get("driver") not in (None, "", "local"):
+            problems.error(("volumes", key, "driver"), f'no volume driver "{entry["driver"]}"', "the only one is local")
+    for section in ("secrets", "configs"):
+        for key, entry in (project.model.get(section) or {}).items():
+            for word in ("driver", "template_driver"):
+                if (entry or {}).get(word):
+                    problems.error((section, key, word), "drivers of secrets and configs are not supported", "use file")
+
+
+def _extensions(path: tuple[str | int, ...], entry: dict[str, Any], problems: Problems) -> None:
+    for key, value in entry.items():
+        if not key.startswith("x-") or key in HONOURED:
+            continue
+        if key in LATER:
+            # a false value asks for nothing
+            if value not in (False, None):
+                problems.error((*path, key), f"{LATER[key]} are not there yet", "leave the key out")
+            continue
+        near = get_close_matches(key, [*HONOURED, *LATER], n=1, cutoff=0.85)
+        if near and path:
+            problems.warn((*path, key), f'is not one of pycompose\'s keys and has no effect; did you mean "{near[0]}"?')

@@ -1,0 +1,26 @@
+"""Small readings: durations, sizes and numbers as the model writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from pycompose.compose.loader.units import parse_bytes, parse_duration
+
+
+def duration(text: Any) -> Duration:
+    """Return Go's duration text ("1m30s") as a Duration."""
+    result = Duration()
+    result.FromNanoseconds(parse_duration(str(text)))
+    return result
+
+
+def size(value: Any) -> int:
+    """Return a size in bytes: the model's decimal string, or any text with a unit."""
+    return parse_bytes(str(value)) if value not in (None, "") else 0
+
+
+def pairs(values: Any) -> list[str]:
+    """Return a mapping as "KEY=value"; keys without a value are left out."""
+    return [f"{key}={value}" for key, value in (values or {}).items() if value is not None]
