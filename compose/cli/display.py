@@ -58,6 +58,11 @@ class Display:
         self.freeze()
 
     @property
+    def shown(self) -> bool:
+        """Whether there was anything to show."""
+        return bool(self._rows)
+
+    @property
     def live(self) -> bool:
         """Whether `tick` must be called."""
         return self.mode == "tty"

@@ -97,9 +97,7 @@ def health(task: task_pb2.Task) -> str:
 
 def published(service: service_pb2.Service | None, task: task_pb2.Task) -> list[tuple[str, int, int, str]]:
     """Return (address, published port, target port, protocol) of everything that leads to a task."""
-    found = []
-    for port in task.ports:
-        found.append((port.host_ip, port.published_port, port.target_port, port.protocol or "tcp"))
+    found = [(port.host_ip, port.published_port, port.target_port, port.protocol or "tcp") for port in task.ports]
     for spec in service.endpoint.ports if service is not None else ():
         if spec.publish_mode == service_pb2.PUBLISH_MODE_HOST or spec.published_port_end or not spec.published_port:
             continue

@@ -1,0 +1,193 @@
+"""`up` in the foreground: output of all containers until they end or the user does.
+
+The first Ctrl-C stops the containers in the order of their dependencies, the second kills them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pycompose.compose.cli.display import Display
+from pycompose.compose.cli.errors import Exit
+from pycompose.compose.cli.follow import Goal, converge
+from pycompose.compose.cli.logprint import LogPrinter, short_name
+from pycompose.compose.cli.stopping import stop
+from pycompose.compose.client import Client, ClientError
+from pycompose.compose.client.streams import Ended, Streams
+from pycompose.compose.plan import Observed
+from pycompose.compose.plan.progress import leaving, stopped
+from pycompose.proto.v1 import access_pb2, control_pb2, task_pb2
+
+INTERRUPTED = 130
+DRAIN_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class AttachOptions:
+    """What to print and when to end; `only` empty: all services."""
+
+    abort_on_exit: bool = False
+    abort_on_failure: bool = False
+    exit_code_from: str | None = None
+    only: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+    colour: bool = False
+    prefix: bool = True
+    timestamps: bool = False
+    stop_timeout: int | None = None
+
+
+class Attached:
+    """One attached `up`."""
+
+    def __init__(
+        self, client: Client, streams: Streams, project: str, options: AttachOptions, display: Display
+    ) -> None:
+        self._client, self._streams, self._project = client, streams, project
+        self._options, self._display = options, display
+        self._observed = _Listening(self._seen)
+        self._printer = LogPrinter(colour=options.colour, prefix=options.prefix, timestamps=options.timestamps)
+        self._since = Timestamp()
+        self._since.FromNanoseconds(time.time_ns())
+        self._ids: set[str] = set()
+        self._reading: set[str] = set()
+        self._runs: dict[str, int] = {}
+        self._exits: list[task_pb2.Task] = []
+
+    def run(self, goal: Goal, services: dict[str, str]) -> int:
+        """Print until the end; return the exit status.
+
+        Args:
+            goal: which services must come up.
+            services: ids by name.
+        """
+        self._ids = set(services.values())
+        try:
+            converge(self._client, self._streams, self._observed, goal, self._display, self._other)
+        except Exit:
+            return self._stop(INTERRUPTED)
+        self._display.freeze()
+        while True:
+            if self._exits:
+                status = self._judge()
+                if status is not None:
+                    return self._stop(status)
+            if self._all_over():
+                self._drain()
+                return self._exit_code(0)
+            item = self._streams.get(None)
+            if item is None:
+                continue
+            if item[0] == "interrupt":
+                return self._stop(INTERRUPTED)
+            self._take(*item)
+
+    def _take(self, name: str, item: object) -> None:
+        if name == "watch":
+            if isinstance(item, Ended):
+                raise item.error or ClientError("the node ended the connection; the containers go on running")
+            assert isinstance(item, control_pb2.WatchResponse)
+            self._observed.apply(item)
+        else:
+            self._other(name, item)
+
+    def _other(self, name: str, item: object) -> None:
+        """Print what a log stream gave."""
+        if isinstance(item, Ended):
+            self._reading.discard(name.removeprefix("log "))
+        elif isinstance(item, access_pb2.ReadLogsResponse):
+            self._display.freeze()
+            self._printer.entries(item.entries)
+
+    def _seen(self, task: task_pb2.Task) -> None:
+        """Look at a changed task: read its output once it exists, say when it ended."""
+        if task.service_id not in self._ids:
+            return
+        status = task.status
+        options = self._options
+        wanted = (not options.only or task.service_name in options.only) and task.service_name not in options.without
+        if not self._printer.knows(task.id):
+            self._printer.know(task.id, short_name(task.name, self._project), task.service_name)
+        if (
+            wanted
+            and task.service_name not in self._options.without
+            and status.run > 0
+            and task.id not in self._reading
+        ):
+            self._reading.add(task.id)
+            request = access_pb2.ReadLogsRequest(task_ids=[task.id], follow=True, since=self._since)
+            self._streams.add(f"log {task.id}", self._client.access.ReadLogs(request))
+        ended = status.state in (task_pb2.TASK_STATE_COMPLETE, task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_SHUTDOWN)
+        if (
+            ended
+            and self._runs.get(task.id, 0) < status.run
+            and status.finished_at.ToNanoseconds() >= (self._since.ToNanoseconds())
+        ):
+            self._runs[task.id] = status.run
+            self._exits.append(task)
+
+    def _judge(self) -> int | None:
+        """Print who exited; return a status when that ends everything."""
+        self._drain()
+        exits, self._exits = self._exits, []
+        for task in exits:
+            code = task.status.exit_code
+            self._printer.line(task.id, f"exited with code {code}")
+            if self._options.abort_on_exit or (self._options.abort_on_failure and code != 0):
+                return self._exit_code(code)
+        return None
+
+    def _exit_code(self, default: int) -> int:
+        name = self._options.exit_code_from
+        for task in self._observed.tasks.values():
+            if task.service_name == name and task.service_id in self._ids and task.status.HasField("exit_code"):
+                return task.status.exit_code
+        return default
+
+    def _all_over(self) -> bool:
+        mine = [task for task in self._observed.tasks.values() if task.service_id in self._ids and not leaving(task)]
+        if self._observed.synchronized and not any(one in self._observed.services for one in self._ids):
+            return True
+        return bool(mine) and all(stopped(task) for task in mine)
+
+    def _drain(self) -> None:
+        """Print what is still on its way from containers that ended."""
+        end = time.monotonic() + DRAIN_SECONDS
+        while (left := end - time.monotonic()) > 0:
+            item = self._streams.get(left)
+            if item is None:
+                return
+            if item[0] == "interrupt":
+                self._streams.put("interrupt")
+                return
+            self._take(*item)
+
+    def _stop(self, status: int) -> int:
+        """Stop everything; return the exit status."""
+        self._display.freeze()
+        tell = Display("plain" if self._display.mode != "json" else "json", title="Stopping")
+        if status == INTERRUPTED:
+            print("\nGracefully stopping… (press Ctrl+C again to force)", file=sys.stderr)
+        stop(self._client, self._streams, self._observed, self._ids, tell, self._options.stop_timeout, self._other)
+        self._drain()
+        return self._exit_code(status) if status != INTERRUPTED else status
+
+
+class _Listening(Observed):
+    """Tells of each task that changed."""
+
+    def __init__(self, seen: Callable[[task_pb2.Task], None]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def apply(self, answer: control_pb2.WatchResponse) -> list[control_pb2.ObjectEvent]:
+        events = super().apply(answer)
+        for event in events:
+            if event.WhichOneof("object") == "task":
+                self._seen(event.task)
+        return events

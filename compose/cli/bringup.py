@@ -1,0 +1,157 @@
+"""The part that `up`, `create`, `scale` and `run` share: files to plan, plan to the manager."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pycompose.compose.cli.display import Display
+from pycompose.compose.cli.errors import CliError
+from pycompose.compose.cli.images_step import ensure
+from pycompose.compose.cli.settings import Settings
+from pycompose.compose.cli.upflags import truth
+from pycompose.compose.client import ApiError, Client
+from pycompose.compose.client.apply import apply
+from pycompose.compose.client.state import fetch
+from pycompose.compose.convert import Desired, convert
+from pycompose.compose.convert.places import attribute
+from pycompose.compose.loader import Project
+from pycompose.compose.plan import PlanError, Step, UpOptions, plan_up
+from pycompose.compose.plan.up import UpPlan
+
+_DONE = {"create": "Created", "update": "Updated", "recreate": "Updated", "remove": "Removed"}
+_DOING = {"create": "Creating", "update": "Updating", "recreate": "Updating", "remove": "Removing"}
+
+
+@dataclass
+class Applied:
+    """What applying a plan gave: ids of services by name, and tasks to start by service id."""
+
+    services: dict[str, str] = field(default_factory=dict)
+    starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    done: list[Step] = field(default_factory=list)
+
+
+def load_desired(settings: Settings, services: Sequence[str], *, no_deps: bool = False) -> tuple[Project, Desired]:
+    """Load and convert the project: only `services` and (unless `no_deps`) what they depend on.
+
+    Raises:
+        LoadError: the files are wrong, or ask for what cannot be done.
+    """
+    project = settings.load(services)
+    desired = convert(project)
+    for warning in desired.warnings:
+        settings.warn(warning)
+    if no_deps and services:
+        left_out = [name for name in desired.services if name not in services]
+        for name in left_out:
+            del desired.services[name]
+        desired.kept |= frozenset(left_out)
+        for spec in desired.services.values():
+            kept = [one for one in spec.dependencies if one.service in desired.services]
+            del spec.dependencies[:]
+            spec.dependencies.extend(kept)
+    if not desired.services:
+        raise CliError(f"no service of project {project.name} is selected; name one, or activate a --profile")
+    return project, desired
+
+
+def make_plan(
+    settings: Settings,
+    client: Client,
+    desired: Desired,
+    options: UpOptions,
+    *,
+    images: Display | None,
+    pull: str | None,
+) -> UpPlan:
+    """Compare with what is there. With `images`, images are pulled and pinned before.
+
+    Raises:
+        CliError: the plan cannot be made, or an image is missing.
+    """
+    if images is not None:
+        ensure(client, desired, pull, images)
+    current = fetch(client, desired.project.name)
+    try:
+        plan = plan_up(desired, current, options, lambda: secrets.token_hex(8))
+    except PlanError as error:
+        raise CliError(str(error)) from None
+    for notice in plan.notices:
+        settings.warn(notice)
+    if plan.orphans and not truth("COMPOSE_IGNORE_ORPHANS"):
+        settings.warn(
+            f"project {desired.project.name} has services that are not in the files: {', '.join(plan.orphans)}; "
+            "--remove-orphans removes them, COMPOSE_IGNORE_ORPHANS=1 silences this"
+        )
+    return plan
+
+
+def carry_out(client: Client, plan: UpPlan, project: Project, display: Display) -> Applied:
+    """Do the steps; requests to start are left for `follow`.
+
+    Raises:
+        CliError: a step was refused; says what was done before it.
+    """
+    applied = Applied()
+    for step in plan.steps:
+        if step.kind == "service" and step.action == "start":
+            applied.starts[step.current.id] = step.task_ids
+            continue
+        label = f"{step.kind.capitalize()} {step.name}"
+        shown = step.changes and step.kind != "service"
+        if shown:
+            display.set(label, _DOING[step.action])
+        try:
+            identity = apply(client, step)
+        except ApiError as error:
+            if shown:
+                display.set(label, "Error", error.message, "failed")
+            raise CliError(_explain(project, step, error, applied.done)) from None
+        if shown:
+            display.set(label, _DONE[step.action], state="done")
+        display.tick()
+        if step.changes:
+            applied.done.append(step)
+        if step.kind == "service" and step.action != "remove":
+            applied.services[step.name] = identity
+    return applied
+
+
+def _explain(project: Project, step: Step, error: ApiError, done: list[Step]) -> str:
+    """Return the manager's refusal with the place in the files that it is about."""
+    lines = []
+    for path, text in error.violations if step.kind == "service" else ():
+        key = attribute(step.name, path)
+        position = project.position(key)
+        place = f"{position.file}:{position.line}:{position.column}: " if position else ""
+        lines.append(f"{place}{path_text(key)}: {text}")
+    if not lines:
+        position = project.position((f"{step.kind}s", step.name))
+        place = f"{position.file}:{position.line}:{position.column}: " if position else ""
+        lines.append(f"{place}{step.kind} {step.name}: {error.message}")
+    if done:
+        lines.append(f"done before: {', '.join(map(str, done))}; up goes on from there, down takes it away")
+    return "\n".join(lines)
+
+
+def path_text(path: tuple[str | int, ...]) -> str:
+    """Return a path as people write it: services.web.ports[0]."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def show_plan(plan: UpPlan) -> None:
+    """Print the steps of a plan that change anything."""
+    steps = [step for step in plan.steps if step.changes]
+    for step in steps:
+        print(step)
+    if not steps:
+        print("nothing to do", file=sys.stderr)
+
+
+def orphan_default(flag: bool) -> bool:
+    """Return whether orphans are removed: by the flag, or by the environment."""
+    return flag or ("COMPOSE_REMOVE_ORPHANS" in os.environ and truth("COMPOSE_REMOVE_ORPHANS"))

@@ -1,0 +1,190 @@
+"""Waiting until services are up: shows each container's way, starts what waited for others, and knows when to give up.
+
+The manager holds new containers back until what they depend on is ready. Containers that were stopped are started by
+request, which the manager carries out at once: their order is kept here, by the same conditions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pycompose.compose.cli.display import TICK, Display
+from pycompose.compose.cli.errors import CliError, Exit
+from pycompose.compose.client import Client, ClientError
+from pycompose.compose.client.streams import Ended, Streams
+from pycompose.compose.plan import Observed
+from pycompose.compose.plan.progress import Progress, gate
+from pycompose.proto.v1 import control_pb2, task_pb2
+
+PLACING_SECONDS = 5.0
+NOT_PLACED = 4
+
+
+@dataclass
+class Goal:
+    """What to wait for.
+
+    Attributes:
+        services: ids.
+        wait: until healthy, not only started.
+        started: False: containers need only exist.
+        starts: task ids to start by service id, as soon as what it depends on is ready.
+        revisions: least revision by service id; an older one seen in a watch is not the answer yet.
+        timeout: seconds; None: for ever.
+    """
+
+    services: list[str]
+    wait: bool = False
+    started: bool = True
+    starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    timeout: float | None = None
+
+
+def converge(
+    client: Client,
+    streams: Streams,
+    observed: Observed,
+    goal: Goal,
+    display: Display,
+    other: Callable[[str, object], None] = lambda name, item: None,
+) -> None:
+    """Wait until the goal is reached.
+
+    Args:
+        client: the node.
+        streams: gets "watch" answers, "interrupt", and anything else for `other`.
+        observed: the project; kept up to date here.
+        goal: what to wait for.
+        display: shows a line per container.
+        other: is given items of other streams.
+
+    Raises:
+        CliError: it cannot be reached, or was not in time; status 4 when a container could not be placed.
+        Exit: interrupted (130).
+    """
+    deadline = None if goal.timeout is None else time.monotonic() + goal.timeout
+    waits: dict[str, tuple[str, float]] = {}
+    while True:
+        if observed.synchronized:
+            _start_what_may(client, observed, goal)
+            left, failures = _look(observed, goal, display)
+            if failures:
+                raise CliError("\n".join(failures))
+            if not left and not goal.starts:
+                display.tick()
+                return
+            _check_placing(observed, goal, waits)
+        display.tick()
+        if deadline is not None and time.monotonic() > deadline:
+            raise CliError(f"not ready after {goal.timeout:.0f} s: {_what_is_left(observed, goal)}")
+        item = streams.get(TICK if display.live else 0.5)
+        if item is None:
+            continue
+        name, answer = item
+        if name == "watch":
+            if isinstance(answer, Ended):
+                raise answer.error or ClientError("the node ended the connection; containers go on starting")
+            observed.apply(answer)
+        elif name == "interrupt":
+            raise Exit(130)
+        else:
+            other(name, answer)
+
+
+def _look(observed: Observed, goal: Goal, display: Display) -> tuple[list[str], list[str]]:
+    """Show every container; return what is left and what failed."""
+    left, failures = [], []
+    for service_id in goal.services:
+        service = observed.services.get(service_id)
+        done, rows = observed.up(service_id, wait=goal.wait, started=goal.started)
+        for name, row in rows.items():
+            state = "failed" if row.failed else "done" if row.done else "busy"
+            display.set(f"Container {name}", row.word, row.detail, state)
+            if row.failed:
+                failures.append(f"container {name}: {_sentence(row)}")
+        if service_id in goal.starts:
+            done = False
+        if not done:
+            left.append(service_id)
+            if service is not None and goal.started:
+                failures += _hopeless(observed, service_id)
+    return left, list(dict.fromkeys(failures))
+
+
+def _sentence(row: Progress) -> str:
+    return row.detail if row.word == "Error" and row.detail else f"{row.word.lower()}: {row.detail}".rstrip(": ")
+
+
+def _hopeless(observed: Observed, service_id: str) -> list[str]:
+    """Return why a service waits for something that can never be."""
+    service = observed.services[service_id]
+    services, tasks = observed.by_name(), list(observed.tasks.values())
+    found = []
+    for dependency in service.spec.dependencies:
+        _, why = gate(dependency, services, tasks)
+        if why and dependency.required:
+            found.append(f"service {service.spec.name} cannot start: it depends on {dependency.service}, and {why}")
+    return found
+
+
+def _start_what_may(client: Client, observed: Observed, goal: Goal) -> None:
+    services, tasks = observed.by_name(), list(observed.tasks.values())
+    for service_id, ids in list(goal.starts.items()):
+        service = observed.services.get(service_id)
+        if service is None:
+            del goal.starts[service_id]
+            continue
+        # what is to be started in this same run is not ready yet, whatever its last run left behind
+        pending = {observed.services[one].spec.name for one in goal.starts if one in observed.services}
+        gates = [
+            dependency.service not in pending and gate(dependency, services, tasks)[0]
+            for dependency in service.spec.dependencies
+        ]
+        if all(gates):
+            del goal.starts[service_id]
+            version = client.control.StartTasks(control_pb2.StartTasksRequest(task_ids=ids)).version
+            _requested(observed, ids, version.number)
+
+
+def _requested(observed: Observed, ids: Iterable[str], number: int) -> None:
+    """Note that tasks were asked to start, until the watch says so itself."""
+    for one in ids:
+        task = observed.tasks.get(one)
+        if task is not None and task.meta.version.number < number:
+            copy = task_pb2.Task()
+            copy.CopyFrom(task)
+            copy.desired_state = task_pb2.DESIRED_STATE_RUNNING
+            copy.run_request = max(copy.run_request, copy.status.run_request) + 1
+            observed.tasks[one] = copy
+
+
+def _check_placing(observed: Observed, goal: Goal, waits: dict[str, tuple[str, float]]) -> None:
+    """Give up on a container that has waited for a place for some time, with the scheduler's reason."""
+    now = time.monotonic()
+    for service_id in goal.services:
+        service = observed.services.get(service_id)
+        names = [dependency.service for dependency in service.spec.dependencies] if service is not None else []
+        for task in observed.of(service_id):
+            message = task.status.message
+            gated = any(message.startswith(f"waiting for {name}:") for name in names)
+            if task.status.state != task_pb2.TASK_STATE_PENDING or gated or not message:
+                waits.pop(task.id, None)
+                continue
+            since = waits.setdefault(task.id, (message, now))[1]
+            if now - since > PLACING_SECONDS:
+                raise CliError(f"container {task.name} could not be placed: {message}", NOT_PLACED)
+
+
+def _what_is_left(observed: Observed, goal: Goal) -> str:
+    parts = []
+    for service_id in goal.services:
+        _, rows = observed.up(service_id, wait=goal.wait, started=goal.started)
+        parts += [f"{name} is {row.word.lower()} {row.detail}".strip() for name, row in rows.items() if not row.done]
+    return "; ".join(parts) or "nothing was seen of it"
+
+
+def names_of(observed: Observed, services: Mapping[str, str]) -> list[str]:
+    """Return the names of the containers of services."""
+    return [task.name for one in services for task in observed.of(one)]

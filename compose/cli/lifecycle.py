@@ -1,0 +1,265 @@
+"""`start`, `stop`, `restart`, `kill`, `rm`, `pause`, `unpause` and `wait`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import click
+
+from pycompose.compose.cli.display import Display
+from pycompose.compose.cli.errors import CliError, Exit
+from pycompose.compose.cli.follow import Goal, converge
+from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.settings import Settings, settings
+from pycompose.compose.cli.stopping import by_id, grace
+from pycompose.compose.cli.stopping import kill as kill_tasks
+from pycompose.compose.cli.stopping import stop as stop_tasks
+from pycompose.compose.client import Client
+from pycompose.compose.client.state import services_and_tasks
+from pycompose.compose.client.streams import Ended, Streams, watch
+from pycompose.compose.plan import Observed
+from pycompose.compose.plan.progress import leaving, running, stop_done, stopped
+from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2, task_pb2
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("--wait", is_flag=True, help="Wait until containers are healthy.")
+@click.option("--wait-timeout", type=float, metavar="SECONDS", help="How long to wait at most.")
+def start(services: tuple[str, ...], wait: bool, wait_timeout: float | None) -> None:
+    """Start containers."""
+    chosen = settings()
+    name = chosen.name()
+    with chosen.client() as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+        found, tasks = _select(client, name, services)
+        starts: dict[str, tuple[str, ...]] = {}
+        for service in found:
+            ids = tuple(task.id for task in tasks if task.service_id == service.id and stopped(task))
+            if ids:
+                starts[service.id] = ids
+        if not tasks:
+            raise CliError(f"project {name} has no container to start; pycompose up makes them")
+        observed = Observed()
+        streams.add("watch", watch(client, name))
+        converge(client, streams, observed, Goal(list(starts), wait, starts=starts, timeout=wait_timeout), display)
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace before a kill.")
+def stop(services: tuple[str, ...], timeout: int | None) -> None:
+    """Stop containers."""
+    chosen = settings()
+    name = chosen.name()
+    with chosen.client(start=False) as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+        found, _ = _select(client, name, services)
+        observed = _observe(client, streams, name)
+        stop_tasks(client, streams, observed, by_id(found), display, timeout)
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace before a kill.")
+@click.option("--no-deps", is_flag=True, help="Leave services alone that ask to be restarted with these.")
+def restart(services: tuple[str, ...], timeout: int | None, no_deps: bool) -> None:
+    """Restart containers."""
+    chosen = settings()
+    name = chosen.name()
+    with chosen.client(start=False) as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+        found, _ = _select(client, name, services)
+        if services and not no_deps:
+            everything, _ = services_and_tasks(client, name)
+            found = _with_followers(found, everything)
+        ids = by_id(found)
+        observed = _observe(client, streams, name)
+        tasks = [task for one in ids for task in observed.of(one) if not leaving(task)]
+        if not tasks:
+            raise CliError(f"project {name} has no container to restart; pycompose up makes them")
+        request = control_pb2.RestartTasksRequest(task_ids=[task.id for task in tasks], grace_period=grace(timeout))
+        number = client.control.RestartTasks(request).version.number
+        for task in tasks:
+            display.set(f"Container {task.name}", "Restarting")
+        _until(streams, observed, lambda: _restarted(observed, tasks, number), display)
+        for task in tasks:
+            display.set(f"Container {task.name}", "Started", state="done")
+
+
+def _restarted(observed: Observed, before: list[task_pb2.Task], number: int) -> bool:
+    for old in before:
+        new = observed.tasks.get(old.id)
+        if new is None:
+            continue
+        if new.meta.version.number < number or new.run_request > new.status.run_request:
+            return False
+        if not (running(new) or new.status.HasField("exit_code")):
+            return False
+    return True
+
+
+def _with_followers(
+    found: list[service_pb2.Service], everything: list[service_pb2.Service]
+) -> list[service_pb2.Service]:
+    """Return services and those whose depends_on says `restart: true` of one of them."""
+    names = {service.spec.name for service in found}
+    while True:
+        more = {
+            service.spec.name
+            for service in everything
+            if any(one.restart and one.service in names for one in service.spec.dependencies)
+        }
+        if more <= names:
+            return [service for service in everything if service.spec.name in names]
+        names |= more
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("-s", "--signal", default="SIGKILL", help="Signal to send.")
+@click.option("--remove-orphans", is_flag=True, hidden=True)
+def kill(services: tuple[str, ...], signal: str, remove_orphans: bool) -> None:
+    """Send a signal to containers."""
+    chosen = settings()
+    with chosen.client(start=False) as client, _display(chosen) as display:
+        _, tasks = _select(client, chosen.name(), services)
+        alive = [task for task in tasks if running(task)]
+        kill_tasks(client, [task.id for task in alive], signal)
+        for task in alive:
+            display.set(f"Container {task.name}", "Killed", state="done")
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-s", "--stop", "stop_first", is_flag=True, help="Stop the containers first.")
+@click.option("-v", "--volumes", is_flag=True, help="Also anonymous volumes (they always go with their container).")
+@click.option("-a", "--all", is_flag=True, hidden=True)
+def rm(services: tuple[str, ...], force: bool, stop_first: bool, volumes: bool, all: bool) -> None:
+    """Remove stopped containers; their services go with them, up makes both anew."""
+    from pycompose.compose.cli.down import remove_services
+
+    chosen = settings()
+    name = chosen.name()
+    with chosen.client(start=False) as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+        found, tasks = _select(client, name, services)
+        if not stop_first:
+            busy = {task.service_id for task in tasks if not stopped(task)}
+            found = [service for service in found if service.id not in busy]
+        ids = {service.id for service in found}
+        names = [task.name for task in tasks if task.service_id in ids]
+        if not names:
+            chosen.tell("no stopped containers")
+            return
+        if not force:
+            confirm(f"remove {', '.join(names)}?", "--force")
+        remove_services(client, streams, name, found, display)
+
+
+def confirm(question: str, flag: str) -> None:
+    """Ask on the terminal; without one, say which flag answers.
+
+    Raises:
+        CliError: there is no terminal.
+        Exit: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise CliError(f"{question} there is no terminal to ask on; {flag} answers yes")
+    if not click.confirm(question, err=True):
+        raise Exit(1)
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+def pause(services: tuple[str, ...]) -> None:
+    """Freeze containers."""
+    chosen = settings()
+    with chosen.client(start=False) as client, _display(chosen) as display:
+        for task in _select(client, chosen.name(), services)[1]:
+            if running(task) and not task.status.paused:
+                client.access.PauseTask(access_pb2.PauseTaskRequest(task_id=task.id))
+                display.set(f"Container {task.name}", "Paused", state="done")
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+def unpause(services: tuple[str, ...]) -> None:
+    """Thaw containers."""
+    chosen = settings()
+    with chosen.client(start=False) as client, _display(chosen) as display:
+        for task in _select(client, chosen.name(), services)[1]:
+            if task.status.paused:
+                client.access.UnpauseTask(access_pb2.UnpauseTaskRequest(task_id=task.id))
+                display.set(f"Container {task.name}", "Unpaused", state="done")
+
+
+@click.command()
+@click.argument("services", nargs=-1, required=True)
+@click.option("--down-project", is_flag=True, help="Take the project down when the first container stops.")
+def wait(services: tuple[str, ...], down_project: bool) -> None:
+    """Wait until containers stop; print their exit status."""
+    chosen = settings()
+    name = chosen.name()
+    status = 0
+    with chosen.client(start=False) as client, interrupts_into(Streams()) as streams:
+        _, tasks = _select(client, name, services)
+        observed = _observe(client, streams, name)
+        left = {task.id: task for task in tasks}
+        while left:
+            for identity in list(left):
+                task = observed.tasks.get(identity)
+                if task is None or stop_done(task):
+                    ended = task or left[identity]
+                    print(f'container "{ended.name}" exited with status code {ended.status.exit_code}')
+                    status = ended.status.exit_code
+                    del left[identity]
+                    if down_project:
+                        left.clear()
+                        break
+            if left:
+                _step(streams, observed, None)
+    if down_project:
+        from pycompose.compose.cli.down import down
+
+        click.get_current_context().invoke(
+            down, services=(), volumes=False, rmi=None, remove_orphans=False, timeout=None
+        )
+    if status:
+        raise Exit(status)
+
+
+def _display(chosen: Settings) -> Display:
+    return Display(chosen.progress, colour=chosen.colour(True))
+
+
+def _select(
+    client: Client, project: str, names: tuple[str, ...]
+) -> tuple[list[service_pb2.Service], list[task_pb2.Task]]:
+    services, tasks = services_and_tasks(client, project, names)
+    return services, [task for task in tasks if not leaving(task)]
+
+
+def _observe(client: Client, streams: Streams, project: str) -> Observed:
+    """Return the project as it is, kept up to date by `_step`."""
+    observed = Observed()
+    streams.add("watch", watch(client, project))
+    while not observed.synchronized:
+        _step(streams, observed, None)
+    return observed
+
+
+def _step(streams: Streams, observed: Observed, timeout: float | None) -> None:
+    item = streams.get(timeout)
+    if item is None:
+        return
+    name, answer = item
+    if name == "interrupt":
+        raise Exit(130)
+    if isinstance(answer, Ended):
+        raise answer.error or CliError("the node ended the connection; run the command again")
+    observed.apply(answer)
+
+
+def _until(streams: Streams, observed: Observed, done: Callable[[], bool], display: Display) -> None:
+    while not done():
+        display.tick()
+        _step(streams, observed, 0.1 if display.live else 1.0)

@@ -1,0 +1,111 @@
+"""Printing log lines with a prefix for each container: aligned, in the service's own colour."""
+
+from __future__ import annotations
+
+import re
+import sys
+import zlib
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from pycompose.proto.v1 import access_pb2
+
+_COLOURS = ("36", "33", "32", "35", "34", "36;1", "33;1", "32;1", "35;1", "34;1")
+
+
+def colour_of(service: str) -> str:
+    """Return a terminal colour that is always the same for a service."""
+    return _COLOURS[zlib.crc32(service.encode()) % len(_COLOURS)]
+
+
+class LogPrinter:
+    """Writes entries to stdout (and what went to stderr to stderr when `split`).
+
+    Args:
+        colour: colour the prefixes.
+        prefix: print the container's name before each line.
+        timestamps: print the time before each line.
+        split: keep the two streams apart.
+    """
+
+    def __init__(
+        self, *, colour: bool = False, prefix: bool = True, timestamps: bool = False, split: bool = False
+    ) -> None:
+        self._colour, self._prefix, self._timestamps, self._split = colour, prefix, timestamps, split
+        self._names: dict[str, tuple[str, str]] = {}
+        self._width = 0
+        self._open: dict[tuple[str, int], bool] = {}
+
+    def know(self, task_id: str, name: str, service: str) -> None:
+        """Tell the name of a task; names known early keep the prefixes aligned."""
+        self._names[task_id] = (name, service)
+        self._width = max(self._width, len(name))
+
+    def knows(self, task_id: str) -> bool:
+        """Return whether the task has a name."""
+        return task_id in self._names
+
+    def entries(self, entries: Iterable[access_pb2.LogEntry]) -> None:
+        """Print entries; parts of a long line are joined."""
+        streams: dict[int, list[bytes]] = {}
+        for entry in entries:
+            key = (entry.task_id, entry.stream)
+            inside = self._open.get(key, False)
+            target = 2 if self._split and entry.stream == access_pb2.OUTPUT_STREAM_STDERR else 1
+            head = b"" if inside else self._head(entry)
+            streams.setdefault(target, []).append(head + entry.data)
+            self._open[key] = not entry.data.endswith(b"\n")
+        for target, parts in streams.items():
+            _write(sys.stderr.buffer if target == 2 else sys.stdout.buffer, b"".join(parts))
+
+    def line(self, task_id: str, text: str) -> None:
+        """Print a line of ours about a task, under its prefix."""
+        name, service = self._names.get(task_id, (task_id[:12], ""))
+        _write(sys.stdout.buffer, self._named(name, service).encode() + text.encode() + b"\n")
+
+    def _head(self, entry: access_pb2.LogEntry) -> bytes:
+        name, service = self._names.get(entry.task_id, (entry.task_id[:12], ""))
+        head = self._named(name, service) if self._prefix else ""
+        if self._timestamps:
+            head += stamp(entry.time.ToNanoseconds()) + " "
+        return head.encode()
+
+    def _named(self, name: str, service: str) -> str:
+        padded = f"{name.ljust(self._width)}  | "
+        return f"\x1b[{colour_of(service)}m{padded}\x1b[0m" if self._colour else padded
+
+
+def stamp(nanoseconds: int) -> str:
+    """Return a time as RFC 3339 in UTC with nanoseconds, as Docker prints it."""
+    import time
+
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
+
+
+def short_name(task_name: str, project: str) -> str:
+    """Return Docker Compose's log prefix: the container's name without the project's."""
+    return task_name.removeprefix(f"{project}-")
+
+
+def parse_time(text: str, now: float) -> int:
+    """Read "10m", "1h30m", "2024-01-02T03:04:05Z", "2024-01-02" or seconds since the epoch: nanoseconds since it.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    from datetime import datetime
+
+    from pycompose.compose.loader.units import parse_duration
+
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return int(float(text) * 1e9)
+    if re.match(r"\d{4}-\d\d-\d\d", text):
+        fixed = re.sub(r"(\.\d{6})\d+", r"\1", text)
+        return int(datetime.fromisoformat(fixed).timestamp() * 1e9)
+    return int(now * 1e9) - parse_duration(text)
+
+
+def _write(stream: BinaryIO, data: bytes) -> None:
+    stream.write(data)
+    stream.flush()

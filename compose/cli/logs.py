@@ -1,0 +1,152 @@
+"""`logs`: output of a project's containers, merged by time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+import click
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pycompose.compose.cli.errors import UsageError
+from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.logprint import LogPrinter, parse_time, short_name
+from pycompose.compose.cli.settings import settings
+from pycompose.compose.client import Client, ClientError
+from pycompose.compose.client.state import services_and_tasks
+from pycompose.compose.client.streams import Ended, Streams, watch
+from pycompose.compose.plan import Observed
+from pycompose.proto.v1 import access_pb2, control_pb2, task_pb2
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("-f", "--follow", is_flag=True, help="Go on with new output.")
+@click.option("-n", "--tail", default="all", metavar="LINES", help="Last lines of each container.")
+@click.option("--since", metavar="TIME", help="Nothing before: 2024-01-02T13:23:37Z, or 42m.")
+@click.option("--until", metavar="TIME", help="Nothing after.")
+@click.option("-t", "--timestamps", is_flag=True, help="Times before lines.")
+@click.option("--no-color", is_flag=True, help="No colours.")
+@click.option("--no-log-prefix", is_flag=True, help="No names before lines.")
+@click.option("--index", type=int, default=0, metavar="N", help="Only container number N of a service.")
+def logs(
+    services: tuple[str, ...],
+    follow: bool,
+    tail: str,
+    since: str | None,
+    until: str | None,
+    timestamps: bool,
+    no_color: bool,
+    no_log_prefix: bool,
+    index: int,
+) -> None:
+    """Print the output of containers."""
+    chosen = settings()
+    name = chosen.name()
+    request = request_of(follow, tail, since, until)
+    with chosen.client(start=False) as client:
+        _, tasks = services_and_tasks(client, name, services)
+        tasks = [task for task in tasks if not index or task.slot == index]
+        colour = not no_color and chosen.colour(sys.stdout.isatty())
+        printer = LogPrinter(colour=colour, prefix=not no_log_prefix, timestamps=timestamps)
+        for task in tasks:
+            printer.know(task.id, short_name(task.name, name), task.service_name)
+        if follow:
+            _follow(client, name, services, index, tasks, request, printer)
+        elif tasks:
+            request.task_ids.extend(task.id for task in tasks if task.status.run)
+            printer.entries(_merged(client, request))
+
+
+def request_of(follow: bool, tail: str, since: str | None, until: str | None) -> access_pb2.ReadLogsRequest:
+    """Return a request without task ids.
+
+    Raises:
+        UsageError: a number or a time cannot be read.
+    """
+    request = access_pb2.ReadLogsRequest(follow=follow)
+    if tail not in ("all", ""):
+        if not tail.lstrip("-").isdigit():
+            raise UsageError(f'--tail {tail}: want a number of lines, or "all"')
+        if int(tail) >= 0:
+            request.tail = int(tail)
+    for flag, text, field in (("--since", since, "since"), ("--until", until, "until")):
+        if text:
+            try:
+                stamp = Timestamp()
+                stamp.FromNanoseconds(parse_time(text, time.time()))
+            except ValueError:
+                raise UsageError(f"{flag} {text}: want a time such as 2024-01-02T13:23:37Z, or 42m") from None
+            getattr(request, field).CopyFrom(stamp)
+    return request
+
+
+def _merged(client: Client, request: access_pb2.ReadLogsRequest) -> Iterable[access_pb2.LogEntry]:
+    """Return all entries by time; those of one container keep their order."""
+    if not request.task_ids:
+        return []
+    entries = [entry for answer in client.access.ReadLogs(request) for entry in answer.entries]
+    if len(request.task_ids) > 1:
+        entries.sort(key=lambda entry: (entry.time.seconds, entry.time.nanos))
+    return entries
+
+
+def _follow(
+    client: Client,
+    project: str,
+    names: Sequence[str],
+    index: int,
+    tasks: Sequence[task_pb2.Task],
+    request: access_pb2.ReadLogsRequest,
+    printer: LogPrinter,
+) -> None:
+    """Print what is there merged by time, then what comes, of new containers too, until interrupted."""
+    known: set[str] = set()
+    with interrupts_into(Streams()) as streams:
+        now = Timestamp()
+        now.FromNanoseconds(time.time_ns())
+        old = access_pb2.ReadLogsRequest()
+        old.CopyFrom(request)
+        old.follow = False
+        old.task_ids.extend(task.id for task in tasks if task.status.run)
+        if not request.HasField("until"):
+            old.until.CopyFrom(now)
+        printer.entries(_merged(client, old))
+        later = access_pb2.ReadLogsRequest(follow=True, since=now)
+        if request.HasField("until"):
+            later.until.CopyFrom(request.until)
+
+        def read(task: task_pb2.Task) -> None:
+            if task.id in known or not task.status.run:
+                return
+            known.add(task.id)
+            printer.know(task.id, short_name(task.name, project), task.service_name)
+            one = access_pb2.ReadLogsRequest()
+            one.CopyFrom(later)
+            one.task_ids.append(task.id)
+            streams.add(f"log {task.id}", client.access.ReadLogs(one))
+
+        for task in tasks:
+            read(task)
+        observed = Observed()
+        streams.add("watch", watch(client, project))
+        while True:
+            item = streams.get(None)
+            if item is None:
+                continue
+            name, answer = item
+            if name == "interrupt":
+                return
+            if isinstance(answer, Ended):
+                if name == "watch":
+                    raise answer.error or ClientError("the node ended the connection; run logs -f again")
+                if answer.error is not None and getattr(answer.error, "code", "") != "NOT_FOUND":
+                    print(f"warning: {answer.error}", file=sys.stderr)
+            elif isinstance(answer, control_pb2.WatchResponse):
+                observed.apply(answer)
+                for task in observed.tasks.values():
+                    if (not names or task.service_name in names) and (not index or task.slot == index):
+                        read(task)
+            elif isinstance(answer, access_pb2.ReadLogsResponse):
+                printer.entries(answer.entries)

@@ -1,0 +1,271 @@
+"""`up`, `create`, `scale` and `plan`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+
+import click
+
+from pycompose.compose.cli.attached import Attached, AttachOptions
+from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan, orphan_default, show_plan
+from pycompose.compose.cli.display import Display
+from pycompose.compose.cli.errors import CliError, Exit, UsageError
+from pycompose.compose.cli.follow import Goal, converge
+from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.settings import Settings, scales, settings
+from pycompose.compose.cli.upflags import recreation
+from pycompose.compose.client.streams import Streams, watch
+from pycompose.compose.plan import Observed, UpOptions
+
+WOULD_CHANGE = 3
+BUILD = "--build: building images is not there yet; build elsewhere, then pycompose image load -i FILE.tar"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for, beside the plan's options."""
+
+    services: tuple[str, ...]
+    options: UpOptions
+    no_deps: bool = False
+    pull: str | None = None
+    quiet_pull: bool = False
+    detach: bool = True
+    wait: bool = False
+    timeout: float | None = None
+    stop_timeout: int | None = None
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("-d", "--detach", is_flag=True, help="Run in the background.")
+@click.option("--wait", is_flag=True, help="Wait until containers are healthy; implies -d.")
+@click.option("--wait-timeout", type=float, metavar="SECONDS", help="How long to wait at most.")
+@click.option("--no-deps", is_flag=True, help="Leave out what the services depend on.")
+@click.option("--no-start", is_flag=True, help="Make containers without starting them.")
+@click.option("--always-recreate-deps", is_flag=True, help="With --force-recreate: also what services depend on.")
+@click.option("-V", "--renew-anon-volumes", is_flag=True, help="New anonymous volumes for new containers (always so).")
+@click.option("--abort-on-container-exit", is_flag=True, help="Stop all when one container stops.")
+@click.option("--abort-on-container-failure", is_flag=True, help="Stop all when one container fails.")
+@click.option("--exit-code-from", metavar="SERVICE", help="Exit with its status; implies --abort-on-container-exit.")
+@click.option("--attach", "attach", multiple=True, metavar="SERVICE", help="Print only the output of these.")
+@click.option("--no-attach", multiple=True, metavar="SERVICE", help="Do not print the output of these.")
+@click.option("--attach-dependencies", is_flag=True, help="Also print the output of what services depend on.")
+@click.option("--no-color", is_flag=True, help="No colours.")
+@click.option("--no-log-prefix", is_flag=True, help="No names before lines.")
+@click.option("--timestamps", is_flag=True, help="Times before lines.")
+@click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace when containers are stopped.")
+@click.option("--menu", is_flag=True, hidden=True)
+@click.option("-w", "--watch", "watch_files", is_flag=True, hidden=True)
+@recreation
+def up(
+    services: tuple[str, ...],
+    detach: bool,
+    wait: bool,
+    wait_timeout: float | None,
+    no_deps: bool,
+    no_start: bool,
+    always_recreate_deps: bool,
+    renew_anon_volumes: bool,
+    abort_on_container_exit: bool,
+    abort_on_container_failure: bool,
+    exit_code_from: str | None,
+    attach: tuple[str, ...],
+    no_attach: tuple[str, ...],
+    attach_dependencies: bool,
+    no_color: bool,
+    no_log_prefix: bool,
+    timestamps: bool,
+    timeout: int | None,
+    menu: bool,
+    watch_files: bool,
+    force_recreate: bool,
+    no_recreate: bool,
+    remove_orphans: bool,
+    scale_words: tuple[str, ...],
+    pull: str | None,
+    quiet_pull: bool,
+    build: bool,
+    no_build: bool,
+    yes: bool,
+) -> None:
+    """Create and start containers.
+
+    \b
+    pycompose up -d                 in the background
+    pycompose up --wait             until everything is healthy
+    pycompose up -d --scale web=3   with three web containers
+    """
+    abort = abort_on_container_exit or abort_on_container_failure or exit_code_from is not None
+    if detach and (abort or attach):
+        raise UsageError("-d runs in the background: it goes with none of --abort-on-…, --exit-code-from and --attach")
+    if force_recreate and no_recreate:
+        raise UsageError("--force-recreate and --no-recreate contradict one another")
+    if watch_files:
+        raise CliError("--watch is not there yet; run up again after a change: only what changed is recreated")
+    options = UpOptions(
+        targets=frozenset(services),
+        scale=scales(scale_words),
+        force_recreate=force_recreate,
+        no_recreate=no_recreate,
+        always_recreate_deps=always_recreate_deps,
+        no_start=no_start,
+        remove_orphans=orphan_default(remove_orphans),
+    )
+    request = _Request(services, options, no_deps, pull, quiet_pull, True, wait, wait_timeout, timeout)
+    _refuse_build(build)
+    if detach or wait or no_start or settings().dry_run:
+        return _background(settings(), request)
+    attached = AttachOptions(
+        abort_on_exit=abort_on_container_exit or exit_code_from is not None,
+        abort_on_failure=abort_on_container_failure,
+        exit_code_from=exit_code_from,
+        only=frozenset(attach) or (frozenset() if attach_dependencies else frozenset(services)),
+        without=frozenset(no_attach),
+        colour=not no_color,
+        prefix=not no_log_prefix,
+        timestamps=timestamps,
+        stop_timeout=timeout,
+    )
+    return _foreground(settings(), request, attached)
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@recreation
+def create(
+    services: tuple[str, ...],
+    force_recreate: bool,
+    no_recreate: bool,
+    remove_orphans: bool,
+    scale_words: tuple[str, ...],
+    pull: str | None,
+    quiet_pull: bool,
+    build: bool,
+    no_build: bool,
+    yes: bool,
+) -> None:
+    """Create containers without starting them."""
+    _refuse_build(build)
+    options = UpOptions(
+        targets=frozenset(services),
+        scale=scales(scale_words),
+        force_recreate=force_recreate,
+        no_recreate=no_recreate,
+        no_start=True,
+        remove_orphans=orphan_default(remove_orphans),
+    )
+    _background(settings(), _Request(services, options, pull=pull, quiet_pull=quiet_pull))
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="SERVICE=N...")
+@click.option("--no-deps", is_flag=True, help="Leave out what the services depend on.")
+def scale(words: tuple[str, ...], no_deps: bool) -> None:
+    """Change how many containers services have."""
+    numbers = scales(words)
+    names = tuple(numbers)
+    options = UpOptions(targets=frozenset(names), scale=numbers, no_recreate=True)
+    _background(settings(), _Request(names, options, no_deps=no_deps))
+
+
+@click.command("plan")
+@click.argument("services", nargs=-1)
+@click.option("--no-deps", is_flag=True, help="Leave out what the services depend on.")
+@recreation
+def plan_(
+    services: tuple[str, ...],
+    no_deps: bool,
+    force_recreate: bool,
+    no_recreate: bool,
+    remove_orphans: bool,
+    scale_words: tuple[str, ...],
+    pull: str | None,
+    quiet_pull: bool,
+    build: bool,
+    no_build: bool,
+    yes: bool,
+) -> None:
+    """Print what up would do, and change nothing; exit status 3 when that is anything."""
+    options = UpOptions(
+        targets=frozenset(services),
+        scale=scales(scale_words),
+        force_recreate=force_recreate,
+        no_recreate=no_recreate,
+        remove_orphans=orphan_default(remove_orphans),
+    )
+    _, desired = load_desired(settings(), services, no_deps=no_deps)
+    with settings().client() as client:
+        plan = make_plan(settings(), client, desired, options, images=None, pull=pull)
+    show_plan(plan)
+    if plan.changes:
+        raise Exit(WOULD_CHANGE)
+
+
+def _refuse_build(build: bool) -> None:
+    if build:
+        raise CliError(BUILD)
+
+
+def _display(chosen: Settings, title: str = "Running") -> Display:
+    return Display(chosen.progress, colour=chosen.colour(True), title=title)
+
+
+def _background(chosen: Settings, request: _Request) -> None:
+    """Apply the plan and wait until containers are started (or healthy), then leave."""
+    project, desired = load_desired(chosen, request.services, no_deps=request.no_deps)
+    with chosen.client() as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+        images = None if chosen.dry_run else Display("quiet") if request.quiet_pull else display
+        plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
+        if chosen.dry_run:
+            return show_plan(plan)
+        applied = carry_out(client, plan, project, display)
+        observed = Observed()
+        streams.add("watch", watch(client, desired.project.name))
+        goal = Goal(
+            list(applied.services.values()),
+            wait=request.wait,
+            started=not request.options.no_start,
+            starts=applied.starts,
+            timeout=request.timeout,
+        )
+        try:
+            converge(client, streams, observed, goal, display)
+        except CliError as error:
+            display.freeze()
+            raise CliError(f"{error}\n{_ways_on(chosen, desired.project.name)}", error.status) from None
+        except Exit:
+            display.freeze()
+            chosen.tell("interrupted; the node goes on in the background: pycompose ps shows it")
+            raise
+    return None
+
+
+def _foreground(chosen: Settings, request: _Request, options: AttachOptions) -> None:
+    """Apply the plan, print the output of containers, and stop them at the end."""
+    project, desired = load_desired(chosen, request.services, no_deps=request.no_deps)
+    if options.exit_code_from and options.exit_code_from not in desired.services:
+        raise UsageError(f"--exit-code-from {options.exit_code_from}: no such service in this run")
+    options = replace(options, colour=options.colour and chosen.colour(sys.stdout.isatty()))
+    with chosen.client() as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+        images = Display("quiet") if request.quiet_pull else display
+        plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
+        attached = Attached(client, streams, desired.project.name, options, display)
+        applied = carry_out(client, plan, project, display)
+        streams.add("watch", watch(client, desired.project.name))
+        goal = Goal(list(applied.services.values()), starts=applied.starts)
+        try:
+            status = attached.run(goal, applied.services)
+        except CliError as error:
+            display.freeze()
+            raise CliError(f"{error}\n{_ways_on(chosen, desired.project.name)}", error.status) from None
+    if status:
+        raise Exit(status)
+
+
+def _ways_on(chosen: Settings, project: str) -> str:
+    """Return what can be done after a failed up."""
+    prefix = "pycompose " + "".join(f"-f {file} " for file in chosen.files)
+    prefix += f"-p {project} " if chosen.project_name else ""
+    return f"what is there stays: {prefix}ps shows it, {prefix}up tries again, {prefix}down takes it away"
