@@ -1,0 +1,167 @@
+"""Joining a one-off container: its output from the first byte, the caller's input, its exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pycompose.compose.cli.errors import CliError
+from pycompose.compose.cli.logprint import LogPrinter
+from pycompose.compose.cli.stopping import kill
+from pycompose.compose.client import ApiError, Client, ClientError
+from pycompose.compose.client.session import Session, terminal_size
+from pycompose.compose.client.streams import Ended, Streams
+from pycompose.compose.plan import Observed
+from pycompose.compose.plan.progress import failure, stop_done
+from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2, task_pb2
+
+
+class Attachment:
+    """One foreground `run`.
+
+    Without a terminal the output is read from the log, which misses nothing; input goes over an attachment. With one,
+    both go over the attachment.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        streams: Streams,
+        observed: Observed,
+        service: service_pb2.Service,
+        *,
+        tty: bool,
+        stdin: bool,
+    ) -> None:
+        self._client, self._streams, self._observed = client, streams, observed
+        self._service, self._tty, self._stdin = service, tty, stdin
+        self._printer = LogPrinter(prefix=False, split=True)
+        self._task: task_pb2.Task | None = None
+        self._interrupts = 0
+
+    def run(self) -> int:
+        """Stay until the container ends; return its exit status.
+
+        Raises:
+            CliError: it could not be started (125 to 127 as Docker has them).
+        """
+        task = self._until(lambda one: one.status.run > 0 or bool(failure(one)))
+        why = failure(task)
+        if why and (task.status.run == 0 or task.status.error):
+            raise CliError(f"container {task.name}: {why}", task.status.exit_code or 125)
+        if self._tty and not stop_done(task):
+            return self._terminal(task)
+        return self._piped(task)
+
+    def _terminal(self, task: task_pb2.Task) -> int:
+        size = terminal_size() or access_pb2.TerminalSize(rows=24, columns=80)
+        start = access_pb2.AttachStart(task_id=task.id, stdin=self._stdin, size=size)
+        before = access_pb2.ReadLogsRequest(task_ids=[task.id], until=_now())
+        for answer in self._client.access.ReadLogs(before):
+            self._printer.entries(answer.entries)
+        session = Session(
+            self._client.access.Attach,
+            access_pb2.AttachRequest,
+            start,
+            stdin=self._stdin,
+            tty=True,
+            forward=lambda name: kill(self._client, [task.id], name),
+        )
+        try:
+            session.run()
+        except ApiError as error:
+            if error.code != "FAILED_PRECONDITION":
+                raise
+        # the watch has the truth about how it ended
+        return self._status()
+
+    def _piped(self, task: task_pb2.Task) -> int:
+        if self._stdin and not sys.stdin.isatty() and not stop_done(task):
+            threading.Thread(target=self._send_input, args=(task.id,), daemon=True).start()
+        request = access_pb2.ReadLogsRequest(task_ids=[task.id], follow=True, until_exit=True)
+        self._streams.add("log", self._client.access.ReadLogs(request))
+        open_ = True
+        while open_:
+            item = self._streams.get(None)
+            if item is None:
+                continue
+            if item[0] == "log" and isinstance(item[1], Ended):
+                if item[1].error is not None:
+                    raise item[1].error
+                open_ = False
+            else:
+                self._take(*item)
+        return self._status()
+
+    def _send_input(self, task_id: str) -> None:
+        start = access_pb2.AttachStart(task_id=task_id, stdin=True)
+        calls = _Input(self._client, start)
+        try:
+            calls.run()
+        except ClientError as error:
+            if getattr(error, "code", "") not in ("FAILED_PRECONDITION", "NOT_FOUND", "CANCELLED"):
+                print(f"warning: input was lost: {error}", file=sys.stderr)
+
+    def _status(self) -> int:
+        ended = self._until(stop_done)
+        return ended.status.exit_code
+
+    def _until(self, done: Callable[[task_pb2.Task], bool]) -> task_pb2.Task:
+        """Wait for the task to be as `done` says; return it."""
+        while True:
+            for task in self._observed.of(self._service.id):
+                self._task = task
+                if done(task):
+                    return task
+            if self._task is not None and self._task.id not in self._observed.tasks:
+                return self._task
+            item = self._streams.get(None)
+            if item is not None:
+                self._take(*item)
+
+    def _take(self, name: str, item: object) -> None:
+        if name == "watch" and isinstance(item, Ended):
+            raise item.error or ClientError("the node ended the connection; the container goes on running")
+        if isinstance(item, control_pb2.WatchResponse):
+            self._observed.apply(item)
+        elif name == "interrupt":
+            self._interrupts += 1
+            if self._task is not None:
+                kill(self._client, [self._task.id], "SIGINT" if self._interrupts == 1 else "SIGKILL")
+        elif isinstance(item, access_pb2.ReadLogsResponse):
+            self._printer.entries(item.entries)
+
+
+class _Input:
+    """Standard input to a container, in a thread: no signals, no output."""
+
+    def __init__(self, client: Client, start: access_pb2.AttachStart) -> None:
+        self._client, self._start = client, start
+
+    def run(self) -> None:
+        """Send until the end of the input, then stay until the container ends."""
+        done = threading.Event()
+
+        def requests() -> Iterator[access_pb2.AttachRequest]:
+            yield access_pb2.AttachRequest(start=self._start)
+            while data := os.read(0, 64 << 10):
+                yield access_pb2.AttachRequest(stdin=data)
+            yield access_pb2.AttachRequest(stdin_closed=access_pb2.StdinClosed())
+            done.wait()
+
+        try:
+            for _ in self._client.access.Attach(requests()):
+                pass
+        finally:
+            done.set()
+
+
+def _now() -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromNanoseconds(time.time_ns())
+    return stamp

@@ -1,0 +1,275 @@
+"""`run`: a one-off container of a service.
+
+It is a job of its own, named after the service and a random number, with the service's template and the command line's
+changes. What the service depends on is brought up before; the manager holds the container back until that is ready.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan
+from pycompose.compose.cli.display import Display
+from pycompose.compose.cli.down import remove_services
+from pycompose.compose.cli.errors import CliError, Exit, UsageError
+from pycompose.compose.cli.execute import PASS_ON, variables
+from pycompose.compose.cli.follow import Goal, converge
+from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.oneoff import Attachment
+from pycompose.compose.cli.settings import Settings, settings
+from pycompose.compose.client import Client
+from pycompose.compose.client.streams import Streams, watch
+from pycompose.compose.convert.desired import ONEOFF
+from pycompose.compose.loader import Project
+from pycompose.compose.plan import Observed, UpOptions
+from pycompose.proto.v1 import control_pb2, service_pb2
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """The flags that change the template."""
+
+    command: tuple[str, ...]
+    env: tuple[str, ...]
+    env_files: tuple[str, ...]
+    labels: tuple[str, ...]
+    volumes: tuple[str, ...]
+    publish: tuple[str, ...]
+    cap_add: tuple[str, ...]
+    cap_drop: tuple[str, ...]
+    entrypoint: str | None
+    user: str | None
+    workdir: str | None
+    name: str | None
+    service_ports: bool
+    use_aliases: bool
+    tty: bool
+    interactive: bool
+
+
+@click.command(context_settings=PASS_ON)
+@click.option("-d", "--detach", is_flag=True, help="Run in the background and print the container's name.")
+@click.option("--rm", "remove", is_flag=True, help="Remove the container when it ends.")
+@click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Set a variable.")
+@click.option("--env-from-file", "env_files", multiple=True, metavar="FILE", help="Set variables from a file.")
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Add a label.")
+@click.option("-v", "--volume", "volumes", multiple=True, metavar="SPEC", help="Mount a volume or folder.")
+@click.option("-p", "--publish", multiple=True, metavar="SPEC", help="Publish a port.")
+@click.option("-P", "--service-ports", is_flag=True, help="Publish the service's ports.")
+@click.option("--use-aliases", is_flag=True, help="Answer to the service's network aliases.")
+@click.option("--cap-add", multiple=True, help="Add a capability.")
+@click.option("--cap-drop", multiple=True, help="Drop a capability.")
+@click.option("--entrypoint", help="In place of the image's.")
+@click.option("-u", "--user", help="User to run as.")
+@click.option("-w", "--workdir", help="Directory to start in.")
+@click.option("--name", help="Name of the container.")
+@click.option("--no-deps", is_flag=True, help="Leave out what the service depends on.")
+@click.option("-T", "--no-TTY", "--no-tty", "no_tty", is_flag=True, help="Allocate no terminal.")
+@click.option("-i/-I", "--interactive/--no-interactive", default=True, help="Keep stdin open.")
+@click.option("-t", "--tty", is_flag=True, hidden=True)
+@click.option("--pull", type=click.Choice(["always", "missing", "never"]), help="When to pull.")
+@click.option("--quiet-pull", is_flag=True, help="Pull without progress.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("--build", is_flag=True, hidden=True)
+@click.option("--remove-orphans", is_flag=True, help="Remove containers of services not in the files.")
+@click.argument("service")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def run(
+    detach: bool,
+    remove: bool,
+    env: tuple[str, ...],
+    env_files: tuple[str, ...],
+    labels: tuple[str, ...],
+    volumes: tuple[str, ...],
+    publish: tuple[str, ...],
+    service_ports: bool,
+    use_aliases: bool,
+    cap_add: tuple[str, ...],
+    cap_drop: tuple[str, ...],
+    entrypoint: str | None,
+    user: str | None,
+    workdir: str | None,
+    name: str | None,
+    no_deps: bool,
+    no_tty: bool,
+    interactive: bool,
+    tty: bool,
+    pull: str | None,
+    quiet_pull: bool,
+    quiet: bool,
+    build: bool,
+    remove_orphans: bool,
+    service: str,
+    command: tuple[str, ...],
+) -> None:
+    """Run a one-off command of a service; exit with its status.
+
+    \b
+    pycompose run --rm web python manage.py migrate
+    pycompose run --rm --entrypoint sh web
+    """
+    if build:
+        raise CliError("--build: building images is not there yet")
+    if publish and service_ports:
+        raise UsageError("--publish and --service-ports contradict one another")
+    wishes = _Wishes(
+        command,
+        env,
+        env_files,
+        labels,
+        volumes,
+        publish,
+        cap_add,
+        cap_drop,
+        entrypoint,
+        user,
+        workdir,
+        name,
+        service_ports,
+        use_aliases,
+        not no_tty and not detach and sys.stdin.isatty() and sys.stdout.isatty(),
+        interactive and not detach,
+    )
+    chosen = settings()
+    project, desired = load_desired(chosen, (service,), no_deps=no_deps)
+    spec = one_off(project, desired.services[service], wishes)
+    mode = "quiet" if quiet else chosen.progress
+    with chosen.client() as client, interrupts_into(Streams()) as streams:
+        with Display(mode, colour=chosen.colour(True)) as display:
+            images = Display("quiet") if quiet_pull else display
+            options = UpOptions(no_recreate=True, remove_orphans=remove_orphans)
+            plan = make_plan(chosen, client, desired, options, images=images, pull=pull)
+            spec.task.container.image_digest = desired.services[service].task.container.image_digest
+            plan.steps = [step for step in plan.steps if step.kind != "service" or step.name != service]
+            applied = carry_out(client, plan, project, display)
+            observed = Observed()
+            streams.add("watch", watch(client, project.name))
+            goal = Goal(list(applied.services.values()), starts=applied.starts)
+            converge(client, streams, observed, goal, display)
+        made = client.control.CreateService(control_pb2.CreateServiceRequest(spec=spec)).service
+        status = _attend(chosen, client, streams, observed, made, wishes, detach=detach, remove=remove)
+    if status:
+        raise Exit(status)
+
+
+def _attend(
+    chosen: Settings,
+    client: Client,
+    streams: Streams,
+    observed: Observed,
+    made: service_pb2.Service,
+    wishes: _Wishes,
+    *,
+    detach: bool,
+    remove: bool,
+) -> int:
+    """Join the container until it ends; return its exit status."""
+    if detach:
+        with Display("quiet") as display:
+            converge(client, streams, observed, Goal([made.id]), display)
+        print(made.spec.task.container_name)
+        return 0
+    try:
+        attachment = Attachment(client, streams, observed, made, tty=wishes.tty, stdin=wishes.interactive)
+        return attachment.run()
+    finally:
+        if remove:
+            with interrupts_into(Streams()) as own:
+                remove_services(client, own, made.spec.project, [made], Display("quiet"))
+
+
+def one_off(project: Project, base: service_pb2.ServiceSpec, wishes: _Wishes) -> service_pb2.ServiceSpec:
+    """Return the spec of a one-off job made of a service's.
+
+    Raises:
+        UsageError: a flag cannot be read.
+    """
+    spec = service_pb2.ServiceSpec()
+    spec.CopyFrom(base)
+    spec.name = f"{base.name}-run-{secrets.token_hex(6)}"
+    spec.task.container_name = wishes.name or f"{project.name}-{spec.name}"
+    spec.ClearField("update")
+    spec.ClearField("rollback")
+    spec.replicated_job.completions = 1
+    spec.task.restart.Clear()
+    spec.task.restart.condition = service_pb2.RESTART_CONDITION_NONE
+    container = spec.task.container
+    container.labels[ONEOFF] = "True"
+    for label in wishes.labels:
+        key, _, value = label.partition("=")
+        container.labels[key] = value
+    for path in wishes.env_files:
+        container.env.extend(_env_file(path))
+    container.env.extend(variables(wishes.env))
+    if wishes.entrypoint is not None:
+        container.ClearField("command")
+        container.entrypoint.args[:] = shlex.split(wishes.entrypoint)
+        container.entrypoint.SetInParent()
+    if wishes.command:
+        container.command.args[:] = wishes.command
+    container.user = wishes.user or container.user
+    container.working_dir = wishes.workdir or container.working_dir
+    container.cap_add.extend(wishes.cap_add)
+    container.cap_drop.extend(wishes.cap_drop)
+    container.tty = wishes.tty
+    container.open_stdin = wishes.interactive
+    _ports_and_mounts(spec, project, wishes)
+    return spec
+
+
+def _ports_and_mounts(spec: service_pb2.ServiceSpec, project: Project, wishes: _Wishes) -> None:
+    """Read -p and -v by the loader's own rules: they are a service's short forms."""
+    if not wishes.service_ports:
+        del spec.endpoint.ports[:]
+    if not wishes.use_aliases:
+        for network in spec.task.networks:
+            del network.aliases[:]
+            network.ipv4_address = network.ipv6_address = network.mac_address = ""
+    if not wishes.publish and not wishes.volumes:
+        return
+    entry = {"image": "none", "ports": list(wishes.publish), "volumes": list(wishes.volumes)}
+    extra = _short_forms(project, entry)
+    spec.endpoint.ports.extend(extra.endpoint.ports)
+    taken = {mount.target for mount in extra.task.container.mounts}
+    kept = [mount for mount in spec.task.container.mounts if mount.target not in taken]
+    del spec.task.container.mounts[:]
+    spec.task.container.mounts.extend([*kept, *extra.task.container.mounts])
+
+
+def _short_forms(project: Project, entry: dict[str, Any]) -> service_pb2.ServiceSpec:
+    import json
+
+    from pycompose.compose.convert import convert
+    from pycompose.compose.loader import LoadError, MemoryFiles, load
+
+    defined = project.model.get("volumes") or {}
+    volumes = {key: {"name": one.get("name", key)} for key, one in defined.items()}
+    # a volume that only the command line names is the project's too, as with docker compose run -v
+    for word in entry["volumes"]:
+        source = word.partition(":")[0]
+        if ":" in word and source[:1] not in ("/", ".", "~"):
+            volumes.setdefault(source, {"name": source})
+    model = {"name": project.name, "services": {"run": entry}, "volumes": volumes}
+    path = f"{project.working_dir}/command-line.yaml"
+    files = MemoryFiles({path: json.dumps(model).encode()})
+    try:
+        loaded = load([path], project_directory=project.working_dir, files=files, interpolate=False, all_resources=True)
+        return convert(loaded).services["run"]
+    except LoadError as error:
+        reasons = "; ".join(f"{one.message}{'; ' + one.remedy if one.remedy else ''}" for one in error.problems)
+        raise UsageError(f"-p or -v: {reasons}") from None
+
+
+def _env_file(path: str) -> list[str]:
+    import os
+
+    from pycompose.compose.loader import default_environment
+
+    found = default_environment(os.getcwd(), {}, [os.path.abspath(path)])
+    return [f"{key}={value}" for key, value in found.items()]
