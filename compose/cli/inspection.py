@@ -1,0 +1,309 @@
+"""`images`, `port`, `top`, `ls`, `stats`, `events` and `volumes`: questions about a project."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+
+from pycompose.compose.cli import words
+from pycompose.compose.cli.errors import CliError, UsageError
+from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.logprint import parse_time, stamp
+from pycompose.compose.cli.settings import settings
+from pycompose.compose.cli.tables import show, table
+from pycompose.compose.client import Client, NotThereError
+from pycompose.compose.client.state import services_and_tasks, task_of
+from pycompose.compose.client.streams import Ended, Streams
+from pycompose.compose.plan.progress import running
+from pycompose.proto.v1 import access_pb2, control_pb2, image_pb2, task_pb2
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
+@click.option("--format", "form", default="table", metavar="FORM", help="table or json.")
+def images(services: tuple[str, ...], quiet: bool, form: str) -> None:
+    """List the images that containers use."""
+    chosen = settings()
+    with chosen.client(start=False) as client:
+        found, tasks = services_and_tasks(client, chosen.name(), services)
+        specs = {service.id: service.spec.task.container for service in found}
+        rows = []
+        for task in tasks:
+            image = task.status.image_digest or specs[task.service_id].image_digest or specs[task.service_id].image
+            rows.append(_image_row(client, task, image, specs[task.service_id].image))
+    if quiet:
+        print("\n".join(dict.fromkeys(row["ID"] for row in rows)))
+        return
+    columns = {
+        "ContainerName": "CONTAINER",
+        "Repository": "REPOSITORY",
+        "Tag": "TAG",
+        "Platform": "PLATFORM",
+        "ID": "IMAGE ID",
+        "Size": "SIZE",
+        "Created": "CREATED",
+    }
+    print(show(form, rows, columns, array=True))
+
+
+def _image_row(client: Client, task: task_pb2.Task, image: str, reference: str) -> dict[str, Any]:
+    repository, tag = split_reference(reference)
+    row = {"ContainerName": task.name, "Repository": repository, "Tag": tag, "Platform": "", "ID": "", "Size": ""}
+    row["Created"] = "N/A"
+    try:
+        found = client.images.InspectImage(image_pb2.InspectImageRequest(image=image)).image
+    except NotThereError:
+        return row
+    row.update(ID=found.id.removeprefix("sha256:")[:12], Size=words.size(found.size_bytes), Platform=found.platform)
+    if found.HasField("created_at"):
+        row["Created"] = f"{words.since(found.created_at, time.time())} ago"
+    return row
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return (repository, tag) of an image reference."""
+    name, _, digest = reference.partition("@")
+    head, colon, tag = name.rpartition(":")
+    if colon and "/" not in tag:
+        return head, tag
+    return name, "<none>" if digest else "latest"
+
+
+@click.command()
+@click.option("--index", type=int, default=0, metavar="N", help="Container number N of the service.")
+@click.option("--protocol", type=click.Choice(["tcp", "udp", "sctp"]), default="tcp", help="tcp or udp.")
+@click.argument("service")
+@click.argument("private_port", type=int)
+def port(index: int, protocol: str, service: str, private_port: int) -> None:
+    """Print the public address of a container's port."""
+    chosen = settings()
+    name = chosen.name()
+    with chosen.client(start=False) as client:
+        found, _ = services_and_tasks(client, name, (service,))
+        task = task_of(client, name, service, index)
+    for address, public, target, kind in words.published(found[0], task):
+        if (target, kind) == (private_port, protocol):
+            print(f"{address or '0.0.0.0'}:{public}")
+            return
+    published = ", ".join(f"{target}/{kind}" for _, _, target, kind in words.published(found[0], task))
+    raise CliError(
+        f"service {service} does not publish port {private_port}/{protocol}; it publishes {published or 'none'}"
+    )
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+def top(services: tuple[str, ...]) -> None:
+    """List the processes of containers."""
+    chosen = settings()
+    with chosen.client(start=False) as client:
+        _, tasks = services_and_tasks(client, chosen.name(), services)
+        for task in tasks:
+            if running(task):
+                print(f"{task.name}\n{processes(client, task)}\n")
+
+
+def processes(client: Client, task: task_pb2.Task) -> str:
+    """Return a table of a container's processes."""
+    answer = client.access.ListProcesses(access_pb2.ListProcessesRequest(task_id=task.id))
+    rows = [
+        [
+            one.user,
+            str(one.pid),
+            str(one.parent_pid),
+            time.strftime("%H:%M", time.localtime(one.started_at.seconds)),
+            one.tty or "?",
+            time.strftime("%H:%M:%S", time.gmtime(one.cpu_time.seconds)),
+            one.command,
+        ]
+        for one in answer.processes
+    ]
+    return table(["UID", "PID", "PPID", "STIME", "TTY", "TIME", "CMD"], rows)
+
+
+@click.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="Also projects of which nothing runs.")
+@click.option("-q", "--quiet", is_flag=True, help="Only names.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.option("--filter", "filters", multiple=True, metavar="name=NAME", help="Only these.")
+def ls(everything: bool, quiet: bool, form: str, filters: tuple[str, ...]) -> None:
+    """List projects."""
+    names = []
+    for text in filters:
+        key, _, value = text.partition("=")
+        if key != "name":
+            raise UsageError(f"--filter {text}: the only filter is name=NAME")
+        names.append(value)
+    with settings().client(start=False) as client:
+        projects = client.control.ListProjects(control_pb2.ListProjectsRequest()).projects
+        tasks = client.control.ListTasks(control_pb2.ListTasksRequest()).tasks
+    rows = []
+    for project in projects:
+        counts: dict[str, int] = {}
+        for task in tasks:
+            if task.project == project.spec.name:
+                word = words.state(task)
+                counts[word] = counts.get(word, 0) + 1
+        if (not everything and not counts.get("running")) or (names and project.spec.name not in names):
+            continue
+        status = ", ".join(f"{word}({count})" for word, count in sorted(counts.items()))
+        rows.append({"Name": project.spec.name, "Status": status, "ConfigFiles": ",".join(project.spec.config_files)})
+    if quiet:
+        print("\n".join(row["Name"] for row in rows))
+    elif form == "json":
+        print(json.dumps(rows))
+    else:
+        print(show(form, rows, {"Name": "NAME", "Status": "STATUS", "ConfigFiles": "CONFIG FILES"}))
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("-q", "--quiet", is_flag=True, help="Only names.")
+@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
+def volumes(services: tuple[str, ...], quiet: bool, form: str) -> None:
+    """List volumes of the project."""
+    chosen = settings()
+    name = chosen.name()
+    with chosen.client(start=False) as client:
+        request = control_pb2.ListVolumesRequest(filter=control_pb2.ObjectFilter(project=name))
+        found = list(client.control.ListVolumes(request).volumes)
+        if services:
+            used, _ = services_and_tasks(client, name, services)
+            names = {mount.source for one in used for mount in one.spec.task.container.mounts}
+            found = [volume for volume in found if volume.spec.name in names]
+    rows = [{"Driver": one.spec.driver or "local", "Name": one.spec.name} for one in found]
+    if quiet:
+        print("\n".join(row["Name"] for row in rows))
+    else:
+        print(show(form, rows, {"Driver": "DRIVER", "Name": "VOLUME NAME"}))
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@click.option("--since", metavar="TIME", help="Nothing before.")
+@click.option("--until", metavar="TIME", help="Nothing after; ends then.")
+def events(services: tuple[str, ...], as_json: bool, since: str | None, until: str | None) -> None:
+    """Print what happens to containers, as it happens."""
+    chosen = settings()
+    request = access_pb2.WatchEventsRequest(project=chosen.name())
+    for field, text in (("since", since), ("until", until)):
+        if text:
+            try:
+                getattr(request, field).FromNanoseconds(parse_time(text, time.time()))
+            except ValueError:
+                raise UsageError(f"--{field} {text}: want a time such as 2024-01-02T13:23:37Z, or 42m") from None
+    with chosen.client(start=False) as client, interrupts_into(Streams()) as streams:
+        streams.add("events", client.access.WatchEvents(request))
+        while True:
+            item = streams.get(None)
+            if item is None or item[0] == "interrupt":
+                return
+            if isinstance(item[1], Ended):
+                if item[1].error is not None:
+                    raise item[1].error
+                return
+            for event in item[1].events:
+                if not services or event.service_name in services:
+                    print(_event(event, as_json), flush=True)
+
+
+def _event(event: access_pb2.ContainerEvent, as_json: bool) -> str:
+    when = stamp(event.time.ToNanoseconds())
+    if as_json:
+        return json.dumps(
+            {
+                "action": event.action,
+                "attributes": dict(event.attributes),
+                "id": event.task_id,
+                "service": event.service_name,
+                "time": when,
+                "type": "container",
+            }
+        )
+    details = ", ".join(f"{key}={value}" for key, value in sorted(event.attributes.items()))
+    return f"{when} container {event.action} {event.task_id} ({details})"
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("-a", "--all", "everything", is_flag=True, help="Also containers that do not run.")
+@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
+@click.option("--no-stream", is_flag=True, help="One sample.")
+@click.option("--no-trunc", is_flag=True, help="Do not cut ids.")
+def stats(services: tuple[str, ...], everything: bool, form: str, no_stream: bool, no_trunc: bool) -> None:
+    """Print what containers use."""
+    chosen = settings()
+    with chosen.client(start=False) as client:
+        _, tasks = services_and_tasks(client, chosen.name(), services)
+        show_stats(client, [task for task in tasks if running(task)], form, once=no_stream, whole=no_trunc)
+
+
+STATS = {
+    "ID": "CONTAINER ID",
+    "Name": "NAME",
+    "CPUPerc": "CPU %",
+    "MemUsage": "MEM USAGE / LIMIT",
+    "MemPerc": "MEM %",
+    "NetIO": "NET I/O",
+    "BlockIO": "BLOCK I/O",
+    "PIDs": "PIDS",
+}
+
+
+def show_stats(client: Client, tasks: list[task_pb2.Task], form: str, *, once: bool, whole: bool) -> None:
+    """Print usage of tasks: a second's for `once`, else each second until interrupted."""
+    if not tasks:
+        print(show(form, [], STATS))
+        return
+    names = {task.id: task.name for task in tasks}
+    request = access_pb2.WatchStatsRequest(task_ids=list(names))
+    before: dict[str, access_pb2.TaskStats] = {}
+    with interrupts_into(Streams()) as streams:
+        streams.add("stats", client.access.WatchStats(request))
+        while True:
+            item = streams.get(None)
+            if item is None or item[0] == "interrupt":
+                return
+            if isinstance(item[1], Ended):
+                if item[1].error is not None:
+                    raise item[1].error
+                return
+            rows = [_stats_row(one, before.get(one.task_id), names, whole=whole) for one in item[1].stats]
+            first = not before
+            before = {one.task_id: one for one in item[1].stats}
+            if once and first:
+                # the share of a CPU takes two samples
+                continue
+            if not once and form == "table" and sys.stdout.isatty():
+                print("\x1b[H\x1b[2J", end="")
+            print(show(form, rows, STATS), flush=True)
+            if once:
+                return
+
+
+def _stats_row(
+    now: access_pb2.TaskStats, before: access_pb2.TaskStats | None, names: dict[str, str], *, whole: bool
+) -> dict[str, Any]:
+    percent = 0.0
+    if before is not None:
+        passed = now.time.ToNanoseconds() - before.time.ToNanoseconds()
+        used = now.cpu_time.ToNanoseconds() - before.cpu_time.ToNanoseconds()
+        percent = 100 * used / passed if passed > 0 else 0.0
+    memory = 100 * now.memory_bytes / now.memory_limit_bytes if now.memory_limit_bytes else 0.0
+    return {
+        "ID": now.task_id if whole else now.task_id[:12],
+        "Container": now.task_id,
+        "Name": names.get(now.task_id, ""),
+        "CPUPerc": f"{percent:.2f}%",
+        "MemUsage": f"{words.binary_size(now.memory_bytes)} / {words.binary_size(now.memory_limit_bytes)}",
+        "MemPerc": f"{memory:.2f}%",
+        "NetIO": f"{words.size(now.network_received_bytes)} / {words.size(now.network_sent_bytes)}",
+        "BlockIO": f"{words.size(now.block_read_bytes)} / {words.size(now.block_written_bytes)}",
+        "PIDs": str(now.pids),
+    }
