@@ -1,0 +1,135 @@
+"""``python -m pycompose.manager``: the manager of a node; started by the node's supervisor.
+
+Environment: PYCOMPOSE_STATE_DIR (default /var/lib/pycompose) has the store, PYCOMPOSE_RUN_DIR (default
+/run/pycompose) the socket `api.sock`, which root and the group `pycompose` may use (root-equivalent).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from pycompose.manager.allocator import Pools
+from pycompose.manager.cache import Cache
+from pycompose.manager.control import Api, add_control, add_proxies
+from pycompose.manager.dispatcher import Dispatcher, add_dispatcher
+from pycompose.manager.engine import Engine
+from pycompose.manager.leadership import AlwaysLeader
+from pycompose.manager.model import Codec
+from pycompose.manager.sealing import Sealer, SealError
+from pycompose.manager.store import StoreError
+from pycompose.manager.store.sqlite import SqliteStore
+
+log = logging.getLogger("pycompose.manager")
+SERVICES = ("ControlService", "DispatcherService", "TaskAccessService", "ImageService")
+COMPACT_SECONDS, KEPT_REVISIONS = 300, 5_000
+MESSAGE_LIMIT = 16 * 1024 * 1024
+
+
+def private_socket(path: Path) -> None:
+    """Let root and the group `pycompose` use the socket."""
+    os.chmod(path, 0o660)
+    with contextlib.suppress(KeyError):
+        os.chown(path, 0, grp.getgrnam("pycompose").gr_gid)
+
+
+async def compact(store: SqliteStore) -> None:
+    """Forget old history now and then."""
+    while True:
+        await asyncio.sleep(COMPACT_SECONDS)
+        newest = (await store.revision()).number
+        if newest > KEPT_REVISIONS:
+            await store.compact(newest - KEPT_REVISIONS)
+
+
+async def serve(state: Path, run: Path) -> int:
+    """Serve until SIGTERM; returns the exit status."""
+    folder = state / "manager"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    run.mkdir(parents=True, exist_ok=True, mode=0o755)
+    codec = Codec(Sealer.from_file(folder / "key"))
+    store = await SqliteStore.open(folder / "store.db")
+    cache = Cache(store, codec)
+    await cache.load()
+    dispatcher = Dispatcher(store, cache, codec)
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    add_control(server, Api(store, cache, codec))
+    add_dispatcher(server, dispatcher)
+    proxy = add_proxies(server, f"unix:{run}/worker.sock")
+    status = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    names = [f"pycompose.v1.{name}" for name in SERVICES]
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    path = run / "api.sock"
+    path.unlink(missing_ok=True)
+    before = os.umask(0o117)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+        await server.start()
+    finally:
+        os.umask(before)
+    private_socket(path)
+    dispatcher.nodes.begin()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    engine = Engine(store, cache, codec, AlwaysLeader(), Pools())
+    loops: list[Coroutine[Any, Any, Any]] = [
+        cache.follow(),
+        engine.run(),
+        dispatcher.statuses.run(),
+        compact(store),
+        stopping.wait(),
+    ]
+    tasks = [asyncio.create_task(item) for item in loops]
+    for name in ("", *names):
+        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+    log.info("serving on %s", path)
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    failed = next((task.exception() for task in done if task.exception()), None)
+    await server.stop(0.5)
+    await proxy.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await store.close()
+    path.unlink(missing_ok=True)
+    if failed is not None:
+        log.error("a loop ended: %s: %s; starting anew", type(failed).__name__, failed)
+        return 1
+    return 0
+
+
+def main() -> None:
+    """Run the manager."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    state = Path(os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose")
+    run = Path(os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose")
+    try:
+        sys.exit(asyncio.run(serve(state, run)))
+    except (StoreError, SealError, OSError) as error:
+        log.error("cannot start: %s", error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

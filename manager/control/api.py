@@ -1,0 +1,226 @@
+"""What all calls of the control API share.
+
+Reads come from the cache once it has caught up with the store. Writes compare the version that was read, so that
+a lost update is refused and not repaired. A refusal (`ApiError`) becomes a gRPC status with google.rpc details.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import grpc
+
+from pycompose.manager.cache import Cache
+from pycompose.manager.errors import ApiError, ConflictError, ExistsError, NotFoundError
+from pycompose.manager.model import (
+    NAMES,
+    NODE,
+    SECRET,
+    SERVICE,
+    TASK,
+    Codec,
+    Kind,
+    Object,
+    name_key,
+    object_key,
+)
+from pycompose.manager.store import Compare, Operation, Put, Store
+from pycompose.proto.v1 import control_pb2, meta_pb2
+
+ServicerContext = grpc.aio.ServicerContext[Any, Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+Call = Callable[[S, Any, ServicerContext], Awaitable[R]]
+RETRIES = 50
+
+
+async def refuse(context: ServicerContext, error: ApiError) -> None:
+    """End the call with the error's status and details."""
+    await context.abort(error.code, error.message, (("grpc-status-details-bin", error.status()),))
+
+
+def answered(call: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Awaitable[R]]:
+    """Turn an ApiError of the call `(self, request, context)` into its gRPC status."""
+
+    @functools.wraps(call)
+    async def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await call(self, *args, **kwargs)
+        except ApiError as error:
+            await refuse(args[1], error)  # type: ignore[arg-type]
+            raise
+
+    return wrapped
+
+
+def name_of(kind: Kind, message: Object) -> str:
+    """Return what people call the object."""
+    if kind is TASK:
+        return str(message.name)
+    if kind is NODE:
+        return str(message.description.hostname)
+    return str(message.spec.name)
+
+
+def project_of(kind: Kind, message: Object) -> str:
+    """Return the object's project; "" when it has none."""
+    if kind is TASK:
+        return str(message.project)
+    return str(getattr(message.spec, "project", "")) if hasattr(message, "spec") else ""
+
+
+class Api:
+    """Store, cache and clock; one per manager."""
+
+    def __init__(self, store: Store, cache: Cache, codec: Codec, clock: Callable[[], float] = time.time) -> None:
+        self.store, self.cache, self.codec, self.clock = store, cache, codec, clock
+        #: Held while a change is checked against other objects and written.
+        self.checking = asyncio.Lock()
+
+    # Reading.
+
+    async def fresh(self, stale_ok: bool = False) -> None:
+        """Wait until the cache has all that was committed before."""
+        if not stale_ok:
+            await self.cache.synchronize()
+
+    def version(self) -> meta_pb2.Version:
+        """Return what the cache is as of."""
+        now = self.cache.version
+        return meta_pb2.Version(epoch=now.epoch, number=now.number)
+
+    def find(self, kind: Kind, text: str) -> Object:
+        """Return the object with that id, unique id prefix or name. Raises NotFoundError, ConflictError."""
+        found = self.match(kind, text)
+        if not found:
+            raise NotFoundError(kind.name, text or "(no name given)")
+        if len(found) > 1:
+            names = ", ".join(sorted(name_of(kind, item) for item in found)[:5])
+            raise ConflictError(f"{kind.name} {text!r} is ambiguous: it fits {names}; give more of the id")
+        return found[0]
+
+    def match(self, kind: Kind, text: str) -> list[Object]:
+        """Return objects by id, else by name, else by id prefix."""
+        if not text:
+            return []
+        exact = self.cache.get(kind, text)
+        if exact is not None:
+            return [exact]
+        if kind is SERVICE:
+            named = [s for s in self.cache.all(SERVICE) if text in (s.spec.name, f"{s.spec.project}/{s.spec.name}")]
+        else:
+            named = [item for item in self.cache.all(kind) if name_of(kind, item) == text]
+        return named or [item for item in self.cache.all(kind) if item.id.startswith(text)]
+
+    def require(self, kind: Kind, identity: str) -> Object:
+        """Return the object with that id. Raises NotFoundError."""
+        found = self.cache.get(kind, identity)
+        if found is None:
+            raise NotFoundError(kind.name, identity or "(no id given)")
+        return found
+
+    def select(
+        self, kind: Kind, wanted: control_pb2.ObjectFilter, labels: Callable[[Object], Any] | None = None
+    ) -> list[Object]:
+        """Return the objects that a filter lets through, by name."""
+        items: Iterable[Object] = self.cache.all(kind)
+        if wanted.names:
+            unique = {item.id: item for text in wanted.names for item in self.match(kind, text)}
+            items = unique.values()
+        if wanted.project:
+            items = [item for item in items if project_of(kind, item) == wanted.project]
+        if wanted.labels:
+            of = labels or (lambda item: item.spec.labels)
+            items = [i for i in items if all(k in of(i) and v in ("", of(i)[k]) for k, v in wanted.labels.items())]
+        return sorted(items, key=lambda item: (project_of(kind, item), name_of(kind, item), item.id))
+
+    # Writing.
+
+    async def commit(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> tuple[str, ...] | None:
+        """Write; returns the keys whose comparison failed, or None when all is durable and in the cache."""
+        result = await self.store.transact(compares, operations)
+        await self.cache.wait(result.revision.number)
+        return None if result.succeeded else result.failed or ("",)
+
+    def stamp(self, message: Object, *, new: bool) -> None:
+        """Write down when it was changed."""
+        nanoseconds = int(self.clock() * 1e9)
+        message.meta.updated_at.FromNanoseconds(nanoseconds)
+        if new:
+            message.meta.created_at.FromNanoseconds(nanoseconds)
+
+    async def create(self, kind: Kind, message: Object, extra: Sequence[Operation] = ()) -> Object:
+        """Store a new object with its name. Raises ExistsError."""
+        self.stamp(message, new=True)
+        compares = [Compare(object_key(kind, message.id), 0)]
+        operations: list[Operation] = [self.codec.put(kind, message.id, message), *extra]
+        if kind.unique is not None:
+            key = name_key(kind, kind.unique(message))
+            compares.append(Compare(key, 0))
+            operations.append(Put(key, message.id.encode()))
+        if await self.commit(compares, operations) is not None:
+            raise ExistsError(kind.name, name_of(kind, message))
+        return self.require(kind, message.id)
+
+    async def update(
+        self, kind: Kind, version: meta_pb2.Version, message: Object, extra: Sequence[Operation] = ()
+    ) -> Object:
+        """Replace an object that is still at `version`. Raises ConflictError, NotFoundError."""
+        current = self.require(kind, message.id)
+        if (version.epoch, version.number) != (current.meta.version.epoch, current.meta.version.number):
+            raise ConflictError(
+                f"{kind.name} {name_of(kind, current)} was changed in between (it is at version "
+                f"{current.meta.version.number}, the update was made from {version.number}); read it and try again"
+            )
+        self.stamp(message, new=False)
+        operations = [self.codec.put(kind, message.id, message), *extra]
+        if await self.commit([Compare(object_key(kind, message.id), version.number)], operations) is not None:
+            raise ConflictError(f"{kind.name} {name_of(kind, message)} was changed in between; read it and try again")
+        return self.require(kind, message.id)
+
+    async def edit(self, kind: Kind, identities: Sequence[str], change: Callable[[Object], bool]) -> meta_pb2.Version:
+        """Change objects whatever their version is; `change` says whether it changed the copy.
+
+        Raises:
+            NotFoundError: one of them is not there; then none was changed.
+            ConflictError: others change them faster than we can.
+        """
+        for identity in identities:
+            self.require(kind, identity)
+        size = self.store.max_operations
+        for start in range(0, len(identities), size):
+            await self._edit(kind, identities[start : start + size], change)
+        return self.version()
+
+    async def _edit(self, kind: Kind, identities: Sequence[str], change: Callable[[Object], bool]) -> None:
+        for _ in range(RETRIES):
+            compares, operations = [], []
+            for identity in identities:
+                current = self.cache.get(kind, identity)
+                if current is None:
+                    continue
+                copy = kind.message()
+                copy.CopyFrom(current)
+                if change(copy):
+                    self.stamp(copy, new=False)
+                    compares.append(Compare(object_key(kind, identity), current.meta.version.number))
+                    operations.append(self.codec.put(kind, identity, copy))
+            if not operations or await self.commit(compares, operations) is None:
+                return
+        raise ConflictError(f"the {kind.name} objects keep being changed by others; try again")
+
+
+def without_data(secret: Object) -> Object:
+    """Return a secret without what it hides."""
+    copy = SECRET.message()
+    copy.CopyFrom(secret)
+    copy.spec.ClearField("data")
+    return copy
+
+
+__all__ = ["NAMES", "Api", "ServicerContext", "answered", "name_of", "project_of", "refuse", "without_data"]

@@ -1,0 +1,81 @@
+"""Calls on nodes, and on the manager itself."""
+
+from __future__ import annotations
+
+import os
+
+import pycompose
+from pycompose.manager.control.api import Api, ServicerContext, answered, name_of
+from pycompose.manager.errors import BlockedError, NotFoundError
+from pycompose.manager.model import NODE, TASK, Object, object_key
+from pycompose.manager.store import Compare, Delete, Operation
+from pycompose.proto.v1 import control_pb2, node_pb2
+
+
+class NodeCalls:
+    """Get, List, Update and Remove of nodes; GetManager."""
+
+    api: Api
+
+    @answered
+    async def GetNode(
+        self, request: control_pb2.GetNodeRequest, context: ServicerContext
+    ) -> control_pb2.GetNodeResponse:
+        """Return one node; the manager's own when none is named."""
+        await self.api.fresh(request.stale_ok)
+        if request.node:
+            return control_pb2.GetNodeResponse(node=self.api.find(NODE, request.node))
+        nodes = sorted(self.api.cache.all(NODE), key=lambda node: str(node.id))
+        if not nodes:
+            raise NotFoundError("node", "(own)", "no worker has connected yet; look at `pycompose node status`")
+        return control_pb2.GetNodeResponse(node=nodes[0])
+
+    @answered
+    async def ListNodes(
+        self, request: control_pb2.ListNodesRequest, context: ServicerContext
+    ) -> control_pb2.ListNodesResponse:
+        """Return nodes by host name."""
+        await self.api.fresh(request.stale_ok)
+        return control_pb2.ListNodesResponse(nodes=self.api.select(NODE, request.filter), version=self.api.version())
+
+    @answered
+    async def UpdateNode(
+        self, request: control_pb2.UpdateNodeRequest, context: ServicerContext
+    ) -> control_pb2.UpdateNodeResponse:
+        """Replace a node's availability and labels."""
+        await self.api.fresh()
+        copy = node_pb2.Node()
+        copy.CopyFrom(self.api.require(NODE, request.node_id))
+        copy.spec.CopyFrom(request.spec)
+        return control_pb2.UpdateNodeResponse(node=await self.api.update(NODE, request.version, copy))
+
+    @answered
+    async def RemoveNode(
+        self, request: control_pb2.RemoveNodeRequest, context: ServicerContext
+    ) -> control_pb2.RemoveNodeResponse:
+        """Forget a node; with force its tasks are given up."""
+        await self.api.fresh()
+        node: Object = self.api.require(NODE, request.node_id)
+        if node.status.state == node_pb2.NODE_STATE_READY and not request.force:
+            raise BlockedError(f"node {name_of(NODE, node)} is up; stop it first, or use force", "NODE_UP", node.id)
+        operations: list[Operation] = [Delete(object_key(NODE, node.id))]
+        operations += [Delete(object_key(TASK, task.id)) for task in self.api.cache.tasks_of_node(node.id)]
+        size = self.api.store.max_operations
+        compare = Compare(object_key(NODE, node.id), node.meta.version.number)
+        for start in range(0, len(operations), size):
+            part = operations[start : start + size]
+            if await self.api.commit([compare] if start == 0 else [], part) is not None:
+                raise BlockedError(f"node {name_of(NODE, node)} changed in between; try again", "CHANGED", node.id)
+        return control_pb2.RemoveNodeResponse()
+
+    @answered
+    async def GetManager(
+        self, request: control_pb2.GetManagerRequest, context: ServicerContext
+    ) -> control_pb2.GetManagerResponse:
+        """Return version and identity of this manager."""
+        return control_pb2.GetManagerResponse(
+            version=pycompose.__version__,
+            store=self.api.store.name,
+            store_version=self.api.version(),
+            pid=os.getpid(),
+        )

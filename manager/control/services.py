@@ -1,0 +1,164 @@
+"""Calls on services. A change of the task template is a new revision; its template is stored beside the service."""
+
+from __future__ import annotations
+
+from pycompose.manager import ids, states
+from pycompose.manager.allocator import port_conflict
+from pycompose.manager.cache import Cache
+from pycompose.manager.control import validate
+from pycompose.manager.control.api import Api, ServicerContext, answered
+from pycompose.manager.errors import BlockedError, InvalidError
+from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, VOLUME, Object, revision_id
+from pycompose.manager.orchestrator.actions import leaving
+from pycompose.manager.store import Operation
+from pycompose.proto.v1 import container_pb2, control_pb2, service_pb2, task_pb2, volume_pb2
+
+
+def counted(cache: Cache, service: Object) -> service_pb2.Service:
+    """Return the service with its tasks counted."""
+    copy = service_pb2.Service()
+    copy.CopyFrom(service)
+    tasks = [task for task in cache.tasks_of_service(service.id) if not leaving(task)]
+    counts = copy.counts
+    mode = service.spec.WhichOneof("mode")
+    if mode == "replicated":
+        counts.desired = service.spec.replicated.replicas
+    else:
+        counts.desired = service.spec.replicated_job.completions if mode == "replicated_job" else len(tasks)
+    counts.running = sum(task.status.state == task_pb2.TASK_STATE_RUNNING for task in tasks)
+    counts.healthy = sum(states.up(task.status) for task in tasks)
+    counts.completed = sum(task.status.state == task_pb2.TASK_STATE_COMPLETE for task in tasks)
+    return copy
+
+
+class ServiceCalls:
+    """Create, Get, List, Update, Remove, and earlier revisions."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    def _check(self, spec: service_pb2.ServiceSpec, own_id: str) -> list[Operation]:
+        """Return operations that make missing volumes. Raises InvalidError, BlockedError."""
+        cache = self.api.cache
+        names = {kind: {item.spec.name for item in cache.all(kind)} for kind in (NETWORK, SECRET, CONFIG)}
+        wrong = validate.service(spec, names[NETWORK], names[SECRET], names[CONFIG])
+        if wrong:
+            raise InvalidError(wrong)
+        conflict = port_conflict(spec, own_id, cache.all(SERVICE))
+        if conflict:
+            index, holder = conflict
+            port = spec.endpoint.ports[index]
+            raise BlockedError(
+                f"port {port.published_port} is published by {holder} already; "
+                f"choose another in {spec.name}'s ports, or stop {holder}",
+                "PORT_TAKEN",
+                f"spec.endpoint.ports[{index}]",
+            )
+        return self._volumes(spec)
+
+    def _volumes(self, spec: service_pb2.ServiceSpec) -> list[Operation]:
+        operations: list[Operation] = []
+        for name in sorted(volumes_of(spec)):
+            known = self.api.cache.get(VOLUME, name)
+            if known is None:
+                volume = volume_pb2.Volume(id=name, spec=volume_pb2.VolumeSpec(name=name, project=spec.project))
+                self.api.stamp(volume, new=True)
+                operations.append(self.api.codec.put(VOLUME, name, volume))
+            elif known.removing:
+                raise BlockedError(f"volume {name} is being removed; try again in a moment", "REMOVING", name)
+        return operations
+
+    def _revision(self, service: service_pb2.Service) -> Operation:
+        identity = revision_id(service.id, service.revision)
+        row = control_pb2.ServiceRevision(revision=service.revision, task=service.spec.task)
+        return self.api.codec.put(REVISION, identity, row)
+
+    @answered
+    async def CreateService(
+        self, request: control_pb2.CreateServiceRequest, context: ServicerContext
+    ) -> control_pb2.CreateServiceResponse:
+        """Create a service."""
+        await self.api.fresh()
+        async with self.api.checking:
+            extra = self._check(request.spec, "")
+            service = service_pb2.Service(id=ids.object_id(), spec=request.spec, revision=1)
+            created = await self.api.create(SERVICE, service, [*extra, self._revision(service)])
+        return control_pb2.CreateServiceResponse(service=counted(self.api.cache, created))
+
+    @answered
+    async def GetService(
+        self, request: control_pb2.GetServiceRequest, context: ServicerContext
+    ) -> control_pb2.GetServiceResponse:
+        """Return one service."""
+        await self.api.fresh(request.stale_ok)
+        found = self.api.find(SERVICE, request.service)
+        return control_pb2.GetServiceResponse(service=counted(self.api.cache, found))
+
+    @answered
+    async def ListServices(
+        self, request: control_pb2.ListServicesRequest, context: ServicerContext
+    ) -> control_pb2.ListServicesResponse:
+        """Return services by project and name."""
+        await self.api.fresh(request.stale_ok)
+        found = self.api.select(SERVICE, request.filter)
+        services = [counted(self.api.cache, service) for service in found]
+        return control_pb2.ListServicesResponse(services=services, version=self.api.version())
+
+    @answered
+    async def UpdateService(
+        self, request: control_pb2.UpdateServiceRequest, context: ServicerContext
+    ) -> control_pb2.UpdateServiceResponse:
+        """Replace a service's spec."""
+        await self.api.fresh()
+        async with self.api.checking:
+            current = self.api.require(SERVICE, request.service_id)
+            if current.removing:
+                raise BlockedError(f"service {current.spec.name} is being removed", "REMOVING", current.id)
+            if (current.spec.project, current.spec.name) != (request.spec.project, request.spec.name):
+                raise InvalidError([("spec.name", "project and name of a service cannot be changed; create another")])
+            extra = self._check(request.spec, current.id)
+            changed = service_pb2.Service()
+            changed.CopyFrom(current)
+            changed.spec.CopyFrom(request.spec)
+            if new_template(current.spec, request.spec):
+                changed.revision += 1
+                extra.append(self._revision(changed))
+                changed.ClearField("update_status")
+            stored = await self.api.update(SERVICE, request.version, changed, extra)
+        return control_pb2.UpdateServiceResponse(service=counted(self.api.cache, stored))
+
+    @answered
+    async def RemoveService(
+        self, request: control_pb2.RemoveServiceRequest, context: ServicerContext
+    ) -> control_pb2.RemoveServiceResponse:
+        """Begin the end of a service."""
+        await self.api.fresh()
+
+        def change(service: Object) -> bool:
+            before = bool(service.removing)
+            service.removing = True
+            return not before
+
+        await self.api.edit(SERVICE, [request.service_id], change)
+        return control_pb2.RemoveServiceResponse()
+
+    @answered
+    async def ListServiceRevisions(
+        self, request: control_pb2.ListServiceRevisionsRequest, context: ServicerContext
+    ) -> control_pb2.ListServiceRevisionsResponse:
+        """Return a service's templates, newest first."""
+        await self.api.fresh()
+        self.api.require(SERVICE, request.service_id)
+        rows = [self.api.cache.get(REVISION, row) for row in reversed(self.api.cache.revisions(request.service_id))]
+        return control_pb2.ListServiceRevisionsResponse(revisions=[row for row in rows if row is not None])
+
+
+def volumes_of(spec: service_pb2.ServiceSpec) -> set[str]:
+    """Return the named volumes that a service mounts."""
+    mounts = spec.task.container.mounts
+    return {mount.source for mount in mounts if mount.type == container_pb2.MOUNT_TYPE_VOLUME and mount.source}
+
+
+def new_template(old: service_pb2.ServiceSpec, new: service_pb2.ServiceSpec) -> bool:
+    """Return whether tasks of the old spec have to be replaced."""
+    return bool(old.task != new.task or old.force_recreate != new.force_recreate)

@@ -1,0 +1,151 @@
+"""Calls on tasks: what should be. Workers make it so; `status` tells how far they are."""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+
+from pycompose.manager import scheduler, states
+from pycompose.manager.control.api import Api, ServicerContext, answered
+from pycompose.manager.model import NODE, SERVICE, TASK, VOLUME, Object
+from pycompose.manager.orchestrator.actions import leaving
+from pycompose.proto.v1 import control_pb2, meta_pb2, task_pb2
+
+
+def begin(task: task_pb2.Task) -> bool:
+    """Ask for a run unless the task runs or will run; returns whether anything changed. Changes `task`."""
+    if leaving(task):
+        return False
+    due = task.status.HasField("next_restart_at")
+    waits = task.status.state not in states.ENDED or due
+    if task.desired_state == task_pb2.DESIRED_STATE_RUNNING and waits and not due:
+        return False
+    task.desired_state = task_pb2.DESIRED_STATE_RUNNING
+    task.ClearField("stop_grace_period")
+    if task.status.state in states.ENDED or task.status.run:
+        task.run_request = max(task.run_request, task.status.run_request) + 1
+    return True
+
+
+class TaskCalls:
+    """Get, List, Start, Stop, Restart, Remove, Explain."""
+
+    api: Api
+
+    @answered
+    async def GetTask(
+        self, request: control_pb2.GetTaskRequest, context: ServicerContext
+    ) -> control_pb2.GetTaskResponse:
+        """Return one task."""
+        await self.api.fresh(request.stale_ok)
+        return control_pb2.GetTaskResponse(task=self.api.find(TASK, request.task))
+
+    @answered
+    async def ListTasks(
+        self, request: control_pb2.ListTasksRequest, context: ServicerContext
+    ) -> control_pb2.ListTasksResponse:
+        """Return tasks by project and name."""
+        await self.api.fresh(request.stale_ok)
+
+        def labels(task: Object) -> dict[str, str]:
+            service = self.api.cache.get(SERVICE, task.service_id)
+            return {} if service is None else dict(service.spec.task.container.labels)
+
+        found = self.api.select(TASK, request.filter, labels)
+        if request.service_ids:
+            wanted = set(request.service_ids)
+            found = [task for task in found if task.service_id in wanted]
+        if request.node_id:
+            found = [task for task in found if task.node_id == request.node_id]
+        found.sort(key=lambda task: (task.project, task.service_name, task.slot, task.id))
+        return control_pb2.ListTasksResponse(tasks=found, version=self.api.version())
+
+    async def _change(
+        self, task_ids: list[str], desired: int | None, grace: Duration | None, *, again: bool = False
+    ) -> meta_pb2.Version:
+        def change(task: task_pb2.Task) -> bool:
+            if leaving(task):
+                return False
+            before = task.SerializeToString(deterministic=True)
+            if grace is not None:
+                task.stop_grace_period.CopyFrom(grace)
+            else:
+                task.ClearField("stop_grace_period")
+            if desired is not None:
+                task.desired_state = desired  # type: ignore[assignment]
+            if again:
+                task.run_request = max(task.run_request, task.status.run_request) + 1
+            return task.SerializeToString(deterministic=True) != before
+
+        await self.api.fresh()
+        return await self.api.edit(TASK, task_ids, change)
+
+    @answered
+    async def StartTasks(
+        self, request: control_pb2.StartTasksRequest, context: ServicerContext
+    ) -> control_pb2.StartTasksResponse:
+        """Start tasks that do not run."""
+        await self.api.fresh()
+        return control_pb2.StartTasksResponse(version=await self.api.edit(TASK, list(request.task_ids), begin))
+
+    @answered
+    async def StopTasks(
+        self, request: control_pb2.StopTasksRequest, context: ServicerContext
+    ) -> control_pb2.StopTasksResponse:
+        """Stop tasks and keep their containers."""
+        grace = request.grace_period if request.HasField("grace_period") else None
+        version = await self._change(list(request.task_ids), task_pb2.DESIRED_STATE_STOPPED, grace)
+        return control_pb2.StopTasksResponse(version=version)
+
+    @answered
+    async def RestartTasks(
+        self, request: control_pb2.RestartTasksRequest, context: ServicerContext
+    ) -> control_pb2.RestartTasksResponse:
+        """Stop tasks that run, and start them all."""
+        grace = request.grace_period if request.HasField("grace_period") else None
+        version = await self._change(list(request.task_ids), task_pb2.DESIRED_STATE_RUNNING, grace, again=True)
+        return control_pb2.RestartTasksResponse(version=version)
+
+    @answered
+    async def RemoveTasks(
+        self, request: control_pb2.RemoveTasksRequest, context: ServicerContext
+    ) -> control_pb2.RemoveTasksResponse:
+        """Stop tasks and remove their containers."""
+        grace = request.grace_period if request.HasField("grace_period") else None
+        version = await self._change(list(request.task_ids), task_pb2.DESIRED_STATE_REMOVED, grace)
+        return control_pb2.RemoveTasksResponse(version=version)
+
+    @answered
+    async def ExplainTask(
+        self, request: control_pb2.ExplainTaskRequest, context: ServicerContext
+    ) -> control_pb2.ExplainTaskResponse:
+        """Say why a task is where it is, or why it waits."""
+        await self.api.fresh()
+        task = self.api.find(TASK, request.task_id)
+        service = self.api.require(SERVICE, task.service_id)
+        infos = {node.id: scheduler.NodeInfo(node) for node in self.api.cache.all(NODE)}
+        for info in infos.values():
+            for other in self.api.cache.tasks_of_node(info.node.id):
+                owner = self.api.cache.get(SERVICE, other.service_id)
+                if owner is not None and other.id != task.id and not leaving(other):
+                    info.add(owner, owner.spec.task)
+        volumes = {v.id: [place.node_id for place in v.locations] for v in self.api.cache.all(VOLUME)}
+        answers = scheduler.verdicts(list(infos.values()), service, service.spec.task, volumes)
+        response = control_pb2.ExplainTaskResponse(summary=_summary(task, answers))
+        for answer in answers:
+            response.nodes.add(
+                node_id=answer.node_id,
+                hostname=answer.hostname,
+                suitable=answer.suitable,
+                reasons=answer.reasons,
+                score=answer.score,
+            )
+        return response
+
+
+def _summary(task: task_pb2.Task, answers: list[scheduler.Verdict]) -> str:
+    state = states.name(task.status.state)
+    why = task.status.error or task.status.message
+    if not task.node_id:
+        return f"{task.name} is {state}: {why or scheduler.summary(answers)}"
+    place = next((answer.hostname for answer in answers if answer.node_id == task.node_id), task.node_id)
+    return f"{task.name} is {state} on {place}" + (f": {why}" if why else "")

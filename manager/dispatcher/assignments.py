@@ -1,0 +1,182 @@
+"""What one node should have, from the cache; pure.
+
+The answer maps a key to an `Assignment`, in an order in which what others refer to comes first. Two answers are
+compared as bytes, so a session sends just what changed. A node hears only of what its tasks need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pycompose.manager import states
+from pycompose.manager.allocator import PROTOCOLS
+from pycompose.manager.cache import Cache
+from pycompose.manager.control.services import volumes_of
+from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, TASK, VOLUME, revision_id
+from pycompose.manager.orchestrator.actions import leaving
+from pycompose.proto.v1 import container_pb2, dispatcher_pb2, network_pb2, service_pb2, task_pb2
+
+Key = tuple[int, str]
+Wanted = dict[Key, bytes]
+Assignment = dispatcher_pb2.Assignment
+(_NETWORK, _VOLUME, _SECRET, _CONFIG, _TEMPLATE, _NAME, _ENDPOINT, _PORT, _TASK) = range(9)
+
+
+def wanted(cache: Cache, node_id: str) -> Wanted:
+    """Return everything that the node should have, encoded, in the order of sending."""
+    tasks = [task for task in cache.tasks_of_node(node_id) if task.status.state >= task_pb2.TASK_STATE_ASSIGNED]
+    found: dict[Key, Assignment] = {}
+    templates: dict[tuple[str, int], service_pb2.TaskSpec] = {}
+    networks: set[str] = set()
+    for task in tasks:
+        found[_TASK, task.id] = Assignment(task=_without_status(task))
+        networks.update(attachment.network_id for attachment in task.attachments)
+        pair = (task.service_id, task.revision)
+        if pair not in templates:
+            template = _template(cache, *pair)
+            if template is not None:
+                templates[pair] = template
+    for (service_id, revision), spec in templates.items():
+        template_message = dispatcher_pb2.TaskTemplate(service_id=service_id, revision=revision, spec=spec)
+        found[_TEMPLATE, f"{service_id}.{revision}"] = Assignment(template=template_message)
+        _files(cache, spec.container, found)
+    _volumes(cache, node_id, templates, found)
+    for network_id in networks:
+        network = cache.get(NETWORK, network_id)
+        if network is not None:
+            found[_NETWORK, network_id] = Assignment(network=network)
+    _endpoints(cache, networks, found)
+    for service in cache.all(SERVICE):
+        _names(cache, service, networks, found)
+        _ports(cache, service, tasks, found)
+    return {key: found[key].SerializeToString(deterministic=True) for key in sorted(found)}
+
+
+def difference(before: Mapping[Key, bytes], after: Mapping[Key, bytes]) -> list[Assignment]:
+    """Return what to send: new and changed objects in order, then what goes, in reverse order."""
+    changes = [Assignment.FromString(data) for key, data in after.items() if before.get(key) != data]
+    for key in sorted(before.keys() - after.keys(), reverse=True):
+        gone = Assignment.FromString(before[key])
+        gone.remove = True
+        changes.append(gone)
+    return changes
+
+
+def _without_status(task: task_pb2.Task) -> task_pb2.Task:
+    """The worker owns the status; its changes are no news to it."""
+    copy = task_pb2.Task()
+    copy.CopyFrom(task)
+    copy.ClearField("status")
+    copy.meta.Clear()
+    copy.status.run_request = 0
+    copy.ClearField("status")
+    return copy
+
+
+def _template(cache: Cache, service_id: str, revision: int) -> service_pb2.TaskSpec | None:
+    service: service_pb2.Service | None = cache.get(SERVICE, service_id)
+    if service is not None and service.revision == revision:
+        return service.spec.task
+    row = cache.get(REVISION, revision_id(service_id, revision))
+    return None if row is None else row.task
+
+
+def _files(cache: Cache, container: container_pb2.ContainerSpec, found: dict[Key, Assignment]) -> None:
+    for reference in container.secrets:
+        secret = cache.by_name(SECRET, reference.name)
+        if secret is not None:
+            found[_SECRET, secret.id] = Assignment(secret=secret)
+    for config_reference in container.configs:
+        config = cache.by_name(CONFIG, config_reference.name)
+        if config is not None:
+            found[_CONFIG, config.id] = Assignment(config=config)
+
+
+def _volumes(
+    cache: Cache,
+    node_id: str,
+    templates: Mapping[tuple[str, int], service_pb2.TaskSpec],
+    found: dict[Key, Assignment],
+) -> None:
+    names: set[str] = set()
+    for spec in templates.values():
+        names |= volumes_of(service_pb2.ServiceSpec(task=spec))
+    for volume in cache.all(VOLUME):
+        here = any(place.node_id == node_id for place in volume.locations)
+        if volume.id in names or (volume.removing and here):
+            found[_VOLUME, volume.id] = Assignment(volume=volume)
+
+
+def _endpoints(cache: Cache, networks: set[str], found: dict[Key, Assignment]) -> None:
+    for task in cache.all(TASK):
+        for attachment in task.attachments:
+            if attachment.network_id not in networks or not attachment.address:
+                continue
+            endpoint = network_pb2.Endpoint(
+                task_id=task.id,
+                network_id=attachment.network_id,
+                service_id=task.service_id,
+                node_id=task.node_id,
+                address=attachment.address.split("/")[0],
+                mac_address=attachment.mac_address,
+                names=[task.name, task.id[:12]],
+                in_rotation=states.up(task.status) and task.desired_state == task_pb2.DESIRED_STATE_RUNNING,
+            )
+            found[_ENDPOINT, f"{task.id}.{attachment.network_id}"] = Assignment(endpoint=endpoint)
+
+
+def _names(cache: Cache, service: service_pb2.Service, networks: set[str], found: dict[Key, Assignment]) -> None:
+    virtual = {address.network_id: address.address for address in service.endpoint.virtual_addresses}
+    for attachment in service.spec.task.networks:
+        network = cache.by_name(NETWORK, attachment.network)
+        if network is None or network.id not in networks:
+            continue
+        names = dict.fromkeys([service.spec.name, *attachment.aliases])
+        found[_NAME, f"{service.id}.{network.id}"] = Assignment(
+            service_name=network_pb2.ServiceName(
+                service_id=service.id,
+                network_id=network.id,
+                names=list(names),
+                virtual_address=virtual.get(network.id, ""),
+            )
+        )
+
+
+def _way_in(cache: Cache, service: service_pb2.Service) -> str:
+    """Return the network over which published ports reach the service; "" when there is none."""
+    ranked = sorted(service.spec.task.networks, key=lambda a: (-a.gateway_priority, -a.priority, a.network))
+    known = [network for a in ranked if (network := cache.by_name(NETWORK, a.network)) is not None]
+    outward = [network for network in known if not network.spec.internal] or known
+    return str(outward[0].id) if outward else ""
+
+
+def _ports(
+    cache: Cache, service: service_pb2.Service, tasks: Iterable[task_pb2.Task], found: dict[Key, Assignment]
+) -> None:
+    network_id = _way_in(cache, service)
+    if not network_id or service.removing:
+        return
+    holder = f"{service.spec.project}/{service.spec.name}".lstrip("/")
+
+    def add(protocol: str, host_ip: str, published: int, target: int, task_id: str) -> None:
+        port = network_pb2.PublishedPort(
+            service_id=service.id,
+            holder=holder,
+            protocol=protocol,
+            host_ip=host_ip,
+            published_port=published,
+            target_port=target,
+            network_id=network_id,
+            task_id=task_id,
+        )
+        found[_PORT, f"{service.id}.{protocol}.{host_ip}.{published}.{target}"] = Assignment(published_port=port)
+
+    for port in service.endpoint.ports:
+        span = port.published_port_end > port.published_port
+        if port.publish_mode != service_pb2.PUBLISH_MODE_HOST and not span and port.published_port:
+            add(PROTOCOLS[port.protocol], port.host_ip, port.published_port, port.target_port, "")
+    for task in tasks:
+        if task.service_id != service.id or leaving(task):
+            continue
+        for own in task.ports:
+            add(own.protocol, own.host_ip, own.published_port, own.target_port, task.id)
