@@ -120,7 +120,7 @@ def _is_folder(client: Client, task_id: str, path: str) -> bool:
     except (ApiError, tarfile.TarError):
         return False
     finally:
-        stream.cancel()  # type: ignore[attr-defined]
+        stream.cancel()
 
 
 def _read_all(file: BinaryIO) -> Iterator[bytes]:

@@ -1,0 +1,174 @@
+"""`network`: networks of the node or cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pycompose.compose.cli.errors import CliError
+from pycompose.compose.cli.lifecycle import confirm
+from pycompose.compose.cli.objects import as_dict, each, filters, has_labels, inspect, pairs
+from pycompose.compose.cli.settings import settings
+from pycompose.compose.cli.tables import show
+from pycompose.compose.client import Client, ClientError
+from pycompose.proto.v1 import control_pb2, network_pb2
+
+COLUMNS = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Subnet": "SUBNET"}
+
+
+@click.group()
+def network() -> None:
+    """Manage networks."""
+
+
+def _get(client: Client, name: str) -> network_pb2.Network:
+    return client.control.GetNetwork(control_pb2.GetNetworkRequest(network=name)).network
+
+
+@network.command("ls")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
+@click.option("-f", "--filter", "words", multiple=True, metavar="KEY=VALUE", help="name, driver, label, id, project.")
+@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
+@click.option("--no-trunc", is_flag=True, help="Do not cut ids.")
+def ls(quiet: bool, words: tuple[str, ...], form: str, no_trunc: bool) -> None:
+    """List networks."""
+    wanted = filters(words, ("name", "driver", "label", "id", "project"))
+    with settings().client(start=False) as client:
+        found = client.control.ListNetworks(control_pb2.ListNetworksRequest()).networks
+    rows = [
+        {
+            "ID": one.id if no_trunc else one.id[:12],
+            "Name": one.spec.name,
+            "Driver": one.spec.driver or "bridge",
+            "Scope": "local",
+            "Subnet": ", ".join(subnet.subnet for subnet in one.subnets),
+            "Internal": one.spec.internal,
+            "Labels": ",".join(f"{key}={value}" for key, value in sorted(one.spec.labels.items())),
+        }
+        for one in sorted(found, key=lambda item: item.spec.name)
+        if all(text in one.spec.name for text in wanted.get("name", ()))
+        and ("driver" not in wanted or (one.spec.driver or "bridge") in wanted["driver"])
+        and ("project" not in wanted or one.spec.project in wanted["project"])
+        and any(one.id.startswith(text) for text in wanted.get("id", [""]))
+        and has_labels(one.spec.labels, wanted.get("label", ()))
+    ]
+    text = "\n".join(str(row["ID"]) for row in rows) if quiet else show(form, rows, COLUMNS)
+    if text:
+        print(text)
+
+
+@network.command("inspect")
+@click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
+@click.option("-f", "--format", "form", metavar="TEMPLATE", help="A template, or json.")
+def inspect_(names: tuple[str, ...], form: str | None) -> None:
+    """Print networks as JSON."""
+    with settings().client(start=False) as client:
+        inspect(names, lambda name: description(client, name), form)
+
+
+def description(client: Client, name: str) -> dict[str, Any]:
+    """Return a network in the shape of `docker network inspect`."""
+    one = _get(client, name)
+    tasks = client.control.ListTasks(control_pb2.ListTasksRequest()).tasks
+    return {
+        "Name": one.spec.name,
+        "Id": one.id,
+        "Created": one.meta.created_at.ToJsonString(),
+        "Driver": one.spec.driver or "bridge",
+        "EnableIPv6": one.spec.enable_ipv6,
+        "Internal": one.spec.internal,
+        "Attachable": one.spec.attachable,
+        "IPAM": {"Config": [{"Subnet": subnet.subnet, "Gateway": subnet.gateway} for subnet in one.subnets]},
+        "Options": dict(one.spec.driver_options),
+        "Labels": dict(one.spec.labels),
+        "Containers": {
+            task.id: {"Name": task.name, "IPv4Address": place.address, "MacAddress": place.mac_address}
+            for task in tasks
+            for place in task.attachments
+            if place.network_id == one.id
+        },
+        "Network": as_dict(one),
+    }
+
+
+@network.command("create")
+@click.option("-d", "--driver", default="", help="bridge (default), overlay or macvlan.")
+@click.option("-o", "--opt", "options", multiple=True, metavar="KEY=VALUE", help="Option of the driver.")
+@click.option("--subnet", "subnets", multiple=True, metavar="CIDR", help="Subnet.")
+@click.option("--gateway", "gateways", multiple=True, metavar="ADDRESS", help="Gateway of the subnet.")
+@click.option("--ip-range", "ranges", multiple=True, metavar="CIDR", help="Part of the subnet to allocate from.")
+@click.option("--aux-address", "aux", multiple=True, metavar="NAME=ADDRESS", help="Address never allocated.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label.")
+@click.option("--internal", is_flag=True, help="No way out.")
+@click.option("--attachable", is_flag=True, help="Containers outside of services may attach.")
+@click.option("--ipv6", is_flag=True, help="Also IPv6 addresses.")
+@click.argument("name")
+def create(
+    driver: str,
+    options: tuple[str, ...],
+    subnets: tuple[str, ...],
+    gateways: tuple[str, ...],
+    ranges: tuple[str, ...],
+    aux: tuple[str, ...],
+    labels: tuple[str, ...],
+    internal: bool,
+    attachable: bool,
+    ipv6: bool,
+    name: str,
+) -> None:
+    """Create a network."""
+    if (gateways or ranges or aux) and not subnets:
+        raise CliError("--gateway, --ip-range and --aux-address are parts of a --subnet; name that, too")
+    spec = network_pb2.NetworkSpec(
+        name=name,
+        driver=driver,
+        driver_options=pairs(options),
+        labels=pairs(labels),
+        internal=internal,
+        attachable=attachable,
+        enable_ipv6=ipv6,
+    )
+    for index, subnet in enumerate(subnets):
+        spec.subnets.add(
+            subnet=subnet,
+            gateway=gateways[index] if index < len(gateways) else "",
+            ip_range=ranges[index] if index < len(ranges) else "",
+            aux_addresses=pairs(aux) if index == 0 else {},
+        )
+    with settings().client() as client:
+        print(client.control.CreateNetwork(control_pb2.CreateNetworkRequest(spec=spec)).network.id)
+
+
+@network.command("rm")
+@click.option("-f", "--force", is_flag=True, hidden=True)
+@click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
+def rm(force: bool, names: tuple[str, ...]) -> None:
+    """Remove networks."""
+    with settings().client(start=False) as client:
+
+        def remove(name: str) -> None:
+            identity = _get(client, name).id
+            client.control.RemoveNetwork(control_pb2.RemoveNetworkRequest(network_id=identity))
+
+        each(names, remove)
+
+
+@network.command("prune")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+def prune(force: bool) -> None:
+    """Remove networks that no service uses."""
+    with settings().client(start=False) as client:
+        services = client.control.ListServices(control_pb2.ListServicesRequest()).services
+        used = {place.network for service in services for place in service.spec.task.networks}
+        found = client.control.ListNetworks(control_pb2.ListNetworksRequest()).networks
+        unused = [one for one in found if one.spec.name not in used]
+        if unused and not force:
+            confirm(f"remove networks {', '.join(one.spec.name for one in unused)}?", "--force")
+        for one in unused:
+            try:
+                client.control.RemoveNetwork(control_pb2.RemoveNetworkRequest(network_id=one.id))
+            except ClientError:
+                # somebody began to use it in between
+                continue
+            print(one.spec.name)

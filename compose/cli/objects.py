@@ -1,0 +1,92 @@
+"""What the groups share: JSON of API objects, inspection, filters, removal of several."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from pycompose.compose.cli.errors import Exit, UsageError
+from pycompose.compose.cli.tables import fill
+from pycompose.compose.client import ClientError
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """Return an API object as plain data; numbers stay numbers."""
+    found: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    return found
+
+
+def inspect(names: Sequence[str], get: Callable[[str], Mapping[str, Any]], form: str | None) -> None:
+    """Print objects as a JSON array, or by a template; a missing one is an error at the end.
+
+    Raises:
+        Exit: one was missing.
+    """
+    found, failed = [], False
+    for name in names:
+        try:
+            found.append(get(name))
+        except ClientError as error:
+            failed = True
+            print(f"error: {error}", file=sys.stderr)
+    if form and form != "json":
+        for one in found:
+            print(fill(form, one))
+    else:
+        print(json.dumps(found, indent=4, default=str))
+    if failed:
+        raise Exit(1)
+
+
+def each(names: Iterable[str], do: Callable[[str], Any], *, say: bool = True) -> None:
+    """Do something to each object, and print its name when done; go on after a failure.
+
+    Raises:
+        Exit: one failed.
+    """
+    failed = False
+    for name in names:
+        try:
+            do(name)
+        except ClientError as error:
+            failed = True
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            if say:
+                print(name)
+    if failed:
+        raise Exit(1)
+
+
+def filters(words: Sequence[str], known: Sequence[str]) -> dict[str, list[str]]:
+    """Read `KEY=VALUE` filters.
+
+    Raises:
+        UsageError: a key is not known.
+    """
+    found: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in known:
+            raise UsageError(f"--filter {word}: want KEY=VALUE with one of {', '.join(known)}")
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def has_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
+    """Return whether labels match all `KEY` or `KEY=VALUE` words."""
+    for word in wanted:
+        key, equals, value = word.partition("=")
+        if key not in labels or (equals and labels[key] != value):
+            return False
+    return True
+
+
+def pairs(words: Iterable[str]) -> dict[str, str]:
+    """Return `KEY=VALUE` words as a mapping."""
+    return {word.partition("=")[0]: word.partition("=")[2] for word in words}
