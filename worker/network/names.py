@@ -1,0 +1,54 @@
+"""Names and addresses derived from ids: pure, so that a restarted daemon derives the same.
+
+Interface names have at most 15 characters (IFNAMSIZ, netdevice(7)): ``pyc`` + instance + kind + hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from ipaddress import IPv4Address, IPv4Network
+
+TRANSFER_POOL = IPv4Network("100.64.0.0/16")
+"""Transfer addresses between the machine and a network's namespace (RFC 6598), four per network."""
+
+BRIDGE = "br0"
+UPLINK = "up0"
+"""Names inside a network's namespace; they need not differ between networks."""
+
+
+def link_prefix(instance: str) -> str:
+    """Prefix of every link that this node makes in the machine's namespace; ``instance``: up to 3 characters."""
+    if len(instance) > 3 or not (instance == "" or instance.isalnum()):
+        raise ValueError(f"instance {instance!r}: at most 3 letters or digits")
+    return f"pyc{instance}"
+
+
+def uplink_name(instance: str, network_id: str) -> str:
+    """The machine's end of a network's uplink."""
+    return f"{link_prefix(instance)}u{_digest(network_id, 8)}"
+
+
+def port_name(container_id: str, network_id: str, nonce: int) -> str:
+    """The bridge's end of a container's veth.
+
+    ``nonce`` differs between attachments of the same container: the kernel removes a dropped namespace's
+    links some time later, and the old name is taken until then.
+    """
+    return f"pycp{_digest(f'{container_id}/{network_id}/{nonce}', 11)}"
+
+
+def mac_of(address: IPv4Address) -> str:
+    """The locally administered MAC that belongs to an IPv4 address, as Docker derives it: 02:42 + the address."""
+    return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + address.packed)
+
+
+def transfer_pair(index: int) -> tuple[IPv4Address, IPv4Address]:
+    """(machine's end, network's end) of the uplink with this index; a /30 each."""
+    base = int(TRANSFER_POOL.network_address) + 4 * index
+    if not 0 <= 4 * index < TRANSFER_POOL.num_addresses:
+        raise ValueError(f"uplink index {index} is outside {TRANSFER_POOL}")
+    return IPv4Address(base + 1), IPv4Address(base + 2)
+
+
+def _digest(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,0 +1,193 @@
+"""From values to nftables scripts (nft(8)), purely: one table of ours per namespace, replaced in one transaction.
+
+Three kinds of namespace have a table:
+
+* the machine: published ports are translated to the transfer address of their network; outbound is masqueraded;
+  nothing else reaches a network from outside, nor one network another;
+* a network: what arrives at the transfer address goes to one of the port's backends in turn (``numgen inc``);
+* a container: its DNS server is found on port 53 of 127.0.0.11; VIPs it has looked up lead to one backend.
+
+Replacing a table leaves connections alone: the kernel translates them by conntrack from their second packet on.
+All values in a script are addresses, numbers and names of ours: nothing that a user typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, ip_address
+
+from pycompose.worker.network.model import Endpoint, NetworkView, PublishedPort
+
+DNS_ADDRESS = "127.0.0.11"
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """A network's way to the machine: the machine's link name and the network's end of the transfer addresses."""
+
+    link: str
+    address: IPv4Address
+    subnet: IPv4Network
+
+
+def replace_table(table: str, body: Sequence[str]) -> str:
+    """A transaction that leaves exactly this table; an empty body removes it."""
+    head = [f"add table ip {table}", f"delete table ip {table}"]
+    if not body:
+        return "\n".join(head) + "\n"
+    return "\n".join([*head, f"table ip {table} {{", *(f"  {line}" for line in body), "}"]) + "\n"
+
+
+def backends_of(port: PublishedPort, endpoints: Iterable[Endpoint]) -> list[IPv4Address]:
+    """Addresses that a published port leads to: in rotation, on its network, of its service or container."""
+    return sorted(
+        endpoint.address
+        for endpoint in endpoints
+        if endpoint.network_id == port.network_id
+        and endpoint.in_rotation
+        and (
+            endpoint.container_id == port.container_id
+            if port.container_id is not None
+            else endpoint.service == port.service_id
+        )
+    )
+
+
+def transfer_ports(ports: Iterable[PublishedPort]) -> dict[PublishedPort, int]:
+    """Port at the transfer address for each published port: the same number, unless it is taken there.
+
+    It is taken when one network publishes a number twice, on two host addresses.
+    """
+    taken: set[tuple[str, str, int]] = set()
+    result: dict[PublishedPort, int] = {}
+    for port in sorted(ports, key=lambda p: (p.network_id, p.protocol, p.published, p.host_ip or "", p.service_id)):
+        number = port.published
+        while (port.network_id, port.protocol, number) in taken:
+            number = number + 1 if number < 65535 else 1024
+        taken.add((port.network_id, port.protocol, number))
+        result[port] = number
+    return result
+
+
+def machine_table(table: str, uplinks: Mapping[str, Uplink], ports: Mapping[PublishedPort, int]) -> str:
+    """The machine's table. ``uplinks`` by network id (no internal networks); ``ports`` from ``transfer_ports``."""
+    if not uplinks:
+        return replace_table(table, [])
+    links = _set(f'"{uplink.link}"' for uplink in uplinks.values())
+    subnets = _set(str(uplink.subnet) for uplink in uplinks.values())
+    translate = [
+        _published_rule(port, uplinks[port.network_id].address, number)
+        for port, number in _specific_first(ports)
+        if port.network_id in uplinks and not _loopback(port.host_ip) and not _ipv6(port.host_ip)
+    ]
+    body = [
+        "chain published {",
+        *(f"  {rule}" for rule in translate),
+        "}",
+        "chain prerouting { type nat hook prerouting priority dstnat; policy accept; "
+        "fib daddr type local jump published; }",
+        "chain output { type nat hook output priority -100; policy accept; "
+        "ip daddr != 127.0.0.0/8 fib daddr type local jump published; }",
+        f"chain postrouting {{ type nat hook postrouting priority srcnat; policy accept; "
+        f"ip saddr {subnets} masquerade; }}",
+        "chain forward {",
+        "  type filter hook forward priority filter; policy accept;",
+        f"  oifname {links} ct state established,related accept",
+        f"  oifname {links} ct status dnat accept",
+        f"  oifname {links} drop",
+        f"  iifname {links} accept",
+        "}",
+    ]
+    return replace_table(table, body)
+
+
+def network_table(
+    table: str, uplink: Uplink | None, ports: Mapping[PublishedPort, int], endpoints: Sequence[Endpoint]
+) -> str:
+    """A network namespace's table: the second half of published ports. Without backends a connection is refused."""
+    if uplink is None or not ports:
+        return replace_table(table, [])
+    translate, refuse = [], []
+    for port, number in sorted(ports.items(), key=lambda item: (item[0].protocol, item[1])):
+        match = f"ip daddr {uplink.address} {port.protocol} dport {number}"
+        backends = backends_of(port, endpoints)
+        if backends:
+            translate.append(f"  {match} dnat to {balance(backends)}:{port.target}")
+        else:
+            how = "reject with tcp reset" if port.protocol == "tcp" else "reject"
+            refuse.append(f"  {match} {how}")
+    body = ["chain prerouting {", "  type nat hook prerouting priority dstnat; policy accept;", *translate, "}"]
+    if refuse:
+        body += ["chain input {", "  type filter hook input priority filter; policy accept;", *refuse, "}"]
+    return replace_table(table, body)
+
+
+def container_table(
+    table: str, dns_ports: tuple[int, int] | None, vips: Mapping[IPv4Address, Sequence[IPv4Address]]
+) -> str:
+    """A container namespace's table. ``dns_ports``: (UDP, TCP) of the resolver's sockets; ``vips``: VIP -> backends."""
+    body: list[str] = []
+    refuse: list[str] = []
+    rules: list[str] = []
+    if dns_ports is not None:
+        rules.append(f"  ip daddr {DNS_ADDRESS} udp dport 53 dnat to {DNS_ADDRESS}:{dns_ports[0]}")
+        rules.append(f"  ip daddr {DNS_ADDRESS} tcp dport 53 dnat to {DNS_ADDRESS}:{dns_ports[1]}")
+    for vip, backends in sorted(vips.items()):
+        if backends:
+            rules.append(f"  ip daddr {vip} dnat to {balance(sorted(backends))}")
+        else:
+            refuse.append(f"  ip daddr {vip} reject")
+    if rules:
+        body += ["chain output {", "  type nat hook output priority -100; policy accept;", *rules, "}"]
+    if refuse:
+        body += ["chain refuse {", "  type filter hook output priority filter; policy accept;", *refuse, "}"]
+    return replace_table(table, body)
+
+
+def vip_backends(view: NetworkView, service_ids: Iterable[str]) -> dict[IPv4Address, list[IPv4Address]]:
+    """VIP -> addresses in rotation, for these services on all their networks."""
+    wanted = set(service_ids)
+    found: dict[IPv4Address, list[IPv4Address]] = {}
+    by_key = {(s.service_id, s.network_id): s.vip for s in view.services if s.service_id in wanted}
+    for vip in by_key.values():
+        if vip is not None:
+            found[vip] = []
+    for endpoint in view.endpoints:
+        vip = by_key.get((endpoint.service or "", endpoint.network_id))
+        if vip is not None and endpoint.in_rotation:
+            found[vip].append(endpoint.address)
+    return found
+
+
+def balance(backends: Sequence[IPv4Address]) -> str:
+    """One address, or one of several in turn."""
+    if len(backends) == 1:
+        return str(backends[0])
+    rows = ", ".join(f"{number} : {address}" for number, address in enumerate(backends))
+    return f"numgen inc mod {len(backends)} map {{ {rows} }}"
+
+
+def _published_rule(port: PublishedPort, address: IPv4Address, number: int) -> str:
+    where = "" if _any(port.host_ip) else f"ip daddr {port.host_ip} "
+    return f"{where}{port.protocol} dport {port.published} dnat to {address}:{number}"
+
+
+def _specific_first(ports: Mapping[PublishedPort, int]) -> list[tuple[PublishedPort, int]]:
+    return sorted(ports.items(), key=lambda item: (_any(item[0].host_ip), item[0].protocol, item[0].published))
+
+
+def _set(items: Iterable[str]) -> str:
+    return "{ " + ", ".join(sorted(set(items))) + " }"
+
+
+def _any(host_ip: str | None) -> bool:
+    return host_ip in (None, "", "0.0.0.0")
+
+
+def _loopback(host_ip: str | None) -> bool:
+    return bool(host_ip) and ip_address(host_ip or "").is_loopback
+
+
+def _ipv6(host_ip: str | None) -> bool:
+    return bool(host_ip) and ip_address(host_ip or "").version == 6
