@@ -87,7 +87,8 @@ class Helper:
         self._process = None
 
     async def _read(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         async for line in self._process.stdout:
             message = json.loads(line)
             future = self._waiting.get(message.get("id", 0))

@@ -3,7 +3,8 @@
 Why a process of its own: libnftables uses select(2), which corrupts memory with descriptors of 1,024 and more,
 and the agent has many. One request per line on standard input, one reply per line on standard output:
 
-    {"id": 7, "netns": "/run/.../f00", "script": "add table ip pycompose\\n..."}   ->   {"id": 7, "error": null, "output": ""}
+    {"id": 7, "netns": "/run/.../f00", "script": "add table ip pycompose\\n..."}
+    -> {"id": 7, "error": null, "output": ""}
 
 The script is one transaction. Its context is made after entering the namespace and freed after it: a context's
 netlink socket belongs to the namespace that it was made in.
