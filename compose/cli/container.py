@@ -316,7 +316,7 @@ def _change(client: Client, name: str, verb: str, timeout: int | None) -> None:
                 if one.id == task.id and verb != "Stop" and stopped(one) and one.status.error:
                     raise ApiError(f"container {task.name}: {one.status.error}", "FAILED_PRECONDITION")
     finally:
-        watch.cancel()  # type: ignore[attr-defined]
+        watch.cancel()
 
 
 def _reached(task: task_pb2.Task, verb: str) -> bool:
@@ -460,7 +460,7 @@ def wait(names: tuple[str, ...]) -> None:
                             print(event.task.status.exit_code)
                             return
             finally:
-                watch.cancel()  # type: ignore[attr-defined]
+                watch.cancel()
 
         each(names, until, say=False)
 

@@ -1,0 +1,353 @@
+"""`service`: services by id, name, or PROJECT/NAME."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from pycompose.compose.cli import words
+from pycompose.compose.cli.display import Display
+from pycompose.compose.cli.down import remove_services
+from pycompose.compose.cli.errors import UsageError
+from pycompose.compose.cli.execute import PASS_ON, variables
+from pycompose.compose.cli.follow import Goal, converge
+from pycompose.compose.cli.images_step import find
+from pycompose.compose.cli.images_step import pull as pull_image
+from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.logprint import LogPrinter
+from pycompose.compose.cli.logs import request_of
+from pycompose.compose.cli.objects import as_dict, each, filters, has_labels, inspect, pairs
+from pycompose.compose.cli.settings import Settings, scales, settings
+from pycompose.compose.cli.tables import show
+from pycompose.compose.client import Client
+from pycompose.compose.client.streams import Ended, Streams, watch
+from pycompose.compose.plan import Observed
+from pycompose.proto.v1 import control_pb2, service_pb2, task_pb2
+
+COLUMNS = {"ID": "ID", "Name": "NAME", "Mode": "MODE", "Replicas": "REPLICAS", "Image": "IMAGE", "Ports": "PORTS"}
+
+
+@click.group()
+def service() -> None:
+    """Manage services."""
+
+
+def _get(client: Client, name: str) -> service_pb2.Service:
+    return client.control.GetService(control_pb2.GetServiceRequest(service=name)).service
+
+
+def full_name(one: service_pb2.Service) -> str:
+    """Return PROJECT/NAME, or NAME alone."""
+    return f"{one.spec.project}/{one.spec.name}" if one.spec.project else one.spec.name
+
+
+def _row(one: service_pb2.Service) -> dict[str, Any]:
+    mode = (one.spec.WhichOneof("mode") or "replicated").replace("_", "-")
+    ports = ", ".join(
+        f"{port.host_ip or '*'}:{port.published_port}->{port.target_port}/{words.PROTOCOLS[port.protocol]}"
+        for port in one.endpoint.ports
+    )
+    return {
+        "ID": one.id[:12],
+        "Name": full_name(one),
+        "Mode": mode,
+        "Replicas": f"{one.counts.running}/{one.counts.desired}",
+        "Image": one.spec.task.container.image,
+        "Ports": ports,
+    }
+
+
+@service.command("ls")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
+@click.option("-f", "--filter", "texts", multiple=True, metavar="KEY=VALUE", help="name, label, id, mode, project.")
+@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
+def ls(quiet: bool, texts: tuple[str, ...], form: str) -> None:
+    """List services."""
+    wanted = filters(texts, ("name", "label", "id", "mode", "project"))
+    with settings().client(start=False) as client:
+        found = client.control.ListServices(control_pb2.ListServicesRequest()).services
+    rows = []
+    for one in sorted(found, key=full_name):
+        row = _row(one)
+        if (
+            all(text in row["Name"] for text in wanted.get("name", ()))
+            and any(one.id.startswith(text) for text in wanted.get("id", [""]))
+            and ("mode" not in wanted or row["Mode"] in wanted["mode"])
+            and ("project" not in wanted or one.spec.project in wanted["project"])
+            and has_labels(one.spec.labels, wanted.get("label", ()))
+        ):
+            rows.append(row)
+    text = "\n".join(row["ID"] for row in rows) if quiet else show(form, rows, COLUMNS)
+    if text:
+        print(text)
+
+
+@service.command("ps")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
+@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
+@click.option("--no-trunc", is_flag=True, help="Do not cut ids.")
+@click.argument("names", nargs=-1, required=True, metavar="SERVICE...")
+def ps(quiet: bool, form: str, no_trunc: bool, names: tuple[str, ...]) -> None:
+    """List the tasks of services, and why they are where they are."""
+    with settings().client(start=False) as client:
+        found = [_get(client, name) for name in names]
+        request = control_pb2.ListTasksRequest(service_ids=[one.id for one in found])
+        tasks = sorted(client.control.ListTasks(request).tasks, key=lambda task: (task.service_name, task.slot))
+        nodes = {one.id: one for one in client.control.ListNodes(control_pb2.ListNodesRequest()).nodes}
+    images = {one.id: one.spec.task.container.image for one in found}
+    now = time.time()
+    rows = [
+        {
+            "ID": task.id if no_trunc else task.id[:12],
+            "Name": task.name,
+            "Image": images[task.service_id],
+            "Node": nodes[task.node_id].description.hostname if task.node_id in nodes else "",
+            "DesiredState": _word(task_pb2.DesiredState.Name(task.desired_state)),
+            "CurrentState": _since(task.status, now),
+            "Error": task.status.error or (task.status.message if task.status.state < 8 else ""),
+        }
+        for task in tasks
+    ]
+    header = {
+        "ID": "ID",
+        "Name": "NAME",
+        "Image": "IMAGE",
+        "Node": "NODE",
+        "DesiredState": "DESIRED STATE",
+        "CurrentState": "CURRENT STATE",
+        "Error": "ERROR",
+    }
+    text = "\n".join(str(row["ID"]) for row in rows) if quiet else show(form, rows, header)
+    if text:
+        print(text)
+
+
+def _since(status: task_pb2.TaskStatus, now: float) -> str:
+    return f"{_word(task_pb2.TaskState.Name(status.state))} {words.since(status.since, now)} ago"
+
+
+def _word(name: str) -> str:
+    return name.rpartition("STATE_")[2].capitalize()
+
+
+@service.command("inspect")
+@click.argument("names", nargs=-1, required=True, metavar="SERVICE...")
+@click.option("-f", "--format", "form", metavar="TEMPLATE", help="A template, or json.")
+def inspect_(names: tuple[str, ...], form: str | None) -> None:
+    """Print services as JSON."""
+    with settings().client(start=False) as client:
+        inspect(names, lambda name: as_dict(_get(client, name)), form)
+
+
+@service.command("logs")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new output.")
+@click.option("-n", "--tail", default="all", metavar="LINES", help="Last lines of each task.")
+@click.option("--since", metavar="TIME", help="Nothing before.")
+@click.option("--until", metavar="TIME", help="Nothing after.")
+@click.option("-t", "--timestamps", is_flag=True, help="Times before lines.")
+@click.option("--raw", is_flag=True, help="No names before lines.")
+@click.argument("name", metavar="SERVICE")
+def logs(follow: bool, tail: str, since: str | None, until: str | None, timestamps: bool, raw: bool, name: str) -> None:
+    """Print the output of a service's tasks."""
+    chosen = settings()
+    request = request_of(follow, tail, since, until)
+    with chosen.client(start=False) as client, interrupts_into(Streams()) as streams:
+        one = _get(client, name)
+        tasks = client.control.ListTasks(control_pb2.ListTasksRequest(service_ids=[one.id])).tasks
+        printer = LogPrinter(colour=chosen.colour(sys.stdout.isatty()), prefix=not raw, timestamps=timestamps)
+        for task in tasks:
+            printer.know(task.id, task.name, task.service_name)
+        request.task_ids.extend(task.id for task in tasks if task.status.run)
+        if not request.task_ids:
+            return
+        streams.add("log", client.access.ReadLogs(request))
+        while (item := streams.get(None)) is not None and item[0] != "interrupt":
+            if isinstance(item[1], Ended):
+                if item[1].error is not None:
+                    raise item[1].error
+                return
+            printer.entries(item[1].entries)
+
+
+@service.command("scale")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait.")
+@click.argument("texts", nargs=-1, required=True, metavar="SERVICE=N...")
+def scale(detach: bool, texts: tuple[str, ...]) -> None:
+    """Change how many tasks services have."""
+    chosen = settings()
+    with chosen.client(start=False) as client:
+        for name, number in scales(texts).items():
+            one = _get(client, name)
+            if one.spec.WhichOneof("mode") != "replicated":
+                raise UsageError(f"service {full_name(one)} is not replicated: it cannot be scaled")
+            one.spec.replicated.replicas = number
+            request = control_pb2.UpdateServiceRequest(service_id=one.id, version=one.meta.version, spec=one.spec)
+            client.control.UpdateService(request)
+            if not detach:
+                wait_for(chosen, client, one)
+            print(f"{name} scaled to {number}")
+
+
+def wait_for(chosen: Settings, client: Client, one: service_pb2.Service) -> None:
+    """Wait until a service is up, with a display."""
+    with interrupts_into(Streams()) as streams, Display(chosen.progress, colour=chosen.colour(True)) as display:
+        streams.add("watch", watch(client, one.spec.project))
+        converge(client, streams, Observed(), Goal([one.id]), display)
+
+
+@service.command("create", context_settings=PASS_ON)
+@click.option("--name", help="Name; default: the image's.")
+@click.option("--replicas", type=int, default=1, help="Number of tasks.")
+@click.option("--mode", type=click.Choice(["replicated", "global", "replicated-job"]), default="replicated")
+@click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Set a variable.")
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the service.")
+@click.option("--container-label", "container_labels", multiple=True, metavar="KEY=VALUE", help="Label of containers.")
+@click.option("-p", "--publish", multiple=True, metavar="SPEC", help="Publish a port: 8080:80/tcp.")
+@click.option("--network", "networks", multiple=True, metavar="NAME", help="Network to join.")
+@click.option("--mount", "mounts", multiple=True, metavar="SPEC", help="type=bind,source=,target=,readonly")
+@click.option("--constraint", "constraints", multiple=True, metavar="EXPRESSION", help="Where it may run.")
+@click.option("-u", "--user", default="", help="User to run as.")
+@click.option("-w", "--workdir", default="", help="Directory to start in.")
+@click.option("--hostname", default="", help="Host name.")
+@click.option("--restart-condition", type=click.Choice(["none", "on-failure", "any"]), default="any")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait.")
+@click.argument("image")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def create(
+    name: str | None,
+    replicas: int,
+    mode: str,
+    env: tuple[str, ...],
+    labels: tuple[str, ...],
+    container_labels: tuple[str, ...],
+    publish: tuple[str, ...],
+    networks: tuple[str, ...],
+    mounts: tuple[str, ...],
+    constraints: tuple[str, ...],
+    user: str,
+    workdir: str,
+    hostname: str,
+    restart_condition: str,
+    detach: bool,
+    image: str,
+    command: tuple[str, ...],
+) -> None:
+    """Create a service outside of projects."""
+    from pycompose.compose.cli.inspection import split_reference
+
+    spec = service_pb2.ServiceSpec(name=name or split_reference(image)[0].rpartition("/")[2], labels=pairs(labels))
+    container = spec.task.container
+    container.image, container.user, container.working_dir, container.hostname = image, user, workdir, hostname
+    container.env.extend(variables(env))
+    container.labels.update(pairs(container_labels))
+    if command:
+        container.command.args.extend(command)
+    spec.task.networks.extend(service_pb2.NetworkAttachmentSpec(network=network) for network in networks)
+    spec.task.placement.constraints.extend(constraints)
+    words_ = {"none": "NONE", "on-failure": "ON_FAILURE", "any": "ANY"}
+    spec.task.restart.condition = service_pb2.RestartCondition.Value(f"RESTART_CONDITION_{words_[restart_condition]}")
+    if mode == "global":
+        getattr(spec, "global").SetInParent()
+    elif mode == "replicated-job":
+        spec.replicated_job.completions = replicas
+        spec.task.restart.condition = service_pb2.RESTART_CONDITION_NONE
+    else:
+        spec.replicated.replicas = replicas
+    _short_forms(spec, publish, mounts)
+    chosen = settings()
+    with chosen.client() as client:
+        container.image_digest = find(client, image) or pull_image(client, image, "", Display(chosen.progress))
+        made = client.control.CreateService(control_pb2.CreateServiceRequest(spec=spec)).service
+        if not detach:
+            wait_for(chosen, client, made)
+        print(made.id)
+
+
+def _short_forms(spec: service_pb2.ServiceSpec, publish: tuple[str, ...], mounts: tuple[str, ...]) -> None:
+    """Read -p and --mount by the Compose file's own rules."""
+    import json
+
+    from pycompose.compose.convert import convert
+    from pycompose.compose.loader import LoadError, MemoryFiles, load
+
+    volumes = []
+    for text in mounts:
+        fields = {one.partition("=")[0]: one.partition("=")[2] for one in text.split(",")}
+        source = fields.get("source") or fields.get("src") or ""
+        target = fields.get("target") or fields.get("dst") or fields.get("destination") or ""
+        read_only = any(fields.get(key, "false") in ("", "true", "1") for key in ("readonly", "ro"))
+        volume = {"type": fields.get("type", "volume"), "target": target, "read_only": read_only}
+        volumes.append({**volume, "source": source} if source else volume)
+    if not publish and not volumes:
+        return
+    named = {
+        str(one["source"]): {"name": one["source"]}
+        for one in volumes
+        if one.get("type") == "volume" and "source" in one
+    }
+    model = {
+        "name": "none",
+        "services": {"one": {"image": "none", "ports": list(publish), "volumes": volumes}},
+        "volumes": named,
+    }
+    files = MemoryFiles({"/compose.yaml": json.dumps(model)})
+    try:
+        extra = convert(load(["/compose.yaml"], files=files, interpolate=False)).services["one"]
+    except LoadError as error:
+        raise UsageError(f"--publish or --mount: {'; '.join(one.message for one in error.problems)}") from None
+    spec.endpoint.ports.extend(extra.endpoint.ports)
+    spec.task.container.mounts.extend(extra.task.container.mounts)
+
+
+@service.command("rm")
+@click.argument("names", nargs=-1, required=True, metavar="SERVICE...")
+def rm(names: tuple[str, ...]) -> None:
+    """Remove services, with their containers."""
+    chosen = settings()
+    with chosen.client(start=False) as client:
+
+        def remove(name: str) -> None:
+            one = _get(client, name)
+            with interrupts_into(Streams()) as streams:
+                remove_services(client, streams, one.spec.project, [one], Display("quiet"))
+
+        each(names, remove)
+
+
+@service.command("history")
+@click.argument("name", metavar="SERVICE")
+def history(name: str) -> None:
+    """List the revisions that a service has had."""
+    with settings().client(start=False) as client:
+        one = _get(client, name)
+        request = control_pb2.ListServiceRevisionsRequest(service_id=one.id)
+        revisions = client.control.ListServiceRevisions(request).revisions
+    rows = [
+        {"Revision": each_.revision, "Image": each_.task.container.image, "Version": each_.version.number}
+        for each_ in revisions
+    ]
+    print(show("table", rows, {"Revision": "REVISION", "Image": "IMAGE", "Version": "VERSION"}))
+
+
+@service.command("explain")
+@click.argument("name", metavar="TASK")
+def explain(name: str) -> None:
+    """Say why a task is where it is, or why it waits, node by node."""
+    with settings().client(start=False) as client:
+        task = client.control.GetTask(control_pb2.GetTaskRequest(task=name)).task
+        answer = client.control.ExplainTask(control_pb2.ExplainTaskRequest(task_id=task.id))
+    print(answer.summary)
+    rows = [
+        {
+            "Node": one.hostname or one.node_id,
+            "Suitable": "yes" if one.suitable else "no",
+            "Score": f"{one.score:.2f}" if one.suitable else "",
+            "Reasons": "; ".join(one.reasons),
+        }
+        for one in answer.nodes
+    ]
+    if rows:
+        print(show("table", rows, {"Node": "NODE", "Suitable": "SUITABLE", "Score": "SCORE", "Reasons": "REASONS"}))
