@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pycompose.compose.cli.upflags import truth
 from pycompose.compose.client import ApiError, Client
 from pycompose.compose.client.apply import apply
 from pycompose.compose.client.state import fetch
+from pycompose.compose.client.streams import Streams
 from pycompose.compose.convert import Desired, convert
 from pycompose.compose.convert.places import attribute
 from pycompose.compose.loader import Project
@@ -97,7 +97,11 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display) 
         CliError: a step was refused; says what was done before it.
     """
     applied = Applied()
+    _remove_orphans(client, plan, project, display)
     for step in plan.steps:
+        if step.action == "remove":
+            applied.done.append(step)
+            continue
         if step.kind == "service" and step.action == "start":
             applied.starts[step.current.id] = step.task_ids
             continue
@@ -116,9 +120,21 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display) 
         display.tick()
         if step.changes:
             applied.done.append(step)
-        if step.kind == "service" and step.action != "remove":
+        if step.kind == "service":
             applied.services[step.name] = identity
     return applied
+
+
+def _remove_orphans(client: Client, plan: UpPlan, project: Project, display: Display) -> None:
+    """Remove services that are not in the files, and wait until they are gone: their ports and names are free then."""
+    from pycompose.compose.cli.down import remove_services
+
+    orphans = [step.current for step in plan.steps if step.kind == "service" and step.action == "remove"]
+    streams = Streams()
+    try:
+        remove_services(client, streams, project.name, orphans, display)
+    finally:
+        streams.close()
 
 
 def _explain(project: Project, step: Step, error: ApiError, done: list[Step]) -> str:
@@ -150,8 +166,3 @@ def show_plan(plan: UpPlan) -> None:
         print(step)
     if not steps:
         print("nothing to do", file=sys.stderr)
-
-
-def orphan_default(flag: bool) -> bool:
-    """Return whether orphans are removed: by the flag, or by the environment."""
-    return flag or ("COMPOSE_REMOVE_ORPHANS" in os.environ and truth("COMPOSE_REMOVE_ORPHANS"))

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from pycompose.compose.cli.bringup import orphan_default
 from pycompose.compose.cli.display import TICK, Display
 from pycompose.compose.cli.errors import CliError, Exit
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.ordering import levels
 from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.cli.stopping import by_id, kill, stop
+from pycompose.compose.cli.upflags import orphan_default
 from pycompose.compose.client import ApiError, Client, ClientError, NotThereError
 from pycompose.compose.client.state import fetch
 from pycompose.compose.client.streams import Ended, Streams, watch

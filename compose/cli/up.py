@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import click
 
 from pycompose.compose.cli.attached import Attached, AttachOptions
-from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan, orphan_default, show_plan
+from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan, show_plan
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.settings import Settings, scales, settings
-from pycompose.compose.cli.upflags import recreation
+from pycompose.compose.cli.upflags import orphan_default, recreation
 from pycompose.compose.client.streams import Streams, watch
 from pycompose.compose.plan import Observed, UpOptions
 

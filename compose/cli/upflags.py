@@ -16,6 +16,11 @@ def truth(variable: str) -> bool:
     return os.environ.get(variable, "").lower() in ("1", "t", "true", "yes")
 
 
+def orphan_default(flag: bool) -> bool:
+    """Return whether orphans are removed: by the flag, or by the environment."""
+    return flag or ("COMPOSE_REMOVE_ORPHANS" in os.environ and truth("COMPOSE_REMOVE_ORPHANS"))
+
+
 def recreation(function: F) -> F:
     """Add the flags that decide what is made anew."""
     for option in (

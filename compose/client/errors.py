@@ -81,6 +81,11 @@ def _violations(error: grpc.RpcError) -> list[tuple[str, str]]:
     found = []
     for detail in status_pb2.Status.FromString(encoded).details:
         bad = error_details_pb2.BadRequest()
+        failure = error_details_pb2.PreconditionFailure()
         if detail.Unpack(bad):
             found += [(one.field, one.description) for one in bad.field_violations]
+        elif detail.Unpack(failure):
+            # a field of the request is to blame as well where the subject is one ("port taken")
+            fields = [one for one in failure.violations if one.subject.startswith("spec.")]
+            found += [(one.subject, one.description or error.details()) for one in fields]
     return found

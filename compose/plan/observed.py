@@ -56,7 +56,7 @@ class Observed:
             current += 1
             rows[task.name] = progress.start(task, wait=wait) if started else progress.created(task)
         wanted = self.wanted(service)
-        everything = current >= wanted if wanted is not None else current > 0
+        everything = current == wanted if wanted is not None else current > 0
         return everything and all(row.done for row in rows.values()), rows
 
     @staticmethod
