@@ -84,9 +84,12 @@ def add_bridge(name: str, mac: str, mtu: int) -> Message:
 def add_veth(
     name: str, *, peer: str, peer_netns: int, peer_mac: str | None = None, master: int = 0, mtu: int = 0
 ) -> Message:
-    """Make a veth pair, both up: ``name`` here, ``peer`` in the namespace of descriptor ``peer_netns`` (veth(4))."""
+    """Make a veth pair: ``name`` here, up; ``peer`` in the namespace of descriptor ``peer_netns`` (veth(4)).
+
+    The peer is down: the kernel refuses (ENOTCONN) to bring an end up that does not know its other end yet.
+    """
     size = _u32(_IFLA_MTU, mtu) if mtu else b""
-    other = _ifinfo(up=True) + _text(_IFLA_IFNAME, peer) + _u32(_IFLA_NET_NS_FD, peer_netns) + size
+    other = _ifinfo() + _text(_IFLA_IFNAME, peer) + _u32(_IFLA_NET_NS_FD, peer_netns) + size
     if peer_mac:
         other += _mac(peer_mac)
     info = _attr(_IFLA_LINKINFO, _text(1, "veth") + _attr(2, _attr(1, other)))

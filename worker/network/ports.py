@@ -123,8 +123,8 @@ class Forwarder:
             return
         try:
             await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
-        except OSError:
-            pass
+        except (OSError, asyncio.CancelledError):
+            pass  # cancelled when the port is given back: this task ends here
         finally:
             far_writer.close()
             writer.close()
@@ -177,5 +177,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     while data := await reader.read(_CHUNK):
         writer.write(data)
         await writer.drain()
+    writer.write_eof()
     if writer.can_write_eof():
         writer.write_eof()

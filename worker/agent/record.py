@@ -1,0 +1,111 @@
+"""What the agent knows of one task. Kept in ``STATE/agent/tasks/ID/record.json`` with the task and its spec.
+
+A write is a rename without fsync: after a power failure the manager's snapshot tells everything anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pycompose.proto.v1 import service_pb2, task_pb2
+
+
+@dataclass
+class Record:
+    """Times in ns since the epoch; `restarts` since the last start by request."""
+
+    state: int = task_pb2.TASK_STATE_ACCEPTED
+    since_ns: int = 0
+    message: str = ""
+    error: str = ""
+    created: bool = False
+    run: int = 0
+    run_request: int = 0
+    restarts: int = 0
+    next_restart_ns: int = 0
+    pid: int = 0
+    started_ns: int = 0
+    finished_ns: int = 0
+    exit_code: int | None = None
+    oom_killed: bool = False
+    #: The last start failed before the program ran: no policy repeats it.
+    start_failed: bool = False
+    health: int = 0
+    health_failures: int = 0
+    health_output: str = ""
+    paused: bool = False
+    image_id: str = ""
+    volumes: list[str] = field(default_factory=list)
+
+    def status(self) -> task_pb2.TaskStatus:
+        """Return it as the manager reads it."""
+        status = task_pb2.TaskStatus(
+            state=self.state,  # type: ignore[arg-type]
+            message=self.message,
+            error=self.error,
+            run=self.run,
+            run_request=self.run_request,
+            restarts=self.restarts,
+            pid=self.pid,
+            exit_code=self.exit_code,
+            oom_killed=self.oom_killed,
+            health=self.health,  # type: ignore[arg-type]
+            health_failures=self.health_failures,
+            health_output=self.health_output,
+            paused=self.paused,
+            image_digest=self.image_id,
+        )
+        for stamp, value in (
+            (status.since, self.since_ns),
+            (status.next_restart_at, self.next_restart_ns),
+            (status.started_at, self.started_ns),
+            (status.finished_at, self.finished_ns),
+        ):
+            if value:
+                stamp.FromNanoseconds(value)
+        return status
+
+
+class Records:
+    """The directory ``tasks``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def home(self, task_id: str) -> Path:
+        """Return the task's directory."""
+        return self.directory / task_id
+
+    def save(self, task: task_pb2.Task, spec: service_pb2.TaskSpec, record: Record) -> None:
+        """Write everything about a task."""
+        home = self.home(task.id)
+        home.mkdir(exist_ok=True, mode=0o700)
+        document = asdict(record) | {
+            "task": task.SerializeToString().hex(),
+            "spec": spec.SerializeToString().hex(),
+        }
+        temporary = home / ".record.json"
+        temporary.write_text(json.dumps(document))
+        os.rename(temporary, home / "record.json")
+
+    def load(self) -> list[tuple[task_pb2.Task, service_pb2.TaskSpec, Record]]:
+        """Read all; a damaged record is left out, and its directory removed."""
+        found = []
+        for home in self.directory.iterdir():
+            try:
+                document = json.loads((home / "record.json").read_text())
+                task = task_pb2.Task.FromString(bytes.fromhex(document.pop("task")))
+                spec = service_pb2.TaskSpec.FromString(bytes.fromhex(document.pop("spec")))
+                found.append((task, spec, Record(**document)))
+            except (OSError, ValueError, TypeError, KeyError):
+                shutil.rmtree(home, ignore_errors=True)
+        return found
+
+    def remove(self, task_id: str) -> None:
+        """Forget a task."""
+        shutil.rmtree(self.home(task_id), ignore_errors=True)

@@ -1,0 +1,158 @@
+"""Namespaces and links of networks and containers: blocking kernel work for one thread (setns(2) is per thread)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+from pycompose.worker.network import names, netlink, netns
+from pycompose.worker.network.errors import KernelRefused
+from pycompose.worker.network.model import Attachment, NetworkSpec
+from pycompose.worker.network.netlink import Netlink
+
+LOOPBACK = 1
+EVERYWHERE = IPv4Network("0.0.0.0/0")
+
+
+class Links:
+    """Args: directory: where namespaces are kept as files; instance: see ``names.link_prefix``."""
+
+    def __init__(self, directory: Path, instance: str) -> None:
+        self._directory, self._instance = directory, instance
+        self._home = netns.current()
+        self._nonce = int(time.monotonic_ns())
+
+    def open(self) -> None:
+        """Make the directory ready; the machine forwards from now on."""
+        netns.mount_home(self._directory)
+        if netns.read_sysctl("ipv4/ip_forward") != "1":
+            netns.sysctl("ipv4/ip_forward", "1")
+
+    def path(self, name: str) -> Path:
+        """Return the file of a namespace."""
+        return self._directory / name
+
+    def kept(self) -> list[str]:
+        """Return the names of namespaces that are kept."""
+        return sorted(os.listdir(self._directory))
+
+    def drop(self, name: str) -> None:
+        """Let a namespace go, and with it its links."""
+        netns.drop(self.path(name))
+
+    def close(self) -> None:
+        """Undo ``open``."""
+        netns.unmount_home(self._directory)
+
+    def make_network(self, name: str, spec: NetworkSpec, index: int) -> None:
+        """Make a network's namespace with its bridge, and the uplink unless it is internal."""
+        descriptor = netns.make(self._home)
+        try:
+            with netns.inside(descriptor, self._home):
+                netns.sysctl("ipv4/ip_forward", "1")
+                with Netlink() as link:
+                    mac = names.mac_of(spec.gateway)
+                    link.run([netlink.set_up(LOOPBACK), netlink.add_bridge(names.BRIDGE, mac, spec.mtu)])
+                    bridge = _index(link, names.BRIDGE)
+                    gateway = IPv4Interface(f"{spec.gateway}/{spec.subnet.prefixlen}")
+                    link.run([netlink.add_address(bridge, gateway)])
+            if not spec.internal:
+                self._uplink(descriptor, spec, index)
+            netns.keep(descriptor, self.path(name))
+        finally:
+            os.close(descriptor)
+
+    def _uplink(self, descriptor: int, spec: NetworkSpec, index: int) -> None:
+        machine_end, network_end = names.transfer_pair(index)
+        link_name = names.uplink_name(self._instance, spec.id)
+        with Netlink() as link:
+            veth = netlink.add_veth(link_name, peer=names.UPLINK, peer_netns=descriptor, mtu=spec.mtu)
+            _patiently(link, veth)
+            number = _index(link, link_name)
+            link.run(
+                [
+                    netlink.add_address(number, IPv4Interface(f"{machine_end}/30")),
+                    netlink.add_route(spec.subnet, network_end, number, replace=True),
+                ]
+            )
+        with netns.inside(descriptor, self._home), Netlink() as link:
+            number = _index(link, names.UPLINK)
+            link.run(
+                [
+                    netlink.set_up(number),
+                    netlink.add_address(number, IPv4Interface(f"{network_end}/30")),
+                    netlink.add_route(EVERYWHERE, machine_end, number),
+                ]
+            )
+
+    def make_container(
+        self, name: str, attachments: Sequence[tuple[Attachment, str, NetworkSpec]], gateway: IPv4Address | None
+    ) -> None:
+        """Make a container's namespace: one interface per (attachment, its network's name, network)."""
+        descriptor = netns.make(self._home)
+        try:
+            with netns.inside(descriptor, self._home):
+                netns.sysctl("ipv4/ip_unprivileged_port_start", "0")
+                with Netlink() as link:
+                    link.run([netlink.set_up(LOOPBACK)])
+            for number, (attachment, network, spec) in enumerate(attachments):
+                self._plug(descriptor, name, number, attachment, self.path(network), spec)
+            if gateway is not None:
+                self._route(descriptor, gateway, attachments)
+            netns.keep(descriptor, self.path(name))
+        finally:
+            os.close(descriptor)
+
+    def _plug(
+        self, descriptor: int, name: str, number: int, attachment: Attachment, network: Path, spec: NetworkSpec
+    ) -> None:
+        self._nonce += 1
+        bridge_end = names.port_name(name, attachment.network_id, self._nonce)
+        inside_name = f"eth{number}"
+        target = netns.open_file(network)
+        try:
+            with netns.inside(target, self._home), Netlink() as link:
+                bridge = _index(link, names.BRIDGE)
+                veth = netlink.add_veth(
+                    bridge_end,
+                    peer=inside_name,
+                    peer_netns=descriptor,
+                    peer_mac=attachment.mac,
+                    master=bridge,
+                    mtu=spec.mtu,
+                )
+                link.run([veth])
+        finally:
+            os.close(target)
+        with netns.inside(descriptor, self._home), Netlink() as link:
+            index = _index(link, inside_name)
+            link.run([netlink.set_up(index), netlink.add_address(index, attachment.address)])
+
+    def _route(
+        self,
+        descriptor: int,
+        gateway: IPv4Address,
+        attachments: Sequence[tuple[Attachment, str, NetworkSpec]],
+    ) -> None:
+        number = next(i for i, (_, _, spec) in enumerate(attachments) if spec.gateway == gateway)
+        with netns.inside(descriptor, self._home), Netlink() as link:
+            link.run([netlink.add_route(EVERYWHERE, gateway, _index(link, f"eth{number}"))])
+
+
+def _index(link: Netlink, name: str) -> int:
+    return next(item.index for item in link.links() if item.name == name)
+
+
+def _patiently(link: Netlink, message: netlink.Message) -> None:
+    """The kernel removes a dropped namespace's links some time later; until then their names are taken."""
+    for attempt in range(100):
+        try:
+            link.run([message])
+            return
+        except KernelRefused:
+            if attempt == 99:
+                raise
+            time.sleep(0.02)

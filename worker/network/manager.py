@@ -1,0 +1,320 @@
+"""``NodeNetwork``, the seam: makes this node's networks as a view says, and plugs containers in.
+
+What the kernel has is found again by name after a restart: namespaces are kept as files in ``RUN/netns`` (``n-ID`` for
+a network, the container's id for a container), and a small JSON file beside them in ``RUN/network`` says what cannot
+be read back. Rules are texts; only a changed text goes to nftables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pycompose.worker.network import etcfiles, names, rules, zone
+from pycompose.worker.network.errors import NetworkError
+from pycompose.worker.network.helper import Helper
+from pycompose.worker.network.links import Links
+from pycompose.worker.network.model import (
+    Attachment,
+    DnsOptions,
+    NetworkSpec,
+    NetworkStatus,
+    NetworkView,
+    PublishedPort,
+)
+from pycompose.worker.network.ports import Forwarder, reserve
+
+T = TypeVar("T")
+TABLE = "pycompose"
+MACHINE = "/proc/self/ns/net"
+
+
+class NodeNetwork:
+    """Args: run_dir: where what may vanish at a reboot is kept; instance: up to 3 characters in links' names."""
+
+    def __init__(self, run_dir: Path, instance: str = "") -> None:
+        self._files = run_dir / "network"
+        self._links = Links(run_dir / "netns", instance)
+        self._instance = instance
+        self._table = f"{TABLE}{instance}"
+        self._thread = ThreadPoolExecutor(1, "network")
+        self._nft = Helper("pycompose.worker.network.nft_helper")
+        self._resolver = Helper("pycompose.worker.network.resolver", on_event=self._asked)
+        self._lock = asyncio.Lock()
+        self._view = NetworkView()
+        #: Networks that exist here: id -> index of the uplink's transfer addresses.
+        self._networks: dict[str, int] = {}
+        #: Containers that exist here: what they are attached to, and their resolver's ports.
+        self._containers: dict[str, tuple[tuple[Attachment, ...], DnsOptions]] = {}
+        self._dns_ports: dict[str, tuple[int, int]] = {}
+        self._told: dict[str, set[str]] = {}
+        #: Found again after a restart: which VIPs they know is lost, so they get all of their networks'.
+        self._recovered: set[str] = set()
+        self._written: dict[str, str] = {}
+        self._zones: dict[str, zone.Zone] = {}
+        self._ports: dict[PublishedPort, Forwarder] = {}
+        self.port_problems: dict[PublishedPort, str] = {}
+
+    # Starting and stopping.
+
+    async def start(self, known: Collection[str] = ()) -> None:
+        """Start the helpers and find again what is here; containers not in `known` are dropped."""
+        self._files.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await self._do(self._links.open)
+        await asyncio.gather(self._nft.start(), self._resolver.start())
+        with contextlib.suppress(OSError):
+            servers, _ = etcfiles.parse_resolv_conf(Path("/etc/resolv.conf").read_text())
+            self._resolver.tell({"op": "upstream", "servers": list(servers)})
+        for name in await self._do(self._links.kept):
+            meta = self._meta(name)
+            if meta is None or not (name.startswith("n-") or name in known):
+                await self._forget(name)
+            elif name.startswith("n-"):
+                self._networks[name[2:]] = meta["index"]
+            else:
+                attachments = tuple(_attachment(item) for item in meta["attachments"])
+                self._containers[name] = (attachments, DnsOptions(**meta["dns"]))
+                await self._open_dns(name)
+                self._recovered.add(name)
+
+    async def close(self, *, remove_all: bool = False) -> None:
+        """End the helpers; with `remove_all` nothing of ours stays in the kernel."""
+        if remove_all:
+            for container_id in list(self._containers):
+                await self.detach(container_id)
+            await self.apply(NetworkView())
+            for name in await self._do(self._links.kept):
+                await self._forget(name)
+            await self._write_rules("machine", MACHINE, rules.replace_table(self._table, []))
+            await self._do(self._links.close)
+            self._files.rmdir()
+        for forwarder in self._ports.values():
+            await forwarder.close()
+        await asyncio.gather(self._nft.stop(), self._resolver.stop())
+        self._thread.shutdown()
+
+    # What should be.
+
+    async def apply(self, view: NetworkView) -> None:
+        """Make networks, ports, names and rules as the view says, by difference."""
+        async with self._lock:
+            self._view = view
+            for spec in view.networks:
+                if spec.id not in self._networks:
+                    await self._make_network(spec)
+            await self._open_ports()
+            await self._update_rules()
+            self._update_zones()
+            await self._remove_networks()
+
+    async def _make_network(self, spec: NetworkSpec) -> None:
+        used = set(self._networks.values())
+        index = next(number for number in range(1 << 14) if number not in used)
+        name = f"n-{spec.id}"
+        self._save(name, {"index": index})
+        try:
+            await self._do(self._links.make_network, name, spec, index)
+        except Exception:
+            await self._forget(name)
+            raise
+        self._networks[spec.id] = index
+
+    async def _remove_networks(self) -> None:
+        wanted = {spec.id for spec in self._view.networks}
+        used = {a.network_id for attachments, _ in self._containers.values() for a in attachments}
+        for network_id in [n for n in self._networks if n not in wanted | used]:
+            del self._networks[network_id]
+            await self._forget(f"n-{network_id}")
+
+    async def _open_ports(self) -> None:
+        uplinks = self._uplinks()
+        wanted = {port for port in self._view.ports if port.network_id in uplinks}
+        for port in [p for p in self._ports if p not in wanted]:
+            await self._ports.pop(port).close()
+        self.port_problems = {}
+        for port in wanted - self._ports.keys():
+            try:
+                sockets = reserve(port)
+            except NetworkError as error:
+                self.port_problems[port] = str(error)
+                continue
+            forwarder = Forwarder(sockets, partial(self._target, port), _open_socket)
+            await forwarder.start()
+            self._ports[port] = forwarder
+
+    def _target(self, port: PublishedPort) -> tuple[str, int]:
+        uplink = self._uplinks().get(port.network_id)
+        if uplink is None:
+            raise ConnectionRefusedError
+        return str(uplink.address), rules.transfer_ports(self._ports)[port]
+
+    def _uplinks(self) -> dict[str, rules.Uplink]:
+        return {
+            spec.id: rules.Uplink(
+                names.uplink_name(self._instance, spec.id),
+                names.transfer_pair(self._networks[spec.id])[1],
+                spec.subnet,
+            )
+            for spec in self._view.networks
+            if spec.id in self._networks and not spec.internal
+        }
+
+    async def _update_rules(self) -> None:
+        uplinks = self._uplinks()
+        numbers = rules.transfer_ports(self._ports)
+        await self._write_rules("machine", MACHINE, rules.machine_table(self._table, uplinks, numbers))
+        for spec in self._view.networks:
+            own = {port: number for port, number in numbers.items() if port.network_id == spec.id}
+            text = rules.network_table(self._table, uplinks.get(spec.id), own, self._view.endpoints)
+            name = f"n-{spec.id}"
+            if name in self._written or own:
+                await self._write_rules(name, str(self._links.path(name)), text)
+        for container_id in self._containers:
+            if container_id in self._dns_ports:
+                await self._update_container(container_id)
+
+    async def _update_container(self, container_id: str) -> None:
+        told = self._told.setdefault(container_id, set())
+        if container_id in self._recovered and self._view.services:
+            here = {a.network_id for a in self._containers[container_id][0]}
+            told |= {service.service_id for service in self._view.services if service.network_id in here}
+            self._recovered.discard(container_id)
+        vips = rules.vip_backends(self._view, told)
+        text = rules.container_table(self._table, self._dns_ports.get(container_id), vips)
+        await self._write_rules(container_id, str(self._links.path(container_id)), text)
+
+    async def _write_rules(self, name: str, namespace: str, text: str) -> None:
+        if self._written.get(name) == text:
+            return
+        await self._nft.ask({"netns": namespace, "script": text})
+        self._written[name] = text
+
+    def _update_zones(self) -> None:
+        zones = zone.build_zones(self._view)
+        changed = {key: zone.zone_to_json(value) for key, value in zones.items() if self._zones.get(key) != value}
+        gone = [key for key in self._zones if key not in zones]
+        if changed or gone:
+            self._resolver.tell({"op": "zones", "zones": changed, "gone": gone})
+        self._zones = zones
+        for container_id in self._containers:
+            self._tell_client(container_id)
+
+    # Containers.
+
+    async def attach(self, container_id: str, attachments: Sequence[Attachment], dns: DnsOptions | None = None) -> Path:
+        """Return the path of the container's namespace, made and plugged in when it is new.
+
+        Raises:
+            NetworkError: a network of it is not in the view.
+        """
+        path = self._links.path(container_id)
+        if container_id in self._containers:
+            return path
+        async with self._lock:
+            specs = {spec.id: spec for spec in self._view.networks}
+            missing = [a.network_id for a in attachments if a.network_id not in self._networks]
+            if missing:
+                raise NetworkError(f"network {missing[0]} is not on this node yet")
+            known = [(a, f"n-{a.network_id}", specs[a.network_id]) for a in attachments if a.network_id in specs]
+            ways = [(a.gateway_priority, -i, s) for i, (a, _, s) in enumerate(known) if not s.internal]
+            gateway = max(ways, key=lambda way: way[:2])[2].gateway if ways else None
+            options = dns or DnsOptions()
+            self._save(container_id, {"attachments": [_plain(a) for a in attachments], "dns": asdict(options)})
+            await self._do(self._links.make_container, container_id, known, gateway)
+            self._containers[container_id] = (tuple(attachments), options)
+            await self._open_dns(container_id)
+            await self._update_container(container_id)
+        return path
+
+    async def detach(self, container_id: str) -> None:
+        """Remove the container's namespace."""
+        async with self._lock:
+            if container_id in self._dns_ports:
+                await self._resolver.ask({"op": "close", "key": container_id})
+            self._containers.pop(container_id, None)
+            self._dns_ports.pop(container_id, None)
+            self._told.pop(container_id, None)
+            await self._forget(container_id)
+            await self._remove_networks()
+
+    async def _open_dns(self, container_id: str) -> None:
+        if not self._containers[container_id][0]:
+            return
+        path = str(self._links.path(container_id))
+        answer = await self._resolver.ask({"op": "open", "key": container_id, "netns": path})
+        self._dns_ports[container_id] = (answer["udp"], answer["tcp"])
+        self._tell_client(container_id)
+
+    def _tell_client(self, container_id: str) -> None:
+        attachments, dns = self._containers[container_id]
+        internal = {spec.id: spec.internal for spec in self._view.networks}
+        client = {
+            "networks": [a.network_id for a in attachments],
+            "servers": list(dns.servers),
+            "forward": any(not internal.get(a.network_id, True) for a in attachments),
+        }
+        self._resolver.tell({"op": "client", "key": container_id, "container": container_id, "client": client})
+
+    async def _asked(self, event: dict[str, Any]) -> None:
+        """The resolver is about to tell a container VIPs: its namespace must translate them first."""
+        container_id = event["container"]
+        if container_id in self._containers:
+            async with self._lock:
+                self._told.setdefault(container_id, set()).update(event["need"])
+                await self._update_container(container_id)
+        self._resolver.tell({"op": "ready", "token": event["token"]})
+
+    def describe(self) -> NetworkStatus:
+        """Return counts and what is wrong."""
+        return NetworkStatus(
+            revision=self._view.revision,
+            networks=tuple(sorted(self._networks)),
+            containers=tuple(sorted(self._containers)),
+            published=tuple(sorted(f"{p.published}/{p.protocol}" for p in self._ports)),
+            ip_forward_set_by_us=False,
+            forward_drop_by_others=False,
+            docker_user_accept=False,
+            problems=tuple(sorted(self.port_problems.values())),
+        )
+
+    # Files and threads.
+
+    async def _do(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _save(self, name: str, meta: dict[str, Any]) -> None:
+        (self._files / f"{name}.json").write_text(json.dumps(meta))
+
+    def _meta(self, name: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads((self._files / f"{name}.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return found
+
+    async def _forget(self, name: str) -> None:
+        self._written.pop(name, None)
+        await self._do(self._links.drop, name)
+        (self._files / f"{name}.json").unlink(missing_ok=True)
+
+
+async def _open_socket(family: int, kind: int) -> socket.socket:
+    return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+
+def _plain(attachment: Attachment) -> dict[str, Any]:
+    return asdict(attachment) | {"address": str(attachment.address)}
+
+
+def _attachment(plain: dict[str, Any]) -> Attachment:
+    address = IPv4Interface(plain["address"])
+    return Attachment(**(plain | {"address": address, "aliases": tuple(plain["aliases"])}))
