@@ -19,7 +19,7 @@ from pycompose.compose.cli.logprint import LogPrinter, short_name
 from pycompose.compose.cli.stopping import stop
 from pycompose.compose.client import Client, ClientError
 from pycompose.compose.client.streams import Ended, Streams
-from pycompose.compose.plan import Observed
+from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import leaving, stopped
 from pycompose.proto.v1 import access_pb2, control_pb2, task_pb2
 

@@ -19,8 +19,8 @@ from pycompose.compose.client.streams import Streams
 from pycompose.compose.convert import Desired, convert
 from pycompose.compose.convert.places import attribute
 from pycompose.compose.loader import Project
-from pycompose.compose.plan import PlanError, Step, UpOptions, plan_up
-from pycompose.compose.plan.up import UpPlan
+from pycompose.compose.plan.steps import PlanError, Step
+from pycompose.compose.plan.up import UpOptions, UpPlan, plan_up
 
 _DONE = {"create": "Created", "update": "Updated", "recreate": "Updated", "remove": "Removed"}
 _DOING = {"create": "Creating", "update": "Updating", "recreate": "Updating", "remove": "Removing"}

@@ -19,8 +19,8 @@ from pycompose.compose.client import ApiError, Client, ClientError, NotThereErro
 from pycompose.compose.client.state import fetch
 from pycompose.compose.client.streams import Ended, Streams, watch
 from pycompose.compose.loader import Project
-from pycompose.compose.plan import Current, Observed
-from pycompose.compose.plan.current import is_oneoff
+from pycompose.compose.plan.current import Current, is_oneoff
+from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import stop_done
 from pycompose.proto.v1 import control_pb2, image_pb2, service_pb2
 

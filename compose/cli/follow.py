@@ -14,7 +14,7 @@ from pycompose.compose.cli.display import TICK, Display
 from pycompose.compose.cli.errors import CliError, Exit
 from pycompose.compose.client import Client, ClientError
 from pycompose.compose.client.streams import Ended, Streams
-from pycompose.compose.plan import Observed
+from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import Progress, gate
 from pycompose.proto.v1 import control_pb2, task_pb2
 

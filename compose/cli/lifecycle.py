@@ -18,7 +18,7 @@ from pycompose.compose.cli.stopping import stop as stop_tasks
 from pycompose.compose.client import Client
 from pycompose.compose.client.state import services_and_tasks
 from pycompose.compose.client.streams import Ended, Streams, watch
-from pycompose.compose.plan import Observed
+from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import leaving, running, stop_done, stopped
 from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2, task_pb2
 

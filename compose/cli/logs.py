@@ -16,7 +16,7 @@ from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client, ClientError
 from pycompose.compose.client.state import services_and_tasks
 from pycompose.compose.client.streams import Ended, Streams, watch
-from pycompose.compose.plan import Observed
+from pycompose.compose.plan.observed import Observed
 from pycompose.proto.v1 import access_pb2, control_pb2, task_pb2
 
 

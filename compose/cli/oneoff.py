@@ -16,7 +16,7 @@ from pycompose.compose.cli.stopping import kill
 from pycompose.compose.client import ApiError, Client, ClientError
 from pycompose.compose.client.session import Session, terminal_size
 from pycompose.compose.client.streams import Ended, Streams
-from pycompose.compose.plan import Observed
+from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import failure, stop_done
 from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2, task_pb2
 

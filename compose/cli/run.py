@@ -25,9 +25,10 @@ from pycompose.compose.cli.oneoff import Attachment
 from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Streams, watch
-from pycompose.compose.convert.desired import ONEOFF
+from pycompose.compose.labels import ONEOFF
 from pycompose.compose.loader import Project
-from pycompose.compose.plan import Observed, UpOptions
+from pycompose.compose.plan.observed import Observed
+from pycompose.compose.plan.up import UpOptions
 from pycompose.proto.v1 import control_pb2, service_pb2
 
 

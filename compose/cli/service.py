@@ -24,7 +24,7 @@ from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.tables import show
 from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Ended, Streams, watch
-from pycompose.compose.plan import Observed
+from pycompose.compose.plan.observed import Observed
 from pycompose.proto.v1 import control_pb2, service_pb2, task_pb2
 
 COLUMNS = {"ID": "ID", "Name": "NAME", "Mode": "MODE", "Replicas": "REPLICAS", "Image": "IMAGE", "Ports": "PORTS"}

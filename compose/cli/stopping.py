@@ -10,7 +10,7 @@ from pycompose.compose.cli.display import TICK, Display
 from pycompose.compose.cli.ordering import levels
 from pycompose.compose.client import Client, ClientError
 from pycompose.compose.client.streams import Ended, Streams
-from pycompose.compose.plan import Observed
+from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import stop_done
 from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2
 

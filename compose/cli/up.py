@@ -16,7 +16,8 @@ from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.upflags import orphan_default, recreation
 from pycompose.compose.client.streams import Streams, watch
-from pycompose.compose.plan import Observed, UpOptions
+from pycompose.compose.plan.observed import Observed
+from pycompose.compose.plan.up import UpOptions
 
 WOULD_CHANGE = 3
 BUILD = "--build: building images is not there yet; build elsewhere, then pycompose image load -i FILE.tar"

@@ -9,19 +9,6 @@ from typing import Protocol
 
 from pycompose.proto.v1 import network_pb2, project_pb2, secret_pb2, service_pb2, volume_pb2
 
-PROJECT = "com.docker.compose.project"
-SERVICE = "com.docker.compose.service"
-ONEOFF = "com.docker.compose.oneoff"
-CONFIG_HASH = "com.docker.compose.config-hash"
-WORKING_DIR = "com.docker.compose.project.working_dir"
-CONFIG_FILES = "com.docker.compose.project.config_files"
-DEPENDS_ON = "com.docker.compose.depends_on"
-VERSION = "com.docker.compose.version"
-NETWORK = "com.docker.compose.network"
-VOLUME = "com.docker.compose.volume"
-SECRET_FINGERPRINT = "pycompose.fingerprint"
-FILES_FINGERPRINT = "pycompose.files"
-
 
 class Machine(Protocol):
     """What converting may ask of the machine that the files are on."""

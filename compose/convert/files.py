@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pycompose.compose.convert.desired import PROJECT, VOLUME, Desired, Machine
+from pycompose.compose.convert.desired import Desired, Machine
 from pycompose.compose.convert.problems import Problems
+from pycompose.compose.labels import PROJECT, VOLUME
 from pycompose.compose.loader import Project
 from pycompose.proto.v1 import secret_pb2, volume_pb2
 

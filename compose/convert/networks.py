@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycompose.compose.convert.desired import NETWORK, PROJECT
 from pycompose.compose.convert.problems import Problems
+from pycompose.compose.labels import NETWORK, PROJECT
 from pycompose.compose.loader import Project
 from pycompose.proto.v1 import network_pb2, service_pb2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from pycompose.compose.convert import desired as label
+from pycompose.compose import labels as label
 from pycompose.compose.convert.container import container
 from pycompose.compose.convert.desired import Machine
 from pycompose.compose.convert.mounts import writable_state

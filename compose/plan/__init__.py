@@ -4,10 +4,3 @@
 services and tasks; `progress` tells from them how far each container is, and whether it can still get there. Nothing
 here talks to anybody: `up`, `plan` and `--dry-run` are three readers of the same answer.
 """
-
-from pycompose.compose.plan.current import Current
-from pycompose.compose.plan.observed import Observed
-from pycompose.compose.plan.steps import PlanError, Step
-from pycompose.compose.plan.up import UpOptions, plan_up
-
-__all__ = ["Current", "Observed", "PlanError", "Step", "UpOptions", "plan_up"]

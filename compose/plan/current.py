@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pycompose.compose.convert.desired import ONEOFF
+from pycompose.compose.labels import ONEOFF
 from pycompose.proto.v1 import network_pb2, project_pb2, secret_pb2, service_pb2, task_pb2, volume_pb2
 
 

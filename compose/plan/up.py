@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import Message
 
 from pycompose.compose.convert import Desired
-from pycompose.compose.convert.desired import CONFIG_FILES, FILES_FINGERPRINT, SECRET_FINGERPRINT, WORKING_DIR
+from pycompose.compose.labels import CONFIG_FILES, FILES_FINGERPRINT, SECRET_FINGERPRINT, WORKING_DIR
 from pycompose.compose.plan import fingerprint
 from pycompose.compose.plan.current import Current, is_oneoff
 from pycompose.compose.plan.differences import differences
