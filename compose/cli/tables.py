@@ -45,11 +45,15 @@ def show(form: str, rows: Sequence[Row], columns: Mapping[str, str], *, array: b
     lines = [fill(text, row) for row in rows]
     if not headed:
         return "\n".join(lines)
-    head = _ACTION.sub(lambda match: columns.get(match[1].lstrip("."), match[1].lstrip(".").upper()), text)
+    head = _ACTION.sub(lambda match: _title(match[1].rpartition(".")[2], columns), text)
     cells = [line.split("\t") for line in (head, *lines)]
     width = max(map(len, cells))
     padded = [row + [""] * (width - len(row)) for row in cells]
     return table(padded[0], padded[1:])
+
+
+def _title(field: str, columns: Mapping[str, str]) -> str:
+    return columns.get(field, field.upper())
 
 
 def fill(text: str, row: Any) -> str:

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
+from pycompose.compose.client.errors import ClientError
 from pycompose.proto.v1 import access_pb2
 
 CHUNK = 64 << 10
@@ -80,6 +81,10 @@ class Session:
                             _write(1 if kind == "stdout" else 2, getattr(answer, kind))
                     elif kind == "exited":
                         outcome = Outcome(answer.exited.exit_code, answer.exited.error)
+            except ClientError:
+                # input that was still on its way when the program ended is refused by the one who passes it on
+                if outcome is None:
+                    raise
             finally:
                 self._requests.put(None)
         return outcome or Outcome(1, "the connection ended before the program did")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Any
 
 from pycompose.compose.convert.desired import Machine
@@ -123,7 +124,7 @@ def _security(service: dict[str, Any], name: str, project: Project, machine: Mac
     for index, option in enumerate(service.get("security_opt") or ()):
         key, mark, value = option.partition("=" if "=" in option else ":")
         if key == "seccomp" and mark and value not in ("unconfined", "builtin") and not value.lstrip().startswith("{"):
-            path = value if value.startswith("/") else f"{project.working_dir}/{value}"
+            path = posixpath.normpath(posixpath.join(project.working_dir, value))
             try:
                 option = "seccomp=" + machine.read(path).decode()
             except (OSError, UnicodeDecodeError) as error:

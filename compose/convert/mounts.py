@@ -40,7 +40,7 @@ def _mount(
     mount = pb.Mount(target=entry.get("target", ""), read_only=entry.get("read_only", False))
     source = entry.get("source") or ""
     if kind == "bind":
-        return _bind(mount, entry, source, path, machine, problems)
+        return _bind(project, mount, entry, source, path, machine, problems)
     if kind == "volume":
         options = entry.get("volume") or {}
         mount.type = pb.MOUNT_TYPE_VOLUME
@@ -67,7 +67,19 @@ def _mount(
     return None
 
 
+def _declined(project: Project, path: tuple[str | int, ...]) -> bool:
+    """Return whether the file says `create_host_path: false`: the model, as Docker prints it, leaves that out."""
+    written = project.tree
+    for part in (*path, "bind", "create_host_path"):
+        try:
+            written = written[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return written is False
+
+
 def _bind(
+    project: Project,
     mount: pb.Mount,
     entry: dict[str, Any],
     source: str,
@@ -78,7 +90,7 @@ def _bind(
     options = entry.get("bind") or {}
     mount.type = pb.MOUNT_TYPE_BIND
     mount.source = source
-    mount.create_host_path = options.get("create_host_path", True)
+    mount.create_host_path = not _declined(project, path)
     mount.propagation = options.get("propagation", "")
     mount.recursive = options.get("recursive", "")
     mount.selinux = options.get("selinux", "")
