@@ -1,0 +1,42 @@
+"""``python -m pycompose.worker.agent``: the worker of a node; started by the node's supervisor.
+
+Environment: PYCOMPOSE_STATE_DIR, PYCOMPOSE_RUN_DIR as everywhere; PYCOMPOSE_CGROUP_PARENT (default /pycompose) and
+PYCOMPOSE_INSTANCE (up to 3 characters in links' names) for a second node on one machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from pycompose.worker.access import serve
+from pycompose.worker.agent.agent import Agent
+
+
+async def run() -> None:
+    """Serve until SIGTERM."""
+    state = Path(os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose")
+    run_dir = Path(os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose")
+    parent = os.environ.get("PYCOMPOSE_CGROUP_PARENT") or "/pycompose"
+    agent = Agent(state, run_dir, parent, os.environ.get("PYCOMPOSE_INSTANCE", ""))
+    server = await serve(run_dir / "worker.sock", agent)
+    work = asyncio.create_task(agent.run())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+    await server.stop(0.2)
+
+
+def main() -> None:
+    """Run the agent."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

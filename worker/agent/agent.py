@@ -1,0 +1,254 @@
+"""The agent: owns runtime, images, networks, volumes, the session to the manager, and one runner a task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import platform
+import secrets
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pycompose
+from pycompose.proto.v1 import dispatcher_pb2, node_pb2, task_pb2
+from pycompose.worker.agent import desired as wishes
+from pycompose.worker.agent.desired import Desired
+from pycompose.worker.agent.files import SecretsHome
+from pycompose.worker.agent.network_view import view_of
+from pycompose.worker.agent.record import Record, Records
+from pycompose.worker.agent.runner import Runner
+from pycompose.worker.agent.session import Session
+from pycompose.worker.images import ImageStore
+from pycompose.worker.images.store import architecture
+from pycompose.worker.network import etcfiles
+from pycompose.worker.network.manager import NodeNetwork
+from pycompose.worker.runtime.client import ExitStatus, Runtime
+from pycompose.worker.volumes import Volumes
+
+log = logging.getLogger(__name__)
+AT_ONCE = 8
+
+
+class Agent:
+    """Args: state, run: the node's directories; cgroup_parent: where containers' cgroups are made."""
+
+    def __init__(self, state: Path, run: Path, cgroup_parent: str = "/pycompose", instance: str = "") -> None:
+        self.state, self.run_dir, self.cgroup_parent = state, run, cgroup_parent
+        self.hostname = socket.gethostname()
+        self.records = Records(state / "agent" / "tasks")
+        self.runtime = Runtime(state / "containers", cgroup_parent, self._exited)
+        self.images = ImageStore(state / "images")
+        self.network = NodeNetwork(run, instance)
+        self.volumes = Volumes(state / "volumes")
+        self.secrets = SecretsHome(run / "secrets")
+        self.desired = Desired()
+        self.busy = asyncio.Semaphore(AT_ONCE)
+        self.runners: dict[str, Runner] = {}
+        self.search: tuple[str, ...] = ()
+        self._dirty: set[str] = set()
+        self._gone: dict[str, task_pb2.TaskStatus] = {}
+        self._places: dict[str, str] = {}
+        self._wake = asyncio.Event()
+        self._batches: asyncio.Queue[dispatcher_pb2.AssignmentBatch] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._session = Session(
+            f"unix:{run}/api.sock", self._hello, self._outgoing, self._batches.put_nowait, self._wake
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something beside."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def run(self) -> None:
+        """Serve until cancelled; containers go on."""
+        async with self.runtime:
+            await self.secrets.open()
+            with contextlib.suppress(OSError):
+                self.search = etcfiles.parse_resolv_conf(Path("/etc/resolv.conf").read_text())[1]
+            await self._recover()
+            try:
+                await asyncio.gather(self._session.run(), self._reconcile())
+            finally:
+                for task in list(self._tasks):
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self.network.close()
+
+    async def _recover(self) -> None:
+        """Find again what ran before this agent."""
+        states = {state.id: state for state in await self.runtime.recover()}
+        known = self.records.load()
+        await self.network.start({task.id for task, _, _ in known})
+        for task, spec, record in known:
+            runner = Runner(self, task, spec, record)
+            self.runners[task.id] = runner
+            state = states.pop(task.id, None)
+            if state is None:
+                record.created = False
+            elif state.status in ("running", "paused"):
+                record.run, record.pid = max(record.run, state.run), state.pid
+                if record.state != task_pb2.TASK_STATE_RUNNING:
+                    record.state = task_pb2.TASK_STATE_RUNNING
+                runner.resume()
+            elif state.exit is not None and record.state == task_pb2.TASK_STATE_RUNNING:
+                runner.running = True
+                runner.ended(state.exit)
+            self.spawn(runner.run())
+        for container_id in states:
+            await self.runtime.delete(container_id, force=True)
+        for container_id in set(self.images.snapshots()) - self.runners.keys():
+            await self.images.release(container_id)
+
+    async def _reconcile(self) -> None:
+        while True:
+            batch = await self._batches.get()
+            folded = wishes.fold(self.desired, batch)
+            if folded.network:
+                try:
+                    await self.network.apply(view_of(self.desired))
+                except Exception:
+                    log.exception("the networks could not be made as they should be")
+            for name in folded.volumes:
+                volume = self.desired.volumes.get(name)
+                if volume is not None and volume.removing:
+                    await self.volumes.remove(name)
+                    self.report_volume(name, "")
+            for task_id in folded.tasks:
+                self._want(task_id, complete=batch.complete)
+
+    def _want(self, task_id: str, *, complete: bool) -> None:
+        task = self.desired.tasks.get(task_id)
+        runner = self.runners.get(task_id)
+        if task is None:
+            if runner is not None and not runner.done:
+                runner.task.desired_state = task_pb2.DESIRED_STATE_REMOVED
+                runner.wake.set()
+            self._gone.pop(task_id, None)
+            return
+        if task_id in self._gone:
+            self.report(task_id)
+            return
+        if runner is None:
+            spec = self.desired.template(task)
+            if spec is None:
+                log.error("task %s: its template was not sent", task_id[:12])
+                return
+            runner = self.runners[task_id] = Runner(self, task, spec, Record())
+            self.spawn(runner.run())
+            self.report(task_id)
+            return
+        runner.task = task
+        runner.save()
+        runner.wake.set()
+
+    def _exited(self, container_id: str, status: ExitStatus) -> None:
+        runner = self.runners.get(container_id)
+        if runner is not None:
+            runner.ended(status)
+
+    # Reporting.
+
+    def report(self, task_id: str) -> None:
+        """Tell the manager a task's status soon."""
+        runner = self.runners.get(task_id)
+        if runner is not None and runner.done:
+            self._gone[task_id] = runner.record.status()
+            del self.runners[task_id]
+        self._dirty.add(task_id)
+        self._wake.set()
+
+    def report_volume(self, name: str, mountpoint: str) -> None:
+        """Tell the manager where a volume's data is ("": it is gone)."""
+        self._places[name] = mountpoint
+        self._wake.set()
+
+    def _status(self, task_id: str) -> task_pb2.TaskStatus | None:
+        runner = self.runners.get(task_id)
+        return runner.record.status() if runner is not None else self._gone.get(task_id)
+
+    def _batch(self, task_ids: set[str]) -> dispatcher_pb2.StatusBatch:
+        batch = dispatcher_pb2.StatusBatch()
+        for task_id in task_ids:
+            status = self._status(task_id)
+            if status is not None:
+                batch.tasks.add(task_id=task_id, status=status)
+        for name, mountpoint in self._places.items():
+            batch.volumes.add(volume=name, mountpoint=mountpoint)
+        self._places.clear()
+        return batch
+
+    def _outgoing(self) -> dispatcher_pb2.StatusBatch | None:
+        dirty, self._dirty = self._dirty, set()
+        batch = self._batch(dirty)
+        return batch if batch.tasks or batch.volumes else None
+
+    def _hello(self) -> dispatcher_pb2.SessionHello:
+        self._dirty.clear()
+        everything = self._batch(self.runners.keys() | self._gone.keys())
+        return dispatcher_pb2.SessionHello(node_id=self.node_id(), description=self.description(), status=everything)
+
+    def node_id(self) -> str:
+        """Return this node's id, chosen at its first start."""
+        path = self.state / "agent" / "node-id"
+        if not path.exists():
+            path.write_text("".join(secrets.choice("0123456789abcdefghijklmnopqrstuvwxyz") for _ in range(25)))
+        return path.read_text()
+
+    def description(self) -> node_pb2.NodeDescription:
+        """Return what this machine is."""
+        release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
+        found = node_pb2.NodeDescription(
+            hostname=self.hostname,
+            platform=f"linux/{architecture()}",
+            engine_version=pycompose.__version__,
+            kernel_version=os.uname().release,
+            operating_system=release.get("PRETTY_NAME", "Linux"),
+            cgroup_version=2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
+            access_address=f"unix:{self.run_dir}/worker.sock",
+        )
+        found.resources.nano_cpus = (os.cpu_count() or 1) * 1_000_000_000
+        found.resources.memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return found
+
+    # Questions of runners and of the access server.
+
+    def network_path(self, container_id: str) -> Path:
+        """Return the path of a container's network namespace."""
+        return self.run_dir / "netns" / container_id
+
+    def neighbour(self, task: task_pb2.Task, mode: str) -> Runner | None:
+        """Return the runner that "service:NAME" or "container:ID" means."""
+        kind, _, name = mode.partition(":")
+        for runner in self.runners.values():
+            other = runner.task
+            if kind == "service" and (other.project, other.service_name) == (task.project, name):
+                return runner
+            if kind == "container" and (other.name == name or other.id.startswith(name)):
+                return runner
+        return None
+
+    def port_problem(self, task: task_pb2.Task) -> str:
+        """Return why a published port of the task's service cannot be had; "" when all are."""
+        problems = self.network.port_problems.items()
+        return next((text for port, text in problems if port.service_id == task.service_id), "")
+
+    def oci_of(self, container_id: str) -> dict[str, Any]:
+        """Return the container's OCI configuration."""
+        path = self.state / "containers" / container_id / "config.json"
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    def in_use(self) -> dict[str, list[str]]:
+        """Return image id -> names of the containers that use it."""
+        users: dict[str, list[str]] = {}
+        for runner in self.runners.values():
+            if runner.record.image_id:
+                users.setdefault(runner.record.image_id, []).append(runner.task.name)
+        return users

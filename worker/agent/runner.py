@@ -1,0 +1,374 @@
+"""One task's steps, carried out one after another; ``machine.decide`` says which."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pycompose.proto.v1 import container_pb2, service_pb2, task_pb2
+from pycompose.worker.agent import files, health, machine, oci_config
+from pycompose.worker.agent.machine import Step
+from pycompose.worker.agent.network_view import attachments_of
+from pycompose.worker.agent.oci_config import SpecError, Surroundings
+from pycompose.worker.agent.record import Record
+from pycompose.worker.images import ImageError
+from pycompose.worker.network.errors import NetworkError
+from pycompose.worker.network.model import DnsOptions
+from pycompose.worker.runtime import users
+from pycompose.worker.runtime.client import ExitStatus, LogOptions, Rootfs
+from pycompose.worker.runtime.errors import RuntimeFault, StartError, WrongState
+from pycompose.worker.volumes import VolumeError
+
+if TYPE_CHECKING:
+    from pycompose.worker.agent.agent import Agent
+
+log = logging.getLogger(__name__)
+REFUSALS = (SpecError, ImageError, NetworkError, VolumeError)
+UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
+
+
+def now() -> int:
+    """Return ns since the epoch."""
+    return time.time_ns()
+
+
+def signal_number(text: str) -> int:
+    """Return the number of "SIGTERM", "TERM" or "15". Raises SpecError."""
+    if text.isdigit():
+        return int(text)
+    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    try:
+        return int(signal.Signals[name])
+    except KeyError:
+        raise SpecError(f"there is no signal {text!r}; see signal(7)") from None
+
+
+@dataclass
+class Runner:
+    """Owns one task of this node."""
+
+    agent: Agent
+    task: task_pb2.Task
+    spec: service_pb2.TaskSpec
+    record: Record
+    running: bool = False
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    done: bool = False
+    _health: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        """The task's and the container's id."""
+        return self.task.id
+
+    @property
+    def home(self) -> Path:
+        """The task's directory."""
+        return self.agent.records.home(self.id)
+
+    @property
+    def log_path(self) -> Path:
+        """The current file of the container's log."""
+        return self.home / "log.json"
+
+    async def run(self) -> None:
+        """Carry out steps until the task is removed."""
+        self.save()
+        while not self.done:
+            self.wake.clear()
+            step = machine.decide(self.task, self.spec.restart, self.record, self.running, now())
+            try:
+                if step.step is Step.WAIT:
+                    self._say_next(step.until_ns)
+                    await self._wait(step.until_ns)
+                else:
+                    async with self.agent.busy:
+                        await getattr(self, f"_{step.step.value}")()
+            except Exception as error:
+                log.exception("task %s: %s", self.id[:12], step.step.value)
+                self.tell(task_pb2.TASK_STATE_FAILED, error=f"{step.step.value} failed: {error}")
+                await asyncio.sleep(1)
+
+    async def _wait(self, until_ns: int) -> None:
+        timeout = max(0.001, (until_ns - now()) / 1e9) if until_ns else None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.wake.wait(), timeout)
+
+    def _say_next(self, until_ns: int) -> None:
+        if self.record.next_restart_ns != until_ns and not self.running:
+            self.record.next_restart_ns = until_ns
+            self.save()
+            self.agent.report(self.id)
+        if (
+            self.task.desired_state == task_pb2.DESIRED_STATE_STOPPED
+            and not self.running
+            and self.record.state in (task_pb2.TASK_STATE_ACCEPTED, task_pb2.TASK_STATE_READY)
+        ):
+            self.tell(task_pb2.TASK_STATE_SHUTDOWN)
+
+    def save(self) -> None:
+        """Write the record down."""
+        self.agent.records.save(self.task, self.spec, self.record)
+
+    def tell(self, state: int, message: str = "", error: str = "") -> None:
+        """Write a state down and report it."""
+        self.record.state, self.record.message, self.record.error = state, message, error
+        self.record.since_ns = now()
+        if state != task_pb2.TASK_STATE_REMOVE:
+            self.save()
+        self.agent.report(self.id)
+
+    # Steps.
+
+    async def _create(self) -> None:
+        self.record.run_request = max(self.record.run_request, 0)
+        try:
+            await self._prepare()
+        except REFUSALS as error:
+            self.record.run_request = self.task.run_request
+            self.tell(task_pb2.TASK_STATE_REJECTED, error=str(error))
+            return
+        self.record.created = True
+        self.tell(task_pb2.TASK_STATE_READY)
+
+    async def _prepare(self) -> None:
+        agent, container = self.agent, self.spec.container
+        image = agent.images.find(container.image_digest or container.image) or agent.images.find(container.image)
+        if image is None:
+            raise SpecError(
+                f"image {container.image} is not on this node; load it (pycompose image load), "
+                f"import it, or pull it (pycompose pull)"
+            )
+        self.record.image_id = image.id
+        settings: dict[str, Any] = dict(image.config.get("config") or {})
+        snapshot = await agent.images.snapshot(self.id, image.id)
+        network_path = await self._network()
+        try:
+            user = users.resolve_in(
+                container.user or settings.get("User") or "", (snapshot.upper, *snapshot.lower), container.groups
+            )
+        except RuntimeFault as error:
+            raise SpecError(str(error)) from error
+        mounts = await self._mounts(settings, snapshot.lower)
+        hostname = container.hostname or (agent.hostname if container.uts_mode == "host" else self.id[:12])
+        mounts += self._own_files(hostname)
+        around = Surroundings(
+            network_path=network_path,
+            user=user,
+            hostname=hostname,
+            mounts=mounts,
+            devices=files.devices(container),
+            cgroup_path=f"{agent.cgroup_parent}/{self.id}",
+        )
+        config = oci_config.compose(self.task, self.spec, settings, around)
+        rootfs = Rootfs(snapshot.lower, snapshot.upper, snapshot.work, container.read_only)
+        await agent.runtime.create(self.id, config, rootfs, log=self._log_options(), open_stdin=container.open_stdin)
+
+    def _own_files(self, hostname: str) -> list[dict[str, Any]]:
+        """Write hosts, secrets and the like; done before each start, since a reboot takes what lies on a tmpfs."""
+        container, agent = self.spec.container, self.agent
+        mounts = files.etc_mounts(self.home, self.task, self.spec, hostname, agent.search)
+        mounts += files.secret_mounts(agent.secrets.directory / self.id, container, agent.desired.secrets)
+        return mounts + files.config_mounts(self.home, container, agent.desired.configs)
+
+    async def _network(self) -> str | None:
+        mode = self.spec.network_mode
+        if mode == "host":
+            return None
+        if mode.startswith(("service:", "container:")):
+            other = self.agent.neighbour(self.task, mode)
+            if other is None or not other.record.created:
+                raise SpecError(f"network_mode {mode}: that container is not on this node")
+            return str(self.agent.network_path(other.id))
+        dns = DnsOptions(tuple(self.spec.container.dns), tuple(self.spec.container.dns_search))
+        attachments = () if mode == "none" else attachments_of(self.task)
+        return str(await self.agent.network.attach(self.id, attachments, dns))
+
+    async def _mounts(self, settings: dict[str, Any], lower: tuple[Path, ...]) -> list[dict[str, Any]]:
+        container, volumes = self.spec.container, self.agent.volumes
+        result = []
+        wanted = list(container.mounts)
+        targets = {mount.target.rstrip("/") for mount in wanted}
+        wanted += [
+            container_pb2.Mount(type=container_pb2.MOUNT_TYPE_VOLUME, target=target)
+            for target in settings.get("Volumes") or {}
+            if target.rstrip("/") not in targets
+        ]
+        for number, mount in enumerate(wanted):
+            if mount.type == container_pb2.MOUNT_TYPE_BIND:
+                result.append(files.bind_mount(mount))
+            elif mount.type == container_pb2.MOUNT_TYPE_TMPFS:
+                result.append(files.tmpfs_mount(mount))
+            elif mount.type == container_pb2.MOUNT_TYPE_VOLUME:
+                name = mount.source or f"{self.id[:32]}-{number}"
+                if not mount.source:
+                    self.record.volumes.append(name)
+                known = self.agent.desired.volumes.get(name)
+                options = dict(known.spec.driver_options) if known is not None else {}
+                path = await volumes.ensure(name, options, lower, mount.target, copy=not mount.no_copy)
+                if mount.source:
+                    self.agent.report_volume(name, str(path))
+                read_only = ["ro"] if mount.read_only else []
+                result.append(files.bind(path / mount.subpath.lstrip("/"), mount.target, "rprivate", *read_only))
+            else:
+                raise SpecError(f"mount {mount.target}: mounting an image is not supported yet")
+        return result
+
+    def _log_options(self) -> LogOptions | None:
+        logging_spec = self.spec.container.logging
+        if logging_spec.driver == "none":
+            return None
+        options = dict(logging_spec.options)
+        found = re.fullmatch(r"(\d+)\s*([bkmg]?)b?", options.get("max-size", "10m").lower())
+        size = int(found[1]) * UNITS[found[2]] if found else 10_000_000
+        count = options.get("max-file", "3")
+        return LogOptions(self.log_path, size, max(1, int(count)) if count.isdigit() else 3)
+
+    async def _start(self) -> None:
+        record = self.record
+        by_policy = record.run_request >= self.task.run_request and record.run > 0
+        if by_policy and machine.good_run(self.spec.restart, record):
+            record.restarts = 0
+        record.restarts = record.restarts + 1 if by_policy else 0
+        record.run_request = max(record.run_request, self.task.run_request)
+        record.next_restart_ns, record.start_failed = 0, False
+        problem = self.agent.port_problem(self.task)
+        if problem:
+            record.start_failed, record.finished_ns = True, now()
+            self.tell(task_pb2.TASK_STATE_FAILED, error=problem)
+            return
+        self.tell(task_pb2.TASK_STATE_STARTING)
+        try:
+            container = self.spec.container
+            self._own_files(container.hostname or self.id[:12])
+            record.pid = await self.agent.runtime.start(self.id)
+        except (StartError, SpecError) as error:
+            record.start_failed, record.finished_ns = True, now()
+            record.exit_code = error.exit_code if isinstance(error, StartError) else 125
+            self.tell(task_pb2.TASK_STATE_FAILED, error=str(error))
+            return
+        self.running = True
+        record.run += 1
+        record.started_ns, record.exit_code, record.oom_killed = now(), None, False
+        record.health, record.health_failures, record.health_output = 0, 0, ""
+        self._watch_health()
+        self.tell(task_pb2.TASK_STATE_RUNNING)
+        for hook in self.spec.container.post_start:
+            code, output = await self.probe(tuple(hook.command), 3600.0)
+            if code != 0:
+                self.record.error = f"post_start {list(hook.command)} ended with {code}: {output[-200:]}"
+                await self._stop()
+                return
+
+    async def _stop(self) -> None:
+        container = self.spec.container
+        for hook in container.pre_stop:
+            await self.probe(tuple(hook.command), 3600.0)
+        image = self.agent.images.find(self.record.image_id)
+        stop_signal = container.stop_signal or (
+            (image.config.get("config") or {}).get("StopSignal") if image is not None else ""
+        )
+        grace = 10.0
+        if self.task.HasField("stop_grace_period"):
+            grace = self.task.stop_grace_period.ToNanoseconds() / 1e9
+        elif container.HasField("stop_grace_period"):
+            grace = container.stop_grace_period.ToNanoseconds() / 1e9
+        with contextlib.suppress(WrongState):
+            status = await self.agent.runtime.stop(self.id, signal_number(stop_signal or "SIGTERM"), grace)
+            self.ended(status, asked=True)
+
+    async def _remove(self) -> None:
+        if self.running:
+            await self._stop()
+        if self._health is not None:
+            self._health.cancel()
+        with contextlib.suppress(RuntimeFault):
+            await self.agent.runtime.delete(self.id, force=True)
+        await self.agent.network.detach(self.id)
+        await self.agent.images.release(self.id)
+        for name in self.record.volumes:
+            await self.agent.volumes.remove(name)
+        self.agent.secrets.close(self.id)
+        self.agent.records.remove(self.id)
+        self.running, self.done = False, True
+        self.tell(task_pb2.TASK_STATE_REMOVE)
+
+    # What happens by itself.
+
+    def ended(self, status: ExitStatus, *, asked: bool = False) -> None:
+        """Take note of a run's end, once."""
+        if not self.running:
+            return
+        self.running = False
+        if self._health is not None:
+            self._health.cancel()
+            self._health = None
+        record = self.record
+        record.pid, record.exit_code, record.oom_killed = 0, status.code, status.oom_killed
+        record.finished_ns = status.finished_ns or now()
+        record.health, record.paused = 0, False
+        state = task_pb2.TASK_STATE_COMPLETE if status.code == 0 else task_pb2.TASK_STATE_FAILED
+        if asked or self.task.desired_state == task_pb2.DESIRED_STATE_STOPPED:
+            state = task_pb2.TASK_STATE_SHUTDOWN
+        error = "killed: out of memory; raise its memory limit" if status.oom_killed else ""
+        self.tell(state, error=error)
+        self.wake.set()
+
+    def _watch_health(self) -> None:
+        image = self.agent.images.find(self.record.image_id)
+        settings = dict(image.config.get("config") or {}) if image is not None else {}
+        check = health.check_of(self.spec.container, settings)
+        if check is None:
+            return
+
+        async def probe(check: health.Check) -> tuple[bool, str]:
+            code, output = await self.probe(check.test, check.timeout)
+            return code == 0, output
+
+        self._health = asyncio.create_task(health.watch(check, probe, self._healthy, time.monotonic))
+
+    def _healthy(self, found: health.Health) -> None:
+        record = self.record
+        before = (record.health, record.health_failures)
+        record.health, record.health_failures, record.health_output = found.state, found.failures, found.output
+        if before != (record.health, record.health_failures):
+            self.save()
+            self.agent.report(self.id)
+        on = self.spec.container.healthcheck.on_unhealthy
+        if found.state == task_pb2.HEALTH_STATE_UNHEALTHY and on == container_pb2.ON_UNHEALTHY_RESTART:
+            self.agent.spawn(self.agent.runtime.kill(self.id, signal.SIGKILL))
+
+    async def probe(self, command: tuple[str, ...], timeout: float) -> tuple[int, str]:
+        """Run a program in the container; returns exit status and output (its end)."""
+        try:
+            session = await self.agent.runtime.exec(self.id, self.process(list(command)))
+        except RuntimeFault as error:
+            return 126, str(error)
+        output = b""
+        try:
+            async with asyncio.timeout(timeout):
+                async for _, data in session:
+                    output = (output + data)[-health.OUTPUT :]
+                code = await session.wait()
+        except TimeoutError:
+            await session.signal(signal.SIGKILL)
+            session.close()
+            return 124, f"no answer within {timeout:g} s"
+        return (code if code is not None else 1), output.decode("utf-8", "replace")
+
+    def process(self, arguments: list[str]) -> dict[str, Any]:
+        """Return an OCI process beside the container's own: its environment, user and rights."""
+        config = self.agent.oci_of(self.id)
+        return {**config["process"], "args": arguments, "terminal": False}
+
+    def resume(self) -> None:
+        """Go on after the agent was restarted: the container runs."""
+        self.running = True
+        self._watch_health()

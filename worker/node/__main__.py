@@ -1,0 +1,132 @@
+"""``python -m pycompose.worker.node``: the supervisor of this machine's node.
+
+It imports nothing heavy. Its children die with it (PR_SET_PDEATHSIG, prctl(2)); containers' shims are not its
+children and go on. ``RUN/node.json`` says who runs; a lock on ``RUN/node.lock`` keeps a second one away.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import pycompose
+
+CHILDREN = ("pycompose.manager", "pycompose.worker.agent")
+PR_SET_PDEATHSIG = 1
+GOOD_RUN, LONGEST_PAUSE, STOP_SECONDS = 10.0, 30.0, 10.0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Child:
+    """One child process; started again with growing pauses while it ends soon."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.pause, self.due, self.began = 0.1, 0.0, 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", self.module],
+            stdin=subprocess.DEVNULL,
+            preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+        )
+
+    def look(self) -> None:
+        """Start it again when it has ended and its pause is over."""
+        if self.process is None:
+            if time.monotonic() >= self.due:
+                self.start()
+            return
+        status = self.process.poll()
+        if status is None:
+            return
+        self.pause = 0.1 if time.monotonic() - self.began > GOOD_RUN else min(self.pause * 2, LONGEST_PAUSE)
+        say(f"{self.module} ended with {status}; it starts again in {self.pause:.1f} s")
+        self.process, self.due = None, time.monotonic() + self.pause
+
+
+def say(text: str) -> None:
+    """Write a line to the log (standard error)."""
+    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} node: {text}\n")
+    sys.stderr.flush()
+
+
+def problems(state: Path) -> list[str]:
+    """Return why a node cannot run here, in plain words."""
+    found = []
+    if os.geteuid() != 0:
+        return ["a node takes root; start it with sudo"]
+    if not Path("/sys/fs/cgroup").is_dir() or not os.listdir("/sys/fs/cgroup"):
+        found.append("no cgroups are mounted at /sys/fs/cgroup; mount them (see cgroups(7))")
+    if "overlay" not in Path("/proc/filesystems").read_text():
+        found.append("the kernel has no overlay file system; load it: modprobe overlay")
+    for library, package in (("libnftables.so.1", "libnftables1"), ("libseccomp.so.2", "libseccomp2")):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            found.append(f"{library} is missing; install it: apt-get install {package}")
+    state.mkdir(parents=True, exist_ok=True, mode=0o711)
+    return found
+
+
+def main() -> int:
+    """Supervise until SIGTERM; returns the exit status."""
+    state = Path(os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose")
+    run = Path(os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose")
+    wrong = problems(state)
+    for line in wrong:
+        say(line)
+    if wrong:
+        return 1
+    run.mkdir(parents=True, exist_ok=True, mode=0o755)
+    lock = os.open(run / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f"a node runs already with {run}; see {run}/node.json")
+        return 1
+    stopping = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    children = [Child(module) for module in CHILDREN]
+    for child in children:
+        child.start()
+    record = {"pid": os.getpid(), "state_dir": str(state), "version": pycompose.__version__, "started": time.time()}
+    (run / "node.json").write_text(json.dumps(record))
+    say(f"runs as process {os.getpid()}, state in {state}")
+    while not stopping:
+        time.sleep(0.1)
+        for child in children:
+            child.look()
+    running = [child.process for child in children if child.process is not None]
+    for process in reversed(running):
+        process.terminate()
+    for process in running:
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    (run / "node.json").unlink(missing_ok=True)
+    say("stopped; containers go on running")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
