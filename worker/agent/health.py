@@ -82,9 +82,10 @@ async def watch(
     probe: Callable[[Check], Awaitable[tuple[bool, str]]],
     tell: Callable[[Health], None],
     clock: Callable[[], float],
+    health: Health,
 ) -> None:
-    """Probe until cancelled; `tell` hears each result."""
-    health, began = Health(), clock()
+    """Probe until cancelled; `tell` hears each result; `health` is what is known at the beginning."""
+    began = clock()
     tell(health)
     while True:
         await asyncio.sleep(pause(check, health, clock() - began))
