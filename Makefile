@@ -7,12 +7,11 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 
 # Debian packages: what a node needs, what the examples are built from, and what the tests compare with.
-NODE_PACKAGES := libnftables1 libseccomp2
+NODE_PACKAGES := libnftables1 libseccomp2 mount
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
-TEST_PACKAGES := nftables iproute2 docker-registry skopeo umoci procps
-BENCH_PACKAGES := docker.io runc util-linux iproute2
+TEST_PACKAGES := nftables iproute2 procps util-linux
 
-.PHONY: help install demo test unit lint format proto lock bench soak clean
+.PHONY: help install demo test unit lint format proto lock soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,9 +46,6 @@ lock: install ## Pin all dependencies with their hashes
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev \
 	    --no-emit-index-url --no-emit-find-links --output-file requirements-dev.lock pyproject.toml
 
-bench: install $(VENV)/.example-packages $(VENV)/.bench-packages ## Measure against Docker Compose, Swarm and runc in one run
-	$(BIN)/python bench/run
-
 soak: install $(VENV)/.example-packages $(VENV)/.test-packages ## The long rounds: 50 of up/down, 30 of killing the daemon
 	PYCOMPOSE_SOAK=full $(BIN)/pytest -q tests/node -k soak --timeout 3600
 
@@ -82,8 +78,4 @@ $(VENV)/.example-packages: $(VENV)/.installed
 
 $(VENV)/.test-packages: $(VENV)/.installed
 	@$(call apt,$(TEST_PACKAGES))
-	@touch $@
-
-$(VENV)/.bench-packages: $(VENV)/.installed
-	@$(call apt,$(BENCH_PACKAGES))
 	@touch $@
