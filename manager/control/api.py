@@ -161,7 +161,10 @@ class Api:
         operations: list[Operation] = [self.codec.put(kind, message.id, message), *extra]
         if kind.unique is not None:
             key = name_key(kind, kind.unique(message))
-            compares.append(Compare(key, 0))
+            held = await self.store.get(key)
+            # A manager that was killed may have removed an object and not yet its name: that name is free.
+            free = held is not None and self.cache.get(kind, held.value.decode()) is None
+            compares.append(Compare(key, held.mod_revision if held is not None and free else 0))
             operations.append(Put(key, message.id.encode()))
         if await self.commit(compares, operations) is not None:
             raise ExistsError(kind.name, name_of(kind, message))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from pycompose.manager import ids, states
 from pycompose.manager.allocator import port_conflict
 from pycompose.manager.cache import Cache
@@ -12,6 +14,8 @@ from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, 
 from pycompose.manager.orchestrator.actions import leaving
 from pycompose.manager.store import Operation
 from pycompose.proto.v1 import container_pb2, control_pb2, service_pb2, task_pb2, volume_pb2
+
+GONE_SECONDS = 30.0
 
 
 def counted(cache: Cache, service: Object) -> service_pb2.Service:
@@ -73,12 +77,22 @@ class ServiceCalls:
         row = control_pb2.ServiceRevision(revision=service.revision, task=service.spec.task)
         return self.api.codec.put(REVISION, identity, row)
 
+    async def _until_gone(self, spec: service_pb2.ServiceSpec) -> None:
+        """Wait for a service of this name that is on its way out. Raises BlockedError."""
+        for _ in range(int(GONE_SECONDS / 0.05)):
+            before = self.api.cache.by_name(SERVICE, f"{spec.project}/{spec.name}")
+            if before is None or not before.removing:
+                return
+            await asyncio.sleep(0.05)
+        raise BlockedError(f"service {spec.name} is still being removed; try again in a moment", "REMOVING", spec.name)
+
     @answered
     async def CreateService(
         self, request: control_pb2.CreateServiceRequest, context: ServicerContext
     ) -> control_pb2.CreateServiceResponse:
         """Create a service."""
         await self.api.fresh()
+        await self._until_gone(request.spec)
         async with self.api.checking:
             extra = self._check(request.spec, "")
             service = service_pb2.Service(id=ids.object_id(), spec=request.spec, revision=1)

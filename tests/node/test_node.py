@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-ROUNDS = 50 if os.environ.get("PYCOMPOSE_SOAK") == "full" else 3
+FULL = os.environ.get("PYCOMPOSE_SOAK") == "full"
+ROUNDS, KILLS = (50, 30) if FULL else (3, 2)
 FILE = """
 services:
   web:
@@ -170,5 +173,29 @@ def test_a_killed_daemon_finds_its_containers_again(node: Node) -> None:
 def test_soak_rounds_of_up_and_down_leave_nothing(node: Node) -> None:
     for _ in range(ROUNDS):
         node.compose("up", "-d", "--wait")
+        node.compose("down", "-v")
+        until(lambda: not node.leftovers())
+
+
+@pytest.mark.timeout(3600)
+def test_soak_rounds_of_killing_the_daemon(node: Node) -> None:
+    """Kill the daemon at a random moment of up, scale or down: the next start converges, nothing is left."""
+    chance = random.Random(7)
+    for number in range(KILLS):
+        words = [["up", "-d"], ["up", "-d", "--scale", "web=4"], ["down", "-v"]][number % 3]
+        if words[0] == "down":
+            node.compose("up", "-d", "--wait")
+        record = node.folder / "run" / "node.json"
+        supervisor = json.loads(record.read_text())["pid"]
+        killer = threading.Timer(chance.uniform(0.05, 0.9), os.kill, (supervisor, 9))
+        killer.start()
+        node.run(sys.executable, "-m", "pycompose.compose.cli.main", *words)
+        killer.join()
+        time.sleep(0.3)
+        node.compose("node", "start")
+        node.compose("up", "-d", "--wait")
+        assert len(node.containers()) == 3
+        pids = node.run("pgrep", "-f", "httpd -p 80 -h /tmp").stdout.split()
+        assert len(pids) == 4  # a shell and its server in each of two
         node.compose("down", "-v")
         until(lambda: not node.leftovers())

@@ -332,7 +332,9 @@ class Runner:
             code, output = await self.probe(check.test, check.timeout)
             return code == 0, output
 
-        known = health.Health(self.record.health or task_pb2.HEALTH_STATE_STARTING, self.record.health_failures)
+        # Before anything is reported: running without a health state means that there is no healthcheck.
+        self.record.health = self.record.health or task_pb2.HEALTH_STATE_STARTING
+        known = health.Health(self.record.health, self.record.health_failures)
         self._health = asyncio.create_task(health.watch(check, probe, self._healthy, time.monotonic, known))
 
     def _healthy(self, found: health.Health) -> None:
