@@ -79,7 +79,16 @@ class Agent:
                 for task in list(self._tasks):
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-                await self.network.close()
+                await self.network.close(remove_all=not self.runners)
+                if not self.runners:
+                    self._leave_nothing()
+
+    def _leave_nothing(self) -> None:
+        """No container is left: give back what the kernel keeps for the node itself."""
+        self.secrets.unmount()
+        for path in Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}"):
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
     async def _recover(self) -> None:
         """Find again what ran before this agent."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ class SecretsHome:
             child = await asyncio.create_subprocess_exec(*command)
             if await child.wait() != 0:
                 raise OSError(f"cannot mount a tmpfs on {self.directory}")
+
+    def unmount(self) -> None:
+        """Undo ``open``."""
+        if os.path.ismount(self.directory):
+            subprocess.run(["umount", str(self.directory)], check=False)
 
     def close(self, task_id: str) -> None:
         """Remove a task's secrets."""
