@@ -209,6 +209,19 @@ async def test_terminal_exec_and_attach(box: Box) -> None:
     assert await asyncio.wait_for(attached.wait(), 5) == 0
 
 
+async def test_exit_status_arrives_beside_late_input(box: Box) -> None:
+    """Input that the process never reads must not cost its exit status (a reset connection did)."""
+    await box.create("a", "sleep", "1000")
+    await box.runtime.start("a")
+    for number in range(60):
+        session = await box.runtime.exec("a", {"args": ["sh", "-c", f"exit {number}"], "cwd": "/"}, stdin=True)
+        for _ in range(20):
+            await session.write(b"late")
+        await session.close_stdin()
+        await asyncio.sleep(0.02 if number % 2 else 0)
+        assert await session.wait() == number
+
+
 async def test_exec_with_pipes(box: Box) -> None:
     await box.create("a", "sleep", "60")
     pid = await box.runtime.start("a")

@@ -41,6 +41,20 @@ def child_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def hang_up(connection: socket.socket) -> None:
+    """Close, after reading what the peer sent meanwhile.
+
+    The kernel answers a close with unread messages by ECONNRESET at the other end, ahead of the
+    messages that still wait there: the exit status would be lost (unix_release_sock in net/unix/af_unix.c).
+    """
+    with contextlib.suppress(OSError):
+        connection.setblocking(False)
+        connection.shutdown(socket.SHUT_RD)
+        while connection.recv(protocol.LIMIT + 4096):
+            pass
+    connection.close()
+
+
 class Sink:
     """A descriptor that is written without blocking: what does not fit waits for EPOLLOUT."""
 
@@ -240,7 +254,7 @@ class Peer:
     def close(self) -> None:
         if self.fd >= 0:
             self.shim.unwatch(self.fd)
-            self.connection.close()
+            hang_up(self.connection)
             self.fd = -1
             self.shim.peers.discard(self)
             if self.gone:
