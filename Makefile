@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 
 # Debian packages: what a node needs, what the examples are built from, and what the tests compare with.
-NODE_PACKAGES := libnftables1 libseccomp2 mount
+NODE_PACKAGES := libnftables1 libseccomp2 mount tini
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
 TEST_PACKAGES := nftables iproute2 procps util-linux
 
