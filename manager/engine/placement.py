@@ -1,0 +1,99 @@
+"""Assign waiting tasks to nodes, with their addresses and ports, or write down why they wait."""
+
+from __future__ import annotations
+
+from pycompose.manager import allocator as alloc
+from pycompose.manager import scheduler
+from pycompose.manager.allocator import AllocationError
+from pycompose.manager.engine.overlay import Pass, timestamp
+from pycompose.manager.model import NETWORK, SERVICE, TASK, VOLUME
+from pycompose.manager.orchestrator import dependencies
+from pycompose.proto.v1 import service_pb2, task_pb2
+
+
+def place(work: Pass, service: service_pb2.Service) -> None:
+    """Assign the service's waiting tasks, or write down why they wait."""
+    waiting = [
+        task
+        for task in work.tasks(service.id)
+        if task.status.state == task_pb2.TASK_STATE_PENDING
+        and task.desired_state in (task_pb2.DESIRED_STATE_RUNNING, task_pb2.DESIRED_STATE_CREATED)
+    ]
+    if not waiting:
+        return
+
+    def lookup(name: str) -> tuple[service_pb2.Service, list[task_pb2.Task]] | None:
+        other = work.cache.by_name(SERVICE, f"{service.spec.project}/{name}")
+        return None if other is None else (other, work.tasks(other.id))
+
+    gate = "" if service.spec.create_stopped else dependencies.waits_for(service.spec, lookup)
+    volumes = {v.id: [place.node_id for place in v.locations] for v in work.cache.all(VOLUME)}
+    spec = service.spec.task
+    for task in waiting:
+        if gate:
+            _say(work, task, gate)
+            continue
+        infos = work.infos()
+        nodes = [infos[task.node_id]] if task.node_id in infos else list(infos.values())
+        answers = scheduler.verdicts(nodes, service, spec, volumes)
+        if not answers or not answers[0].suitable:
+            _say(work, task, scheduler.summary(answers))
+            continue
+        placed = task_pb2.Task()
+        placed.CopyFrom(task)
+        placed.node_id = answers[0].node_id
+        try:
+            _attach(work, service, placed)
+        except AllocationError as error:
+            _say(work, task, f"waiting for an address or port: {error}")
+            continue
+        placed.status.state = task_pb2.TASK_STATE_ASSIGNED
+        placed.status.since.CopyFrom(timestamp(work.now))
+        placed.status.message = f"assigned to {answers[0].hostname or answers[0].node_id}"
+        infos[placed.node_id].add(service, spec)
+        work.put(TASK, placed.id, placed)
+
+
+def _say(work: Pass, task: task_pb2.Task, message: str) -> None:
+    if task.status.message != message:
+        copy = task_pb2.Task()
+        copy.CopyFrom(task)
+        copy.status.message = message
+        work.put(TASK, task.id, copy)
+
+
+def _attach(work: Pass, service: service_pb2.Service, task: task_pb2.Task) -> None:
+    """Give the task its addresses and own ports. Raises AllocationError; then nothing is kept."""
+    taken: list[tuple[str, str]] = []
+    del task.attachments[:]
+    try:
+        for spec in sorted(service.spec.task.networks, key=lambda n: (-n.priority, n.network)):
+            network = work.cache.by_name(NETWORK, spec.network)
+            if network is None:
+                raise AllocationError(f"network {spec.network} does not exist")
+            address = ""
+            if work.allocator.has_addresses(network.id):
+                address = work.allocator.address(network.id, task.name, work.now, spec.ipv4_address)
+                taken.append((network.id, address))
+            elif network.spec.driver in ("", "bridge", "overlay"):
+                raise AllocationError(f"network {spec.network} has no subnet yet")
+            task.attachments.add(
+                network_id=network.id,
+                address=address,
+                mac_address=spec.mac_address or (alloc.mac_of(address) if address else ""),
+                aliases=spec.aliases,
+                gateway_priority=spec.gateway_priority,
+                interface_name=spec.interface_name,
+            )
+        others = [other for other in work.tasks(service.id) if other.id != task.id]
+        used = {
+            port.published_port
+            for other in work.cache.tasks_of_node(task.node_id)
+            if other.service_id != service.id
+            for port in other.ports
+        }
+        task.ports.extend(alloc.task_ports(service, task.node_id, others, used))
+    except AllocationError:
+        for network_id, address in taken:
+            work.allocator.release(network_id, address, work.now)
+        raise

@@ -1,0 +1,129 @@
+"""Carry one service on: what the orchestrators say, into the overlay."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from pycompose.manager import ids, scheduler
+from pycompose.manager.engine.endpoint import with_endpoint
+from pycompose.manager.engine.overlay import Pass, timestamp
+from pycompose.manager.engine.placement import place
+from pycompose.manager.model import REVISION, SERVICE, TASK, name_key, object_key
+from pycompose.manager.orchestrator import global_, jobs, replicated, restart, taskreaper
+from pycompose.manager.orchestrator.actions import Create, Decision, Orphan, Remove, leaving, task_name
+from pycompose.manager.store import Delete
+from pycompose.proto.v1 import node_pb2, service_pb2, task_pb2
+
+log = logging.getLogger(__name__)
+
+
+def decide(work: Pass, service_id: str) -> None:
+    """Carry one service on: everything that the cores say, into the overlay."""
+    service = work.get(SERVICE, service_id)
+    tasks = work.tasks(service_id)
+    for task in tasks:
+        if taskreaper.task_done(task):
+            work.delete(TASK, task.id)
+    tasks = work.tasks(service_id)
+    if service is None:
+        for task in tasks:
+            _remove(work, task.id)
+        return
+    _supervise(work, tasks)
+    service = with_endpoint(work, service)
+    decision = _orchestrate(work, service, work.tasks(service_id))
+    for action in decision.actions:
+        if isinstance(action, Create):
+            _create(work, service, action)
+        elif isinstance(action, Remove):
+            _remove(work, action.task_id)
+        elif isinstance(action, Orphan):
+            _orphan(work, action)
+    work.wake(decision.wake_at)
+    _update_status(work, service, decision)
+    place(work, service)
+    if taskreaper.service_done(service, work.tasks(service_id)):
+        work.delete(SERVICE, service_id)
+        work.extra.append((service_id, Delete(name_key(SERVICE, f"{service.spec.project}/{service.spec.name}"))))
+        for revision in work.cache.revisions(service_id):
+            work.extra.append((service_id, Delete(object_key(REVISION, revision))))
+        for virtual in service.endpoint.virtual_addresses:
+            work.allocator.release(virtual.network_id, virtual.address, work.now)
+
+
+def _orchestrate(work: Pass, service: service_pb2.Service, tasks: Sequence[task_pb2.Task]) -> Decision:
+    mode = service.spec.WhichOneof("mode")
+    if mode == "global":
+        eligible = []
+        for info in work.infos().values():
+            blank = scheduler.NodeInfo(node_pb2.Node())
+            blank.node.CopyFrom(info.node)
+            blank.node.status.state = node_pb2.NODE_STATE_READY
+            paused = blank.node.spec.availability == node_pb2.NODE_AVAILABILITY_PAUSE
+            if paused or not scheduler.why_not(blank, service, service.spec.task, {}):
+                eligible.append(info.node.id)
+        return global_.decide(service, tasks, eligible, work.now)
+    if mode == "replicated_job":
+        return jobs.decide(service, tasks)
+    return replicated.decide(service, tasks, work.now)
+
+
+def _supervise(work: Pass, tasks: Sequence[task_pb2.Task]) -> None:
+    nodes = [info.node for info in work.infos().values()]
+    down = {node.id for node in nodes if node.status.state == node_pb2.NODE_STATE_DOWN}
+    usable = {n.id for n in nodes if n.id not in down and n.spec.availability in (0, 1)}
+    for action in restart.decide(tasks, {node.id for node in nodes}, down, usable):
+        if isinstance(action, Orphan):
+            _orphan(work, action)
+        elif isinstance(action, Remove):
+            _remove(work, action.task_id)
+
+
+def _orphan(work: Pass, action: Orphan) -> None:
+    log.info("task %s given up: %s", action.task_id[:12], action.reason)
+    work.delete(TASK, action.task_id)
+
+
+def _remove(work: Pass, task_id: str) -> None:
+    task = work.edit(TASK, task_id)
+    task.desired_state = task_pb2.DESIRED_STATE_REMOVED
+    if taskreaper.task_done(task):
+        work.delete(TASK, task_id)
+    elif not leaving(work.edit(TASK, task_id)):
+        work.put(TASK, task_id, task)
+
+
+def _create(work: Pass, service: service_pb2.Service, action: Create) -> None:
+    stopped = service.spec.create_stopped
+    task = task_pb2.Task(
+        id=ids.task_id(),
+        service_id=service.id,
+        revision=service.revision,
+        name=task_name(service.spec, action.slot),
+        slot=action.slot,
+        project=service.spec.project,
+        service_name=service.spec.name,
+        node_id=action.node_id,
+        desired_state=task_pb2.DESIRED_STATE_CREATED if stopped else task_pb2.DESIRED_STATE_RUNNING,
+    )
+    task.status.state = task_pb2.TASK_STATE_PENDING
+    task.status.since.CopyFrom(timestamp(work.now))
+    task.status.message = action.reason
+    work.put(TASK, task.id, task)
+
+
+def _update_status(work: Pass, service: service_pb2.Service, decision: Decision) -> None:
+    if decision.update_state is None:
+        return
+    status = service.update_status
+    if status.state == decision.update_state and status.message == decision.update_message:
+        return
+    copy = work.edit(SERVICE, service.id)
+    if decision.update_state != service_pb2.UPDATE_STATE_UPDATING:
+        copy.update_status.completed_at.CopyFrom(timestamp(work.now))
+    elif status.state != service_pb2.UPDATE_STATE_UPDATING:
+        copy.update_status.started_at.CopyFrom(timestamp(work.now))
+    copy.update_status.state = decision.update_state
+    copy.update_status.message = decision.update_message
+    work.put(SERVICE, service.id, copy)
