@@ -123,6 +123,9 @@ class CgroupV1:
             time.sleep(0.005)
         raise StepError(f"cgroup: {directory} did not become {wanted} within 2 s")
 
+    def frozen(self) -> bool:
+        return cgroups.read(self.directories.get("freezer", ""), "freezer.state").strip() == "FROZEN"
+
     def processes(self) -> list[int]:
         directory = self.directories.get("pids") or next(iter(self.directories.values()))
         return [int(line) for line in cgroups.read(directory, "cgroup.procs").split()]

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
         def freeze(self, frozen: bool) -> None:
             """Stop or continue all processes; returns when it is so."""
 
+        def frozen(self) -> bool:
+            """Whether all processes are stopped."""
+
         def processes(self) -> list[int]:
             """Process ids inside."""
 

@@ -53,9 +53,20 @@ _SYSCTLS = frozenset(
 
 
 class Progress:
-    """Where a failure happened: the name of the step that is being done."""
+    """Where a failure happened: the name of the step that is being done, and who wants to hear of it."""
 
-    step = "start"
+    def __init__(self, channel: socket.socket) -> None:
+        self.step, self.channel = "start", channel
+
+
+class Stages:
+    """What whoever forked the container wants done between its steps; by default nothing."""
+
+    def built(self, progress: Progress) -> None:
+        """Namespaces and root are made; paths are still the machine's."""
+
+    def pivoted(self, progress: Progress) -> None:
+        """The root is the container's; the program comes next. May put another channel into ``progress``."""
 
 
 def report(channel: socket.socket, error: BaseException, step: str) -> None:
@@ -69,25 +80,26 @@ def report(channel: socket.socket, error: BaseException, step: str) -> None:
     channel.send(json.dumps({"error": text, "code": code}).encode())
 
 
-def run(launch: dict[str, Any], channel: socket.socket, stdio: tuple[int, int, int] | None) -> NoReturn:
+def run(
+    launch: dict[str, Any], channel: socket.socket, stdio: tuple[int, int, int] | None, stages: Stages | None = None
+) -> NoReturn:
     """The container's first process: never returns.
 
     Args:
         launch: see the module.
         channel: to the shim.
         stdio: descriptors for 0, 1, 2; None for a terminal, made in the container's devpts.
+        stages: called between the steps.
     """
-    progress = Progress()
+    progress = Progress(channel)
     try:
-        _prepare(launch, channel, stdio, progress)
+        _prepare(launch, stdio, progress, stages or Stages())
     except BaseException as error:
-        report(channel, error, progress.step)
+        report(progress.channel, error, progress.step)
     os._exit(125)
 
 
-def _prepare(
-    launch: dict[str, Any], channel: socket.socket, stdio: tuple[int, int, int] | None, progress: Progress
-) -> None:
+def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progress: Progress, stages: Stages) -> None:
     config: dict[str, Any] = launch["config"]
     linux: dict[str, Any] = config.get("linux") or {}
     process: dict[str, Any] = config["process"]
@@ -118,7 +130,7 @@ def _prepare(
         syscalls.setdomainname(config["domainname"].encode())
     if process.get("terminal"):
         progress.step = "open a terminal"
-        _terminal(root, consoles, process.get("consoleSize"), channel, user.uid)
+        _terminal(root, consoles, process.get("consoleSize"), progress.channel, user.uid)
     progress.step = "mask paths"
     for path in linux.get("maskedPaths") or ():
         mounts.mask(root, path.encode())
@@ -126,13 +138,13 @@ def _prepare(
         mounts.make_readonly(root, path.encode())
     if (config.get("root") or {}).get("readonly"):
         syscalls.mount_setattr(root, set_=mounts.RDONLY)
+    stages.built(progress)
     progress.step = "pivot_root"
     mounts.pivot(root)
-    if launch.get("hold"):
-        channel.send(b'{"ready": true}')
-        if not channel.recv(16):
-            os._exit(125)
-    enter_program(process, user, seccomp, channel.fileno(), init, progress, pid1=True)
+    stages.pivoted(progress)
+    bound = not launch.get("outlives_parent")
+    first_fd = 3 + int(launch.get("preserve_fds") or 0)
+    enter_program(process, user, seccomp, init, progress, bound=bound, first_fd=first_fd)
 
 
 class Identity:
@@ -163,16 +175,25 @@ def enter_program(
     process: dict[str, Any],
     user: Identity,
     seccomp: bytes,
-    keep: int,
     init: int | None,
     progress: Progress,
     *,
-    pid1: bool,
+    bound: bool = False,
+    first_fd: int = 3,
 ) -> None:
-    """The last stage, shared with exec: limits, identity, filter, directory, program. Returns only by raising."""
+    """The last stage, shared with exec: limits, identity, filter, directory, program. Returns only by raising.
+
+    Args:
+        process: OCI ``process``.
+        user: its identity.
+        seccomp: BPF program; b"": none.
+        init: descriptor of the init helper that runs the program.
+        progress: its channel stays open until exec.
+        bound: end with the parent process.
+        first_fd: descriptors below it are the program's.
+    """
     arguments = [os.fsencode(text) for text in process.get("args") or ()]
-    environment = dict(pair.encode().split(b"=", 1) for pair in process.get("env") or () if "=" in pair)
-    environment.setdefault(b"HOME", b"/")
+    variables = environment(process)
     if not arguments:
         raise StartError("no command specified", 125)
     progress.step = "set resource limits"
@@ -189,19 +210,25 @@ def enter_program(
     if not reached:
         progress.step = f"change to the working directory {process.get('cwd')}"
         os.chdir(cwd)
-    if pid1:
+    if bound:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # a lost shim ends its container
     if no_new_privileges:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if seccomp:
             syscalls.set_seccomp_filter(seccomp)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    _close_all_but(keep, init)
+    _close_all_but(first_fd, progress.channel.fileno(), init)
     if init is not None:
-        pairs = [key + b"=" + value for key, value in environment.items()]
-        find_program(arguments[0], environment)
+        pairs = [key + b"=" + value for key, value in variables.items()]
+        find_program(arguments[0], variables)
         syscalls.execveat(init, [b"init", b"--", *arguments], pairs)
-    _exec(arguments, environment)
+    _exec(arguments, variables)
+
+
+def environment(process: dict[str, Any]) -> dict[bytes, bytes]:
+    """The program's variables, HOME among them."""
+    pairs = [os.fsencode(pair).split(b"=", 1) for pair in process.get("env") or () if "=" in pair]
+    return {b"HOME": b"/"} | dict(pairs)
 
 
 def _chdir(path: bytes) -> bool:
@@ -212,26 +239,25 @@ def _chdir(path: bytes) -> bool:
     return True
 
 
-def _close_all_but(*keep: int | None) -> None:
-    first = 3
+def _close_all_but(first: int, *keep: int | None) -> None:
     for fd in sorted(fd for fd in keep if fd is not None):
         syscalls.close_range(first, fd - 1)
         first = fd + 1
     syscalls.close_range(first, 0x7FFFFFFF)
 
 
-def candidates(name: bytes, environment: dict[bytes, bytes]) -> list[bytes]:
+def candidates(name: bytes, variables: dict[bytes, bytes]) -> list[bytes]:
     """Where a program may be: itself when it has a slash, else in each directory of its own PATH."""
     if b"/" in name:
         return [name]
-    search = environment.get(b"PATH") or b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    search = variables.get(b"PATH") or b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return [(directory or b".") + b"/" + name for directory in search.split(b":")]
 
 
-def find_program(name: bytes, environment: dict[bytes, bytes]) -> None:
+def find_program(name: bytes, variables: dict[bytes, bytes]) -> None:
     """Raise as exec would when no candidate can be executed (init would only report it as a status)."""
     last: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    for path in candidates(name, environment):
+    for path in candidates(name, variables):
         try:
             mode = os.stat(path).st_mode
             if stat.S_ISREG(mode) and os.access(path, os.X_OK):
@@ -242,11 +268,11 @@ def find_program(name: bytes, environment: dict[bytes, bytes]) -> None:
     raise exec_error(name, last)
 
 
-def _exec(arguments: list[bytes], environment: dict[bytes, bytes]) -> None:
+def _exec(arguments: list[bytes], variables: dict[bytes, bytes]) -> None:
     failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    for path in candidates(arguments[0], environment):
+    for path in candidates(arguments[0], variables):
         try:
-            os.execve(path, arguments, environment)
+            os.execve(path, arguments, variables)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 failure = error

@@ -5,6 +5,7 @@ Source: namespaces(7), setns(2), unshare(2), OCI runtime-spec config-linux.md "N
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from pycompose.worker.runtime import syscalls
@@ -12,6 +13,7 @@ from pycompose.worker.runtime.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 FLAGS: dict[str, int] = {
@@ -20,6 +22,7 @@ FLAGS: dict[str, int] = {
     "mount": syscalls.CLONE_NEWNS,
     "network": syscalls.CLONE_NEWNET,
     "pid": syscalls.CLONE_NEWPID,
+    "time": syscalls.CLONE_NEWTIME,
     "uts": syscalls.CLONE_NEWUTS,
 }
 #: name in the OCI configuration -> name below /proc/PID/ns
@@ -29,6 +32,7 @@ PROC_NAMES: dict[str, str] = {
     "mount": "mnt",
     "network": "net",
     "pid": "pid",
+    "time": "time",
     "uts": "uts",
 }
 
@@ -37,26 +41,33 @@ class Plan:
     """What the configuration's namespace list asks for.
 
     ``new`` is a mask of CLONE_NEW* flags to unshare, ``join`` maps a flag to a path; a kind in
-    neither is shared with the machine. The pid namespace is kept apart: it counts for children
-    only, so the shim enters it before it forks.
+    neither is shared with the machine. Pid and time namespaces are kept apart (``children_new``,
+    ``children_join``): they count for children only, so whoever forks enters them before.
+    ``time_offsets`` are the lines of /proc/PID/timens_offsets (time_namespaces(7)).
     """
 
-    __slots__ = ("join", "new", "pid_new", "pid_path")
+    __slots__ = ("children_join", "children_new", "join", "new", "time_offsets")
 
-    def __init__(self, namespaces: list[dict[str, Any]]) -> None:
-        self.new = 0
+    def __init__(self, namespaces: list[dict[str, Any]], time_offsets: dict[str, Any] | None = None) -> None:
+        self.new = self.children_new = 0
         self.join: dict[int, str] = {}
-        self.pid_new, self.pid_path = False, ""
+        self.children_join: dict[int, str] = {}
+        self.time_offsets = [
+            f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}"
+            for clock, offset in (time_offsets or {}).items()
+        ]
         for entry in namespaces:
             kind, path = entry.get("type", ""), entry.get("path", "")
             if kind not in FLAGS:
                 raise ConfigError(f"linux.namespaces: {kind!r} cannot be made here; known: {', '.join(sorted(FLAGS))}")
-            if kind == "pid":
-                self.pid_new, self.pid_path = not path, path
-            elif path:
-                self.join[FLAGS[kind]] = path
+            flag = FLAGS[kind]
+            for_children = flag in (syscalls.CLONE_NEWPID, syscalls.CLONE_NEWTIME)
+            if path:
+                (self.children_join if for_children else self.join)[flag] = path
+            elif for_children:
+                self.children_new |= flag
             else:
-                self.new |= FLAGS[kind]
+                self.new |= flag
         if not self.new & syscalls.CLONE_NEWNS:
             raise ConfigError("linux.namespaces: a container needs a mount namespace of its own")
 
@@ -71,11 +82,31 @@ def join_path(path: str, flag: int) -> None:
 
 
 def enter_for_children(plan: Plan) -> None:
-    """Make or join the pid namespace of this process's next children."""
-    if plan.pid_path:
-        join_path(plan.pid_path, syscalls.CLONE_NEWPID)
-    elif plan.pid_new:
-        syscalls.unshare(syscalls.CLONE_NEWPID)
+    """Make or join the pid and time namespaces of this process's next children."""
+    for flag, path in plan.children_join.items():
+        join_path(path, flag)
+    if plan.children_new:
+        syscalls.unshare(plan.children_new)
+    if plan.time_offsets:
+        with open("/proc/self/timens_offsets", "w") as file:
+            file.write("\n".join(plan.time_offsets))
+
+
+@contextlib.contextmanager
+def for_children(plan: Plan) -> Iterator[None]:
+    """Fork children into the pid and time namespaces of the plan; ones forked later are in this process's own."""
+    own = [
+        (os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), flag)
+        for name, flag in (("pid", syscalls.CLONE_NEWPID), ("time", syscalls.CLONE_NEWTIME))
+        if flag & plan.children_new or flag in plan.children_join
+    ]
+    try:
+        enter_for_children(plan)
+        yield
+    finally:
+        for fd, flag in own:
+            syscalls.setns(fd, flag)
+            os.close(fd)
 
 
 def open_all(pid: int) -> list[tuple[int, int]]:

@@ -5,7 +5,6 @@ A connection has one purpose, named by its first message (``J`` with an ``op``):
     op        then
     kill      one ``J`` reply
     resize    one ``J`` reply
-    start     (a held container) one ``J`` reply
     watch     ``J`` started or error, later ``X`` with the exit status; end of file without it: the shim was lost
     attach    streams both ways
     exec      ``J`` {pid} or {error, code}; streams both ways; ``X`` with the exit status

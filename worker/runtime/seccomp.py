@@ -18,7 +18,7 @@ from typing import Any
 
 from pycompose.worker.runtime.errors import ConfigError
 
-_ACTIONS: dict[str, int] = {
+ACTIONS: dict[str, int] = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
@@ -29,11 +29,11 @@ _ACTIONS: dict[str, int] = {
     "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
 _WITH_DATA = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
-_OPERATORS = {
+OPERATORS = {
     f"SCMP_CMP_{name}": number for number, name in enumerate(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"), start=1)
 }
 #: Which of a profile's architectures can run on a machine; others are left out.
-_FAMILIES: dict[str, tuple[str, ...]] = {
+ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),
     "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
 }
@@ -104,15 +104,15 @@ def compile_profile(profile: dict[str, Any]) -> bytes:
 
 
 def _action(name: str, data: int | None) -> int:
-    if name not in _ACTIONS:
-        raise ConfigError(f"linux.seccomp: action {name!r} is not supported; known: {', '.join(_ACTIONS)}")
-    value = _ACTIONS[name]
+    if name not in ACTIONS:
+        raise ConfigError(f"linux.seccomp: action {name!r} is not supported; known: {', '.join(ACTIONS)}")
+    value = ACTIONS[name]
     return value | ((_EPERM if data is None else data) & 0xFFFF) if name in _WITH_DATA else value
 
 
 def _add_architectures(library: ctypes.CDLL, context: int, names: list[str]) -> None:
     for name in names:
-        if name in _FAMILIES.get(platform.machine(), ()):
+        if name in ARCHITECTURES.get(platform.machine(), ()):
             token = library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
             result = library.seccomp_arch_add(context, token)
             if result not in (0, -_EEXIST):
@@ -126,7 +126,7 @@ def _add_rule(library: ctypes.CDLL, context: int, rule: dict[str, Any], default:
     arguments = rule.get("args") or []
     array = (_Argument * max(len(arguments), 1))()
     for position, argument in enumerate(arguments):
-        operator = _OPERATORS.get(argument.get("op", ""))
+        operator = OPERATORS.get(argument.get("op", ""))
         if operator is None:
             raise ConfigError(f"linux.seccomp.syscalls[{number}].args: operator {argument.get('op')!r} is unknown")
         array[position] = _Argument(argument["index"], operator, argument["value"], argument.get("valueTwo", 0))

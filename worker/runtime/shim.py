@@ -1,6 +1,6 @@
 """One run of one container, watched from outside of it: stdio, log, exit status, exec.
 
-Forked by the zygote (or by ``pycompose-runtime``), single-threaded, one epoll loop. It needs
+Forked by the zygote, single-threaded, one epoll loop. It needs
 neither agent nor zygote: when they are gone it goes on, and whoever comes later connects to
 ``shim.sock`` in the container's directory (``protocol``). It ends with the container, after the
 exit status is in ``state.json``; a shim that is lost takes its container with it (PR_SET_PDEATHSIG).
@@ -78,7 +78,6 @@ class Shim:
         self.pid = 0
         self.channel: socket.socket | None = None
         self.status: int | None = None
-        self.held = False
         self.listener: socket.socket | None = None
         self.started_ns = 0
         log = self.launch.get("log")
@@ -163,8 +162,6 @@ class Shim:
             report = json.loads(message)
             if fds:
                 self.streams.take_terminal(fds[0])
-            elif report.get("ready"):
-                self._hold(channel)
             else:
                 os.waitpid(self.pid, 0)
                 raise StartError(report["error"], report.get("code", 125))
@@ -175,18 +172,6 @@ class Shim:
         self._save("running")
         self._listen()
         self.control.send(protocol.encode(protocol.JSON, {"pid": self.pid, "started_ns": self.started_ns}))
-
-    def _hold(self, channel: socket.socket) -> None:
-        """Created, not started: answer with the pid, then wait for ``start`` on the socket."""
-        self._save("created")
-        self._listen()
-        self.control.send(protocol.encode(protocol.JSON, {"pid": self.pid, "held": True}))
-        self.held = True
-        while self.held:
-            self.turn()
-            if self.status is not None:
-                raise StartError("the container was killed before it was started", 125)
-        channel.send(b"go")
 
     def _listen(self) -> None:
         if self.listener is None:
@@ -287,8 +272,6 @@ class Shim:
                     os.kill(pid, message["signal"])
         elif operation == "resize":
             self.streams.resize(message["rows"], message["columns"])
-        elif operation == "start":
-            self.held = False
         else:
             raise ValueError(f"unknown operation {operation!r}")
 

@@ -1,8 +1,6 @@
 """A further process in a running container, forked by its shim.
 
-The child joins the cgroup and the namespaces of PID 1 by descriptors opened before, then goes
-through the same last stage as the container's first process. No Python starts: a health probe
-costs a fork and an exec.
+What the child does is ``enter``'s. No Python starts: a health probe costs a fork and an exec.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import json
 import os
 import socket
 
-from pycompose.worker.runtime import container, namespaces, paths, protocol, syscalls
+from pycompose.worker.runtime import container, enter, namespaces, protocol
 from pycompose.worker.runtime.errors import StartError
 from pycompose.worker.runtime.shim_streams import Peer, Sink, Source, child_signals
 
@@ -69,7 +67,16 @@ def begin(shim: Shim, peer: Peer, message: dict[str, Any]) -> None:
     pid = os.fork()
     if pid == 0:
         child_signals()
-        _child(shim, process, theirs, ends, entered, message.get("window"), terminal)
+        enter.run(
+            process,
+            theirs,
+            cgroup=shim.cgroup,
+            seccomp=shim.launch.get("seccomp"),
+            namespaces=entered,
+            stdio=ends,
+            terminal=terminal,
+            window=message.get("window"),
+        )
     theirs.close()
     for fd in {*ends, root, *(fd for fd, _ in entered)}:
         os.close(fd)
@@ -115,44 +122,3 @@ def _await_exec(channel: socket.socket, pid: int, ours: tuple[int, ...]) -> int:
                 os.close(fd)
         report = json.loads(message)
         raise StartError(report["error"], report.get("code", 125))
-
-
-def _child(
-    shim: Shim,
-    process: dict[str, Any],
-    channel: socket.socket,
-    ends: tuple[int, ...],
-    entered: list[tuple[int, int]],
-    window: list[int] | None,
-    terminal: bool,
-) -> None:
-    progress = container.Progress()
-    try:
-        progress.step = "prepare the process"
-        user = container.Identity(process)
-        seccomp = container.read_file(shim.launch["seccomp"]) if shim.launch.get("seccomp") else b""
-        progress.step = "join the cgroup"
-        shim.cgroup.join()
-        container.oom_score(process.get("oomScoreAdj"))
-        os.setsid()
-        progress.step = "enter the container's namespaces"
-        for fd, kind in entered:
-            syscalls.setns(fd, kind)
-        if terminal:
-            progress.step = "open a terminal"
-            size = {"height": window[0], "width": window[1]} if window else None
-            inside = os.open("/", os.O_PATH | os.O_CLOEXEC)
-            master = paths.open_in_root(inside, b"/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
-            if os.fstat(master).st_rdev != os.makedev(5, 2):
-                raise StartError("/dev/pts/ptmx is not a terminal multiplexer", 125)
-            slave = container.open_slave(master, size)
-            os.fchown(slave, user.uid, -1)
-            socket.send_fds(channel, [b"{}"], [master])
-            os.close(master)
-            container.take_terminal(slave)
-        for number, fd in enumerate(ends):
-            os.dup2(fd, number)
-        container.enter_program(process, user, seccomp, channel.fileno(), None, progress, pid1=False)
-    except BaseException as error:
-        container.report(channel, error, progress.step)
-    os._exit(125)

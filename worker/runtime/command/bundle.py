@@ -1,0 +1,150 @@
+"""A bundle: the directory with ``config.json`` and the root file system, read and checked.
+
+Source: runtime-spec bundle.md, config.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from pycompose.worker.runtime import mounts, namespaces
+from pycompose.worker.runtime.capabilities import NUMBERS
+from pycompose.worker.runtime.command import schema
+from pycompose.worker.runtime.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_VERSION = re.compile(r"1\.\d+\.\d+([-+].*)?")
+FILE = "config.json"
+
+
+def load(directory: str) -> dict[str, Any]:
+    """Read and check ``DIRECTORY/config.json``; the root's path becomes absolute.
+
+    Raises:
+        ConfigError: the first thing that is wrong.
+    """
+    path = os.path.join(directory, FILE)
+    config: dict[str, Any] = read_json(path)
+    try:
+        schema.check(config)
+        check(config, directory)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    config["root"]["path"] = os.path.realpath(os.path.join(directory, config["root"]["path"]))
+    return config
+
+
+def read_json(path: str) -> Any:
+    """A JSON file.
+
+    Raises:
+        ConfigError: it is missing, too large (over 8 MiB), or not JSON.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read((8 << 20) + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {(error.strerror or '').lower()}") from None
+    if len(text) > 8 << 20:
+        raise ConfigError(f"{path}: larger than 8 MiB")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg.lower()}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not JSON: {error}") from None
+
+
+def check(config: dict[str, Any], directory: str) -> None:
+    """What the values of a well-formed configuration mean together.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    if not _VERSION.fullmatch(config["ociVersion"]):
+        raise ConfigError(f"ociVersion: {config['ociVersion']!r} is not supported; use 1.0.0 to 1.2.x")
+    if config.get("process") is None:
+        raise ConfigError("process: required, but missing")
+    check_process(config["process"])
+    root = config.get("root")
+    if root is None:
+        raise ConfigError("root: required, but missing")
+    path = os.path.join(directory, root["path"])
+    if not os.path.isdir(path):
+        raise ConfigError(f"root.path: {path} is not a directory")
+    linux = config.get("linux") or {}
+    _check_namespaces(config, linux)
+    for number, mount in enumerate(config.get("mounts") or ()):
+        _check_mount(mount, f"mounts[{number}]")
+    for number, device in enumerate(linux.get("devices") or ()):
+        if not device["path"].startswith("/"):
+            raise ConfigError(f"linux.devices[{number}].path: {device['path']!r} is not absolute")
+        if device["type"] != "p" and (device.get("major") is None or device.get("minor") is None):
+            raise ConfigError(f"linux.devices[{number}]: major and minor are required for type {device['type']!r}")
+    for kind in ("maskedPaths", "readonlyPaths"):
+        for number, each in enumerate(linux.get(kind) or ()):
+            if not each.startswith("/"):
+                raise ConfigError(f"linux.{kind}[{number}]: {each!r} is not absolute")
+    for kind, hooks in (config.get("hooks") or {}).items():
+        for number, hook in enumerate(hooks or ()):
+            if not hook["path"].startswith("/"):
+                raise ConfigError(f"hooks.{kind}[{number}].path: {hook['path']!r} is not absolute")
+    if ".." in (linux.get("cgroupsPath") or "").split("/"):
+        raise ConfigError(f"linux.cgroupsPath: {linux['cgroupsPath']!r} leads upwards")
+    if linux.get("intelRdt"):
+        raise ConfigError("linux.intelRdt: not supported by this runtime; remove it")
+
+
+def check_process(process: dict[str, Any]) -> None:
+    """``process`` of a configuration or of ``exec --process``."""
+    if not process.get("args"):
+        raise ConfigError("process.args: required, at least the program")
+    if not process["cwd"].startswith("/"):
+        raise ConfigError(f"process.cwd: {process['cwd']!r} is not absolute")
+    for number, pair in enumerate(process.get("env") or ()):
+        if "=" not in pair or "\0" in pair:
+            raise ConfigError(f"process.env[{number}]: {pair!r} is not NAME=VALUE")
+    for kind, names in (process.get("capabilities") or {}).items():
+        unknown = next((name for name in names or () if name not in NUMBERS), None)
+        if unknown:
+            raise ConfigError(f"process.capabilities.{kind}: {unknown!r} is not a capability; see capabilities(7)")
+    seen = set()
+    for limit in process.get("rlimits") or ():
+        if limit["type"] in seen:
+            raise ConfigError(f"process.rlimits: {limit['type']} is given twice")
+        seen.add(limit["type"])
+
+
+def _check_namespaces(config: dict[str, Any], linux: dict[str, Any]) -> None:
+    entries = linux.get("namespaces") or []
+    kinds = [entry["type"] for entry in entries]
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice:
+        raise ConfigError(f"linux.namespaces: {twice} is given twice")
+    for entry in entries:
+        path = entry.get("path") or ""
+        if path and not path.startswith("/"):
+            raise ConfigError(f"linux.namespaces: the path of {entry['type']}, {path!r}, is not absolute")
+    namespaces.Plan(entries)
+    if (linux.get("timeOffsets") or {}) and "time" not in kinds:
+        raise ConfigError("linux.timeOffsets: needs a time namespace in linux.namespaces")
+    for key in ("hostname", "domainname"):
+        if config.get(key) and "uts" not in kinds:
+            raise ConfigError(f"{key}: needs a uts namespace in linux.namespaces")
+    if (linux.get("uidMappings") or linux.get("gidMappings")) and "user" not in kinds:
+        raise ConfigError("linux.uidMappings: needs a user namespace in linux.namespaces")
+
+
+def _check_mount(mount: dict[str, Any], where: str) -> None:
+    if not mount["destination"].startswith("/"):
+        mount["destination"] = "/" + mount["destination"]  # relative means to the root (config.md, "Mounts")
+    if mount.get("uidMappings") or mount.get("gidMappings"):
+        raise ConfigError(f"{where}: id-mapped mounts are not supported yet")
+    options = mounts.MountOptions(mount.get("options") or [])
+    if (options.bind or mount.get("type") == "bind") and not mount.get("source"):
+        raise ConfigError(f"{where}.source: required for a bind mount")
