@@ -9,7 +9,7 @@ PYTHON ?= python3
 # Debian packages: what a node needs, what the examples are built from, and what the tests compare with.
 NODE_PACKAGES := libnftables1 libseccomp2 mount tini
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
-TEST_PACKAGES := nftables iproute2 procps util-linux
+TEST_PACKAGES := nftables iproute2 procps util-linux runc
 
 .PHONY: help install demo test unit lint format proto lock soak clean
 

@@ -11,6 +11,7 @@ of the container is opened but the program itself, by execve (DESIGN, decision 1
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import json
@@ -343,6 +344,8 @@ def _root(
     for mount in config.get("mounts") or ():
         progress.step = f"mount {mount.get('source') or mount.get('type')} at {mount['destination']}"
         _mount(root, mount, consoles)
+    with contextlib.suppress(OSError):  # a root that is read-only: then it is there, or the program cannot start
+        os.close(paths.make_directories(root, os.fsencode(config["process"].get("cwd") or "/")))
     progress.step = "make devices"
     _devices(root, linux.get("devices") or [])
     return root, consoles

@@ -135,7 +135,7 @@ def _check_namespaces(config: dict[str, Any], linux: dict[str, Any]) -> None:
         raise ConfigError("linux.timeOffsets: needs a time namespace in linux.namespaces")
     for key in ("hostname", "domainname"):
         if config.get(key) and "uts" not in kinds:
-            raise ConfigError(f"{key}: needs a uts namespace in linux.namespaces")
+            raise ConfigError(f"{key}: needs a UTS namespace of its own (uts in linux.namespaces)")
     if (linux.get("uidMappings") or linux.get("gidMappings")) and "user" not in kinds:
         raise ConfigError("linux.uidMappings: needs a user namespace in linux.namespaces")
 

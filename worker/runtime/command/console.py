@@ -36,7 +36,7 @@ def hand_over(path: str, master: int) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.connect(path)
             fds = array.array("i", [master])
-            connection.sendmsg([os.ttyname(master).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+            connection.sendmsg([b"/dev/ptmx"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
     except OSError as error:
         raise ConfigError(f"--console-socket {path}: {(error.strerror or '').lower()}") from None
     finally:
