@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import click
-
 from pycompose.compose.cli.errors import CliError
+from pycompose.compose.cli.flags import command
 
 _ANY = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
-@click.command(context_settings=_ANY)
+@command(context_settings=_ANY)
 def build() -> None:
     """Build images (not there yet)."""
     raise CliError(
@@ -17,13 +16,13 @@ def build() -> None:
     )
 
 
-@click.command(context_settings=_ANY)
+@command(context_settings=_ANY)
 def push() -> None:
     """Push images (not there yet)."""
     raise CliError("pushing images is not there yet; save them (pycompose image save) and push with another tool")
 
 
-@click.command(context_settings=_ANY)
+@command(context_settings=_ANY)
 def watch() -> None:
     """Follow file changes (not there yet)."""
     raise CliError("watch is not there yet; run pycompose up again after a change: only what changed is recreated")

@@ -9,11 +9,12 @@ import sys
 import click
 
 from pycompose.compose.cli.errors import CliError, UsageError
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.loader import Project
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("--format", "form", type=click.Choice(["yaml", "json"]), help="yaml, or json.")
 @click.option("-o", "--output", metavar="FILE", help="Write to a file.")

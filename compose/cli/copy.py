@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 import click
 
 from pycompose.compose.cli.errors import CliError, UsageError
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client
 from pycompose.compose.client.state import task_of
@@ -22,7 +23,7 @@ from pycompose.proto.v1 import access_pb2
 CHUNK = 256 << 10
 
 
-@click.command()
+@command()
 @click.argument("source")
 @click.argument("destination")
 @click.option("-a", "--archive", is_flag=True, help="Keep owners.")

@@ -10,6 +10,7 @@ import click
 
 from pycompose.compose.cli.display import TICK, Display
 from pycompose.compose.cli.errors import CliError, Exit
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.ordering import levels
 from pycompose.compose.cli.settings import Settings, settings
@@ -25,7 +26,7 @@ from pycompose.compose.plan.progress import stop_done
 from pycompose.proto.v1 import control_pb2, image_pb2, service_pb2
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-v", "--volumes", "--volume", is_flag=True, help="Also remove named volumes, with their data.")
 @click.option("--rmi", type=click.Choice(["local", "all"]), help="Also remove images: all, or those without a name.")

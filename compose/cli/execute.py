@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from pycompose.compose.cli.errors import Exit
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client
 from pycompose.compose.client.session import Session, terminal_size
@@ -17,7 +18,7 @@ from pycompose.proto.v1 import access_pb2
 PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
-@click.command("exec", context_settings=PASS_ON)
+@command("exec", context_settings=PASS_ON)
 @click.option("-d", "--detach", is_flag=True, help="Run in the background.")
 @click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Set a variable.")
 @click.option("-u", "--user", default="", help="User to run as.")

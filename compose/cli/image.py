@@ -14,6 +14,7 @@ import click
 from pycompose.compose.cli import words
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, UsageError
+from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.images_step import pull as pull_image
 from pycompose.compose.cli.inspection import split_reference
 from pycompose.compose.cli.lifecycle import confirm
@@ -26,7 +27,7 @@ CHUNK = 512 << 10
 COLUMNS = {"Repository": "REPOSITORY", "Tag": "TAG", "ID": "IMAGE ID", "CreatedSince": "CREATED", "Size": "SIZE"}
 
 
-@click.group()
+@group()
 def image() -> None:
     """Manage images."""
 

@@ -11,6 +11,7 @@ import click
 
 from pycompose.compose.cli import words
 from pycompose.compose.cli.errors import CliError, UsageError
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.logprint import parse_time, stamp
 from pycompose.compose.cli.settings import settings
@@ -22,7 +23,7 @@ from pycompose.compose.plan.progress import running
 from pycompose.proto.v1 import access_pb2, control_pb2, image_pb2, task_pb2
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-q", "--quiet", is_flag=True, help="Only ids.")
 @click.option("--format", "form", default="table", metavar="FORM", help="table or json.")
@@ -74,7 +75,7 @@ def split_reference(reference: str) -> tuple[str, str]:
     return name, "<none>" if digest else "latest"
 
 
-@click.command()
+@command()
 @click.option("--index", type=int, default=0, metavar="N", help="Container number N of the service.")
 @click.option("--protocol", type=click.Choice(["tcp", "udp", "sctp"]), default="tcp", help="tcp or udp.")
 @click.argument("service")
@@ -96,7 +97,7 @@ def port(index: int, protocol: str, service: str, private_port: int) -> None:
     )
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 def top(services: tuple[str, ...]) -> None:
     """List the processes of containers."""
@@ -126,7 +127,7 @@ def processes(client: Client, task: task_pb2.Task) -> str:
     return table(["UID", "PID", "PPID", "STIME", "TTY", "TIME", "CMD"], rows)
 
 
-@click.command()
+@command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Also projects of which nothing runs.")
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
@@ -161,7 +162,7 @@ def ls(everything: bool, quiet: bool, form: str, filters: tuple[str, ...]) -> No
         print(show(form, rows, {"Name": "NAME", "Status": "STATUS", "ConfigFiles": "CONFIG FILES"}))
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
 @click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
@@ -183,7 +184,7 @@ def volumes(services: tuple[str, ...], quiet: bool, form: str) -> None:
         print(show(form, rows, {"Driver": "DRIVER", "Name": "VOLUME NAME"}))
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 @click.option("--since", metavar="TIME", help="Nothing before.")
@@ -230,7 +231,7 @@ def _event(event: access_pb2.ContainerEvent, as_json: bool) -> str:
     return f"{when} container {event.action} {event.task_id} ({details})"
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="Also containers that do not run.")
 @click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")

@@ -9,6 +9,7 @@ import click
 
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.settings import Settings, settings
@@ -23,7 +24,7 @@ from pycompose.compose.plan.progress import leaving, running, stop_done, stopped
 from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2, task_pb2
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("--wait", is_flag=True, help="Wait until containers are healthy.")
 @click.option("--wait-timeout", type=float, metavar="SECONDS", help="How long to wait at most.")
@@ -45,7 +46,7 @@ def start(services: tuple[str, ...], wait: bool, wait_timeout: float | None) -> 
         converge(client, streams, observed, Goal(list(starts), wait, starts=starts, timeout=wait_timeout), display)
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace before a kill.")
 def stop(services: tuple[str, ...], timeout: int | None) -> None:
@@ -58,7 +59,7 @@ def stop(services: tuple[str, ...], timeout: int | None) -> None:
         stop_tasks(client, streams, observed, by_id(found), display, timeout)
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace before a kill.")
 @click.option("--no-deps", is_flag=True, help="Leave services alone that ask to be restarted with these.")
@@ -113,7 +114,7 @@ def _with_followers(
         names |= more
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-s", "--signal", default="SIGKILL", help="Signal to send.")
 @click.option("--remove-orphans", is_flag=True, hidden=True)
@@ -128,7 +129,7 @@ def kill(services: tuple[str, ...], signal: str, remove_orphans: bool) -> None:
             display.set(f"Container {task.name}", "Killed", state="done")
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @click.option("-s", "--stop", "stop_first", is_flag=True, help="Stop the containers first.")
@@ -168,7 +169,7 @@ def confirm(question: str, flag: str) -> None:
         raise Exit(1)
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 def pause(services: tuple[str, ...]) -> None:
     """Freeze containers."""
@@ -180,7 +181,7 @@ def pause(services: tuple[str, ...]) -> None:
                 display.set(f"Container {task.name}", "Paused", state="done")
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 def unpause(services: tuple[str, ...]) -> None:
     """Thaw containers."""
@@ -192,7 +193,7 @@ def unpause(services: tuple[str, ...]) -> None:
                 display.set(f"Container {task.name}", "Unpaused", state="done")
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1, required=True)
 @click.option("--down-project", is_flag=True, help="Take the project down when the first container stops.")
 def wait(services: tuple[str, ...], down_project: bool) -> None:

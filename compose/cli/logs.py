@@ -10,6 +10,7 @@ import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pycompose.compose.cli.errors import UsageError
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.logprint import LogPrinter, parse_time, short_name
 from pycompose.compose.cli.settings import settings
@@ -20,7 +21,7 @@ from pycompose.compose.plan.observed import Observed
 from pycompose.proto.v1 import access_pb2, control_pb2, task_pb2
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-f", "--follow", is_flag=True, help="Go on with new output.")
 @click.option("-n", "--tail", default="all", metavar="LINES", help="Last lines of each container.")

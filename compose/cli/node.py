@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from pycompose.compose.cli.errors import CliError, Exit
+from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.objects import as_dict, inspect, pairs
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.tables import show
@@ -47,7 +48,7 @@ WantedBy=multi-user.target
 """
 
 
-@click.group()
+@group()
 def node() -> None:
     """Manage this machine's node, and list nodes."""
 

@@ -9,6 +9,7 @@ import click
 
 from pycompose.compose.cli import words
 from pycompose.compose.cli.errors import UsageError
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.tables import show
 from pycompose.compose.client.state import services_and_tasks
@@ -26,7 +27,7 @@ COLUMNS = {
 STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited", "pending")
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="Also containers that do not run.")
 @click.option("-q", "--quiet", is_flag=True, help="Only ids.")

@@ -8,13 +8,14 @@ import click
 
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.images_step import find
 from pycompose.compose.cli.images_step import pull as pull_image
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import ApiError
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("--ignore-pull-failures", is_flag=True, help="Pull what can be pulled.")
 @click.option("--ignore-buildable", is_flag=True, help="Leave out images that can be built.")

@@ -19,6 +19,7 @@ from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
 from pycompose.compose.cli.execute import PASS_ON, variables
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.oneoff import Attachment
@@ -54,7 +55,7 @@ class _Wishes:
     interactive: bool
 
 
-@click.command(context_settings=PASS_ON)
+@command(context_settings=PASS_ON)
 @click.option("-d", "--detach", is_flag=True, help="Run in the background and print the container's name.")
 @click.option("--rm", "remove", is_flag=True, help="Remove the container when it ends.")
 @click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Set a variable.")

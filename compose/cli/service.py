@@ -13,6 +13,7 @@ from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.execute import PASS_ON, variables
+from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.images_step import find
 from pycompose.compose.cli.images_step import pull as pull_image
@@ -30,7 +31,7 @@ from pycompose.proto.v1 import control_pb2, service_pb2, task_pb2
 COLUMNS = {"ID": "ID", "Name": "NAME", "Mode": "MODE", "Replicas": "REPLICAS", "Image": "IMAGE", "Ports": "PORTS"}
 
 
-@click.group()
+@group()
 def service() -> None:
     """Manage services."""
 

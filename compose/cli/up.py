@@ -11,6 +11,7 @@ from pycompose.compose.cli.attached import Attached, AttachOptions
 from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan, show_plan
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
+from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.settings import Settings, scales, settings
@@ -38,7 +39,7 @@ class _Request:
     stop_timeout: int | None = None
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @click.option("-d", "--detach", is_flag=True, help="Run in the background.")
 @click.option("--wait", is_flag=True, help="Wait until containers are healthy; implies -d.")
@@ -132,7 +133,7 @@ def up(
     return _foreground(settings(), request, attached)
 
 
-@click.command()
+@command()
 @click.argument("services", nargs=-1)
 @recreation
 def create(
@@ -160,7 +161,7 @@ def create(
     _background(settings(), _Request(services, options, pull=pull, quiet_pull=quiet_pull))
 
 
-@click.command()
+@command()
 @click.argument("words", nargs=-1, required=True, metavar="SERVICE=N...")
 @click.option("--no-deps", is_flag=True, help="Leave out what the services depend on.")
 def scale(words: tuple[str, ...], no_deps: bool) -> None:
@@ -171,7 +172,7 @@ def scale(words: tuple[str, ...], no_deps: bool) -> None:
     _background(settings(), _Request(names, options, no_deps=no_deps))
 
 
-@click.command("plan")
+@command("plan")
 @click.argument("services", nargs=-1)
 @click.option("--no-deps", is_flag=True, help="Leave out what the services depend on.")
 @recreation

@@ -7,9 +7,10 @@ import json
 import click
 
 from pycompose import __version__
+from pycompose.compose.cli.flags import command
 
 
-@click.command()
+@command()
 @click.option("-f", "--format", "form", type=click.Choice(["pretty", "json"]), default="pretty")
 @click.option("--short", is_flag=True, help="Only the number.")
 def version(form: str, short: bool) -> None:

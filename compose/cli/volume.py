@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.lifecycle import confirm
 from pycompose.compose.cli.objects import as_dict, each, filters, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import settings
@@ -17,7 +18,7 @@ from pycompose.proto.v1 import control_pb2, volume_pb2
 COLUMNS = {"Driver": "DRIVER", "Name": "VOLUME NAME"}
 
 
-@click.group()
+@group()
 def volume() -> None:
     """Manage volumes."""
 

@@ -1,0 +1,112 @@
+"""Our commands and flags against those of Docker Compose 2.40.3 and of docker 20.10, read from the programs' own help.
+
+Every difference is listed below with its reason. A difference that is not listed fails, and so does a reason for a
+difference that is not there any more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from pycompose.compose.cli.main import cli
+
+DATA = Path(__file__).parents[1] / "data"
+COMPOSE = json.loads((DATA / "docker-compose-2.40.3.json").read_text())
+DOCKER = json.loads((DATA / "docker-20.10.24.json").read_text())
+NUMBERS = {"int": int, "uint": int, "uint16": int, "decimal": float, "float": float}
+MANY = {"stringArray", "list", "strings", "filter", "scale", "map", "ulimit", "mount", "network", "port", "secret"}
+MANY |= {"config", "pref"}
+
+ON_PURPOSE: dict[str, str] = {}
+
+
+def find(path: str) -> click.Command | None:
+    """Return our command of a path such as "bridge convert"."""
+    context = click.Context(cli, info_name="pycompose")
+    found: click.Command | None = cli
+    for word in path.split():
+        if not isinstance(found, click.Group):
+            return None
+        found = found.get_command(context, word)
+    return found
+
+
+def options_of(command: click.Command) -> dict[str, click.Option]:
+    """Return a command's options by each of their names."""
+    params = command.get_params(click.Context(command))
+    return {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
+
+
+def differences(table: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each difference."""
+    for path, entry in table.items():
+        command = find(path)
+        if command is None:
+            yield f"{path}: no such command"
+            continue
+        for alias in entry.get("aliases", ()):
+            parent, _, _ = path.rpartition(" ")
+            if find(f"{parent} {alias}") is not command:
+                yield f"{path}: no alias {alias}"
+        ours = options_of(command)
+        for flag in entry["flags"]:
+            for wrong in _flag(flag, ours):
+                yield f"{path} --{flag['long']}: {wrong}"
+
+
+def _flag(flag: dict[str, Any], ours: dict[str, click.Option]) -> Iterator[str]:
+    option = ours.get(f"--{flag['long']}")
+    short = ours.get(f"-{flag['short']}") if "short" in flag else None
+    if option is None:
+        yield "missing"
+        return
+    if "short" in flag and short is not option:
+        yield f"-{flag['short']} is {'another flag' if short else 'missing'}"
+    if "alias_of" in flag and ours[f"--{flag['alias_of']}"] is not option:
+        yield f"is not --{flag['alias_of']}"
+    if option.is_flag != (flag["type"] == "bool"):
+        yield "takes a value" if not option.is_flag else "takes no value"
+    if option.multiple != (flag["type"] in MANY):
+        yield "may be given once only" if not option.multiple else "may be given several times"
+    wanted = NUMBERS.get(flag["type"])
+    if wanted is not None and not isinstance(option.type, click.types.IntParamType | click.types.FloatParamType):
+        yield f"is no {flag['type']}"
+    yield from _default(flag, option)
+
+
+def _default(flag: dict[str, Any], option: click.Option) -> Iterator[str]:
+    default = option.default
+    if option.is_flag:
+        if bool(default) != (flag.get("default") == "true"):
+            yield f"is {bool(default)} by default"
+    elif flag.get("default") not in (None, "policy", "map[]", "stdout") and not option.multiple:
+        if str(default) != flag["default"] and f"default {flag['default']}" not in (option.help or ""):
+            yield f"default is {default}, not {flag['default']}"
+
+
+def found() -> list[str]:
+    """Return all differences."""
+    return [*differences(COMPOSE), *differences(DOCKER)]
+
+
+def test_every_difference_has_a_reason() -> None:
+    unexplained = [line for line in found() if not any(line.startswith(key) for key in ON_PURPOSE)]
+    assert not unexplained, "\n".join(unexplained)
+
+
+def test_every_reason_has_a_difference() -> None:
+    lines = found()
+    assert not [key for key in ON_PURPOSE if not any(line.startswith(key) for line in lines)]
+
+
+@pytest.mark.parametrize("path", [path for path in COMPOSE if path])
+def test_every_command_knows_dry_run(path: str) -> None:
+    command = find(path)
+    assert command is not None
+    assert isinstance(command, click.Group) or "--dry-run" in options_of(command)
