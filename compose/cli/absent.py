@@ -1,28 +1,119 @@
-"""Commands of Docker Compose that are known and not there yet: each says so, and what to do instead."""
+"""Commands of Docker Compose that are known and not there: each says so, and what to do instead."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import click
+
 from pycompose.compose.cli.errors import CliError
-from pycompose.compose.cli.flags import command
-
-_ANY = {"ignore_unknown_options": True, "allow_extra_args": True}
+from pycompose.compose.cli.flags import command, group, option
 
 
-@command(context_settings=_ANY)
-def build() -> None:
+@command()
+@click.argument("services", nargs=-1)
+@click.option("--build-arg", multiple=True, metavar="KEY=VALUE", help="Set a variable of the build.")
+@click.option("--builder", metavar="NAME", help="Builder to use.")
+@click.option("--check", is_flag=True, help="Check the build's configuration.")
+@click.option("-m", "--memory", metavar="BYTES", help="Memory limit of the build.")
+@click.option("--no-cache", is_flag=True, help="Use no cache.")
+@click.option("--print", "print_", is_flag=True, help="Print the equivalent bake file.")
+@click.option("--provenance", metavar="FORM", help="Add a provenance attestation.")
+@click.option("--pull", is_flag=True, help="Always pull base images.")
+@click.option("--push", is_flag=True, help="Push the images.")
+@click.option("-q", "--quiet", is_flag=True, help="No output.")
+@click.option("--sbom", metavar="FORM", help="Add a list of what is inside.")
+@click.option("--ssh", metavar="KEY", help="SSH authentications of the build.")
+@click.option("--with-dependencies", is_flag=True, help="Also what the services depend on.")
+@click.option("--progress", hidden=True)
+@click.option("--compress", is_flag=True, hidden=True)
+@click.option("--force-rm", is_flag=True, hidden=True)
+@click.option("--no-rm", is_flag=True, hidden=True)
+@click.option("--parallel", is_flag=True, hidden=True)
+def build(**flags: Any) -> None:
     """Build images (not there yet)."""
     raise CliError(
         "building images is not there yet; build elsewhere and load the result: pycompose image load -i FILE.tar"
     )
 
 
-@command(context_settings=_ANY)
-def push() -> None:
+@command()
+@click.argument("services", nargs=-1)
+@click.option("--ignore-push-failures", is_flag=True, help="Push what can be pushed.")
+@click.option("--include-deps", is_flag=True, help="Also what the services depend on.")
+@click.option("-q", "--quiet", is_flag=True, help="No output.")
+def push(**flags: Any) -> None:
     """Push images (not there yet)."""
     raise CliError("pushing images is not there yet; save them (pycompose image save) and push with another tool")
 
 
-@command(context_settings=_ANY)
-def watch() -> None:
-    """Follow file changes (not there yet)."""
+@command()
+@click.argument("repository", metavar="REPOSITORY[:TAG]")
+@click.option("--app", is_flag=True, help="Also the images that the project refers to.")
+@click.option("--oci-version", metavar="VERSION", help="Version of the OCI specification.")
+@click.option("--resolve-image-digests", is_flag=True, help="Pin images to digests.")
+@click.option("--with-env", is_flag=True, help="Also the values of variables.")
+@option("-y", "--yes", also=["--y"], is_flag=True, help="Answer every question with yes.")
+def publish(repository: str, **flags: Any) -> None:
+    """Publish the project in a registry (not there)."""
+    raise CliError(
+        f"publish {repository}: a project is not published as an OCI artifact here, and what is published is not read "
+        "back; keep the file in a repository, and make it self-contained with: "
+        "pycompose config --lock-image-digests -o FILE"
+    )
+
+
+_NO_BRIDGE = (
+    "bridge runs Docker's transformation images on the file to make manifests of Kubernetes; there is nothing to "
+    "convert here: the file itself runs, on one machine as on a cluster. pycompose config prints it complete, for "
+    "another converter (kompose) to read"
+)
+
+
+@group()
+def bridge() -> None:
+    """Convert Compose files into other models (not there)."""
+
+
+@bridge.command("convert")
+@click.option("-o", "--output", default="out", metavar="FOLDER", help="Folder to write to.")
+@click.option("--templates", metavar="FOLDER", help="Folder of templates.")
+@click.option("-t", "--transformation", multiple=True, metavar="IMAGE", help="Transformation image.")
+def convert(**flags: Any) -> None:
+    """Convert the Compose file into Kubernetes manifests (not there)."""
+    raise CliError(_NO_BRIDGE)
+
+
+@group()
+def transformations() -> None:
+    """Manage transformation images (not there)."""
+
+
+@transformations.command("create")
+@click.option("-f", "--from", "base", default="docker/compose-bridge-kubernetes", metavar="IMAGE", help="Base image.")
+@click.argument("path")
+def transformations_create(**flags: Any) -> None:
+    """Make a transformation image (not there)."""
+    raise CliError(_NO_BRIDGE)
+
+
+@transformations.command("list")
+@click.option("--format", "form", default="table", metavar="FORM", help="table or json.")
+@click.option("-q", "--quiet", is_flag=True, help="Only names.")
+def transformations_list(**flags: Any) -> None:
+    """List transformation images (not there)."""
+    raise CliError(_NO_BRIDGE)
+
+
+transformations.aliases["ls"] = "list"
+bridge.add_command(transformations)
+
+
+@command()
+@click.argument("services", nargs=-1)
+@click.option("--no-up", is_flag=True, help="Do not start the services first.")
+@click.option("--prune", is_flag=True, default=True, help="Remove images that a rebuild replaced (default true).")
+@click.option("--quiet", is_flag=True, help="No output of builds.")
+def watch(**flags: Any) -> None:
+    """Bring changed files into containers (not there yet)."""
     raise CliError("watch is not there yet; run pycompose up again after a change: only what changed is recreated")

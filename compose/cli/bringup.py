@@ -11,7 +11,6 @@ from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.images_step import ensure
 from pycompose.compose.cli.settings import Settings
-from pycompose.compose.cli.upflags import truth
 from pycompose.compose.client import ApiError, Client
 from pycompose.compose.client.apply import apply
 from pycompose.compose.client.state import fetch
@@ -82,7 +81,7 @@ def make_plan(
         raise CliError(str(error)) from None
     for notice in plan.notices:
         settings.warn(notice)
-    if plan.orphans and not truth("COMPOSE_IGNORE_ORPHANS"):
+    if plan.orphans and not settings.truth("COMPOSE_IGNORE_ORPHANS"):
         settings.warn(
             f"project {desired.project.name} has services that are not in the files: {', '.join(plan.orphans)}; "
             "--remove-orphans removes them, COMPOSE_IGNORE_ORPHANS=1 silences this"

@@ -12,8 +12,8 @@ from pycompose.compose.cli import ps as project_ps
 from pycompose.compose.cli import words
 from pycompose.compose.cli.copy import transfer
 from pycompose.compose.cli.errors import CliError
-from pycompose.compose.cli.execute import PASS_ON, run_exec, variables
-from pycompose.compose.cli.flags import group
+from pycompose.compose.cli.execute import run_exec, variables
+from pycompose.compose.cli.flags import PASS_ON, group
 from pycompose.compose.cli.inspection import processes, show_stats
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.lifecycle import confirm

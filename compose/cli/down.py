@@ -10,12 +10,12 @@ import click
 
 from pycompose.compose.cli.display import TICK, Display
 from pycompose.compose.cli.errors import CliError, Exit
-from pycompose.compose.cli.flags import command
+from pycompose.compose.cli.flags import command, option
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.ordering import levels
 from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.cli.stopping import by_id, kill, stop
-from pycompose.compose.cli.upflags import orphan_default
+from pycompose.compose.cli.upflags import REMOVE_ORPHANS, orphan_default
 from pycompose.compose.client import ApiError, Client, ClientError, NotThereError
 from pycompose.compose.client.state import fetch
 from pycompose.compose.client.streams import Ended, Streams, watch
@@ -28,11 +28,13 @@ from pycompose.proto.v1 import control_pb2, image_pb2, service_pb2
 
 @command()
 @click.argument("services", nargs=-1)
-@click.option("-v", "--volumes", "--volume", is_flag=True, help="Also remove named volumes, with their data.")
+@option("-v", "--volumes", also=["--volume"], is_flag=True, help="Also remove named volumes, with their data.")
 @click.option("--rmi", type=click.Choice(["local", "all"]), help="Also remove images: all, or those without a name.")
-@click.option("--remove-orphans", is_flag=True, help="Also remove containers of services not in the files.")
+@REMOVE_ORPHANS
 @click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace when containers are stopped.")
-def down(services: tuple[str, ...], volumes: bool, rmi: str | None, remove_orphans: bool, timeout: int | None) -> None:
+def down(
+    services: tuple[str, ...], volumes: bool, rmi: str | None, remove_orphans: bool | None, timeout: int | None
+) -> None:
     """Stop and remove containers and networks."""
     chosen = settings()
     project = chosen.known_project()
@@ -42,7 +44,7 @@ def down(services: tuple[str, ...], volumes: bool, rmi: str | None, remove_orpha
         targets = _targets(chosen, current, project, services, orphan_default(remove_orphans))
         if chosen.dry_run:
             return _show(current, name, targets, volumes=volumes, everything=not services)
-        with Display(chosen.progress, colour=chosen.colour(True), title="Running") as display:
+        with chosen.display() as display:
             images = _images(current, targets, rmi)
             remove_services(client, streams, name, targets, display, timeout)
             if not services:

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 import click
 
 from pycompose.compose.cli.errors import Exit
-from pycompose.compose.cli.flags import command
+from pycompose.compose.cli.flags import PASS_ON, command, option
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client
 from pycompose.compose.client.session import Session, terminal_size
 from pycompose.compose.client.state import task_of
 from pycompose.proto.v1 import access_pb2
-
-PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @command("exec", context_settings=PASS_ON)
@@ -23,7 +21,7 @@ PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 @click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Set a variable.")
 @click.option("-u", "--user", default="", help="User to run as.")
 @click.option("-w", "--workdir", default="", help="Directory to start in.")
-@click.option("-T", "--no-tty", "--no-TTY", is_flag=True, help="Allocate no terminal.")
+@option("-T", "--no-tty", also=["--no-TTY"], is_flag=True, help="Allocate no terminal.")
 @click.option("--index", type=int, default=0, metavar="N", help="Container number N of the service.")
 @click.option("--privileged", is_flag=True, help="Give it all capabilities.")
 @click.option("-i", "--interactive", is_flag=True, default=True, hidden=True)

@@ -34,8 +34,39 @@ def _dry_run() -> click.Option:
     return click.Option(["--dry-run"], is_flag=True, help="Print what would be done and change nothing.")
 
 
-class Command(click.Command):
-    """A command whose flags are read as Docker's are.
+class Option(click.Option):
+    """An option with further names, `also`, that help does not list."""
+
+    def __init__(self, names: Sequence[str], *, also: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__([*names, *also], **kwargs)
+        self._also = also
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        everything = self.opts
+        self.opts = [name for name in everything if name not in self._also]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = everything
+
+
+class Reading(click.Command):
+    """A command or group that reads its flags as Docker's programs do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        flags = {name: option for option in options for name in option.opts}
+        words, said = rewrite(args, flags, interspersed=ctx.allow_interspersed_args)
+        try:
+            rest = super().parse_args(ctx, words)
+        except click.NoSuchOption as error:
+            raise _unknown(error, ctx) from None
+        ctx.params.update(said)
+        return rest
+
+
+class Command(Reading):
+    """A command of a project or a group.
 
     Args:
         dry: whether it knows `--dry-run`.
@@ -47,24 +78,14 @@ class Command(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         params = super().get_params(ctx)
-        known = {name for param in params for name in param.opts}
-        return params if not self.dry or "--dry-run" in known else [*params, _dry_run()]
+        return [*params, _dry_run()] if self.dry else params
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        flags = {
-            name: param for param in self.get_params(ctx) if isinstance(param, click.Option) for name in param.opts
-        }
-        words, said = rewrite(args, flags, interspersed=ctx.allow_interspersed_args)
-        try:
-            rest = super().parse_args(ctx, words)
-        except click.NoSuchOption as error:
-            raise _unknown(error, ctx) from None
-        ctx.params.update(said)
+        rest = super().parse_args(ctx, args)
         if ctx.params.get("command", ())[:1] == ("--",):
             ctx.params["command"] = ctx.params["command"][1:]
-        if self.dry and "dry_run" in ctx.params and not any(param.name == "dry_run" for param in self.params):
-            if ctx.params.pop("dry_run") and ctx.obj is not None:
-                ctx.obj.dry_run = True
+        if self.dry and ctx.params.pop("dry_run", False) and ctx.obj is not None:
+            ctx.obj.dry_run = True
         return rest
 
 
@@ -135,7 +156,7 @@ def _unknown(error: click.NoSuchOption, ctx: click.Context) -> click.NoSuchOptio
     return error
 
 
-class Group(click.Group):
+class Group(Reading, click.Group):
     """A group of such commands; `aliases` are further names of its commands that help does not list."""
 
     command_class = Command
@@ -150,6 +171,8 @@ class Group(click.Group):
 
 command: Callable[..., Callable[[Callable[..., Any]], Command]] = partial(click.command, cls=Command)
 """Decorator: a command of a project."""
+option = partial(click.option, cls=Option)
+"""Decorator: an option with further names."""
 group: Callable[..., Callable[[Callable[..., Any]], Group]] = partial(click.group, cls=Group)
 """Decorator: a group of commands."""
 LISTS = {"list": "ls", "remove": "rm", "ps": "ls"}

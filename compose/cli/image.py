@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 import click
 
 from pycompose.compose.cli import words
-from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, UsageError
 from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.images_step import pull as pull_image
@@ -106,8 +105,7 @@ def inspect_(names: tuple[str, ...], form: str | None) -> None:
 def pull(quiet: bool, platform: str, name: str) -> None:
     """Pull an image from its registry."""
     chosen = settings()
-    mode = "quiet" if quiet else chosen.progress
-    with chosen.client() as client, Display(mode, colour=chosen.colour(True), title="Pulling") as display:
+    with chosen.client() as client, chosen.display("Pulling", quiet=quiet) as display:
         pull_image(client, name, platform, display)
     print(name)
 

@@ -13,24 +13,26 @@ from typing import Any
 
 import click
 
+from pycompose.compose.cli.flags import Group
+
 Table = Mapping[str, tuple[str, str]]
 
 
-class LazyGroup(click.Group):
-    """A click group whose commands come from a table; `aliases` are further names that help does not list."""
+class LazyGroup(Group):
+    """A click group whose commands come from a table; `hidden_table` has those that help does not list."""
 
     def __init__(
-        self, *args: Any, table: Table | None = None, aliases: Mapping[str, str] | None = None, **kwargs: Any
+        self, *args: Any, table: Table | None = None, hidden_table: Table | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self.table = dict(table or {})
-        self.aliases = dict(aliases or {})
+        self.hidden_table = dict(hidden_table or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = self.table.get(self.aliases.get(cmd_name, cmd_name))
+        entry = self.table.get(cmd_name) or self.hidden_table.get(cmd_name)
         if entry is None:
             return None
         module, attribute = entry[0].split(":")
@@ -42,8 +44,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            known = [*self.table, *self.aliases]
-            near = get_close_matches(name, known, n=1)
+            near = get_close_matches(name, self.table, n=1)
             hint = f'did you mean "{near[0]}"?' if near else f"see {ctx.command_path} --help"
             raise click.UsageError(f'unknown command "{name}" for {ctx.command_path}; {hint}', ctx)
         return super().resolve_command(ctx, args)

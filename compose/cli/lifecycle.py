@@ -229,7 +229,7 @@ def wait(services: tuple[str, ...], down_project: bool) -> None:
 
 
 def _display(chosen: Settings) -> Display:
-    return Display(chosen.progress, colour=chosen.colour(True))
+    return chosen.display()
 
 
 def _select(

@@ -15,14 +15,16 @@ from collections.abc import Sequence
 
 import click
 
-from pycompose import __version__
-from pycompose.compose.cli.errors import CliError, Exit
+from pycompose.compose.cli.errors import CliError, Exit, UsageError
 from pycompose.compose.cli.lazy import LazyGroup
+from pycompose.compose.cli.program import banner, name, renamed, standalone
 from pycompose.compose.cli.settings import Settings
 
 _CLI = "pycompose.compose.cli."
 COMMANDS = {
     "config": (_CLI + "config:config", "Check the Compose file and print it as it is understood"),
+    "attach": (_CLI + "attach:attach", "Join a container's own input and output"),
+    "bridge": (_CLI + "absent:bridge", "Convert Compose files into other models (not there)"),
     "cp": (_CLI + "copy:cp", "Copy files between a container and this machine"),
     "create": (_CLI + "up:create", "Create containers without starting them"),
     "down": (_CLI + "down:down", "Stop and remove containers and networks"),
@@ -36,6 +38,7 @@ COMMANDS = {
     "plan": (_CLI + "up:plan_", "Print what up would do (exit status 3 when that is anything)"),
     "port": (_CLI + "inspection:port", "Print the public address of a container's port"),
     "ps": (_CLI + "ps:ps", "List containers"),
+    "publish": (_CLI + "absent:publish", "Publish the project in a registry (not there)"),
     "pull": (_CLI + "pull:pull", "Pull the images of services"),
     "restart": (_CLI + "lifecycle:restart", "Restart containers"),
     "rm": (_CLI + "lifecycle:rm", "Remove stopped containers"),
@@ -58,8 +61,11 @@ COMMANDS = {
     "node": (_CLI + "node:node", "Manage this machine's node, and list nodes"),
     "build": (_CLI + "absent:build", "Build images (not there yet)"),
     "push": (_CLI + "absent:push", "Push images (not there yet)"),
-    "watch": (_CLI + "absent:watch", "Follow file changes (not there yet)"),
+    "watch": (_CLI + "absent:watch", "Bring changed files into containers as they change"),
 }
+HIDDEN = {"alpha": (_CLI + "viz:alpha", "Experimental commands")}
+ANSI = ("never", "always", "auto")
+PROGRESS = ("auto", "tty", "plain", "json", "quiet")
 _VERSION = click.option("-v", "--version", is_flag=True, help="Print the version.")
 
 
@@ -67,6 +73,7 @@ _VERSION = click.option("-v", "--version", is_flag=True, help="Print the version
     "pycompose",
     cls=LazyGroup,
     table=COMMANDS,
+    hidden_table=HIDDEN,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
@@ -75,17 +82,18 @@ _VERSION = click.option("-v", "--version", is_flag=True, help="Print the version
 @click.option("--project-directory", "--workdir", metavar="PATH", help="Base of relative paths.")
 @click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Activate a profile.")
 @click.option("--env-file", "env_files", multiple=True, metavar="PATH", help="File of variables in place of .env.")
-@click.option("--ansi", type=click.Choice(["never", "always", "auto"]), default=None, help="When to print colours.")
-@click.option("--progress", type=click.Choice(["auto", "tty", "plain", "json", "quiet"]), help="How to show progress.")
+@click.option("--ansi", type=click.Choice(ANSI), help="When to print colours (default auto).")
+@click.option("--progress", type=click.Choice(PROGRESS), help="How to show progress (default auto).")
 @click.option("--no-ansi", is_flag=True, hidden=True)
-@click.option("--parallel", type=int, default=-1, help="Accepted as Docker Compose's; work is always parallel.")
-@click.option("--compatibility", is_flag=True, hidden=True)
+@click.option("--parallel", type=int, help="Images pulled at a time; -1: no limit (default -1).")
+@click.option("--compatibility", is_flag=True, help="Name containers with _ as Docker Compose 1 did.")
 @click.option("--all-resources", is_flag=True, help="Also resources that no service uses.")
-@click.option("--dry-run", is_flag=True, help="Print what would be done and change nothing (up, create, down).")
+@click.option("--dry-run", is_flag=True, help="Print what would be done and change nothing.")
 @click.option(
     "-H", "--host", default="", metavar="ADDRESS", help="Node to talk to, e.g. unix:///run/pycompose/api.sock."
 )
 @click.option("--verbose", "-D", "--debug", is_flag=True, hidden=True)
+@standalone
 @_VERSION
 @click.pass_context
 def cli(
@@ -98,7 +106,7 @@ def cli(
     ansi: str | None,
     progress: str | None,
     no_ansi: bool,
-    parallel: int,
+    parallel: int | None,
     compatibility: bool,
     all_resources: bool,
     dry_run: bool,
@@ -116,34 +124,56 @@ def cli(
     pycompose down             stop and remove everything
     """
     if version:
-        print(f"pycompose version {__version__}")
+        print(banner())
         raise Exit(0)
-    ctx.obj = Settings(
+    ctx.obj = chosen = Settings(
         files=files,
         project_name=project_name,
         project_directory=project_directory,
         profiles=profiles,
         env_files=env_files,
-        ansi="never" if no_ansi else ansi or os.environ.get("COMPOSE_ANSI") or "auto",
-        progress=_progress(progress or os.environ.get("COMPOSE_PROGRESS") or "auto"),
         all_resources=all_resources,
         dry_run=dry_run,
         host=host,
     )
-    if compatibility:
-        ctx.obj.warn("--compatibility has no effect: containers are named <project>-<service>-<number>")
+    chosen.ansi = "never" if no_ansi else _choice("--ansi", ansi or chosen.variable("COMPOSE_ANSI"), ANSI)
+    chosen.progress = _choice("--progress", progress or chosen.variable("COMPOSE_PROGRESS"), (*PROGRESS, "none"))
+    chosen.progress = "quiet" if chosen.progress == "none" else chosen.progress
+    chosen.parallel = _limit(parallel, chosen.variable("COMPOSE_PARALLEL_LIMIT"))
+    chosen.compatibility = compatibility or chosen.truth("COMPOSE_COMPATIBILITY")
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
 
 
-def _progress(word: str) -> str:
-    return {"none": "quiet"}.get(word, word)
+def _choice(flag: str, word: str, known: Sequence[str]) -> str:
+    """Return a word of the command line or the environment, "auto" for none.
+
+    Raises:
+        UsageError: it is not known.
+    """
+    if word and word not in known:
+        raise UsageError(f"{flag} {word}: want one of {', '.join(known)}")
+    return word or "auto"
+
+
+def _limit(given: int | None, variable: str) -> int:
+    """Return how much may be done at a time; -1: no limit.
+
+    Raises:
+        UsageError: the environment names no number.
+    """
+    if given is not None or not variable:
+        return -1 if given is None else given
+    try:
+        return int(variable)
+    except ValueError:
+        raise UsageError(f"COMPOSE_PARALLEL_LIMIT={variable}: want a number, -1 for no limit") from None
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; errors are printed on stderr."""
     try:
-        cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False, prog_name="pycompose")
+        cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False, prog_name=name())
     except Exit as end:
         return end.status
     except click.exceptions.Exit as end:
@@ -178,13 +208,17 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _prefixed(text: str) -> str:
+    text = renamed(text)
     return text if text.startswith("error: ") else f"error: {text}"
 
 
 def _other(error: Exception) -> int:
-    from pycompose.compose.client.errors import ClientError
+    from pycompose.compose.client.errors import ClientError, DryRunError
     from pycompose.compose.loader import LoadError
 
+    if isinstance(error, DryRunError):
+        print(str(error), file=sys.stderr)
+        return error.status
     if isinstance(error, (LoadError, ClientError)):
         print(_prefixed(str(error)), file=sys.stderr)
         return getattr(error, "status", 1)

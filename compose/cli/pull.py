@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.images_step import find
@@ -45,11 +44,10 @@ def pull(
             continue
         wanted[service["image"], service.get("platform") or ""] = None
     errors = []
-    mode = "quiet" if quiet else chosen.progress
-    with chosen.client() as client, Display(mode, colour=chosen.colour(True), title="Pulling") as display:
+    with chosen.client() as client, chosen.display("Pulling", quiet=quiet) as display:
         if policy == "missing":
             wanted = {key: None for key in wanted if find(client, key[0]) is None}
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(chosen.at_once) as pool:
             calls = {key: pool.submit(pull_image, client, *key, display) for key in wanted}
             for (image, _), call in calls.items():
                 try:

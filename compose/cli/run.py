@@ -18,12 +18,13 @@ from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
-from pycompose.compose.cli.execute import PASS_ON, variables
-from pycompose.compose.cli.flags import command
+from pycompose.compose.cli.execute import variables
+from pycompose.compose.cli.flags import PASS_ON, command, option
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.oneoff import Attachment
 from pycompose.compose.cli.settings import Settings, settings
+from pycompose.compose.cli.upflags import REMOVE_ORPHANS, orphan_default
 from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Streams, watch
 from pycompose.compose.labels import ONEOFF
@@ -60,8 +61,16 @@ class _Wishes:
 @click.option("--rm", "remove", is_flag=True, help="Remove the container when it ends.")
 @click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Set a variable.")
 @click.option("--env-from-file", "env_files", multiple=True, metavar="FILE", help="Set variables from a file.")
-@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Add a label.")
-@click.option("-v", "--volume", "volumes", multiple=True, metavar="SPEC", help="Mount a volume or folder.")
+@option("-l", "--label", "labels", also=["--labels"], multiple=True, metavar="KEY=VALUE", help="Add a label.")
+@option(
+    "-v",
+    "--volume",
+    "volumes",
+    also=["--volumes"],
+    multiple=True,
+    metavar="SPEC",
+    help="Mount a volume or folder.",
+)
 @click.option("-p", "--publish", multiple=True, metavar="SPEC", help="Publish a port.")
 @click.option("-P", "--service-ports", is_flag=True, help="Publish the service's ports.")
 @click.option("--use-aliases", is_flag=True, help="Answer to the service's network aliases.")
@@ -72,14 +81,15 @@ class _Wishes:
 @click.option("-w", "--workdir", help="Directory to start in.")
 @click.option("--name", help="Name of the container.")
 @click.option("--no-deps", is_flag=True, help="Leave out what the service depends on.")
-@click.option("-T", "--no-TTY", "--no-tty", "no_tty", is_flag=True, help="Allocate no terminal.")
-@click.option("-i/-I", "--interactive/--no-interactive", default=True, help="Keep stdin open.")
+@option("-T", "--no-TTY", "no_tty", also=["--no-tty"], is_flag=True, help="Allocate no terminal.")
+@click.option("-i", "--interactive", is_flag=True, default=True, help="Keep stdin open (default true).")
 @click.option("-t", "--tty", is_flag=True, hidden=True)
 @click.option("--pull", type=click.Choice(["always", "missing", "never"]), help="When to pull.")
 @click.option("--quiet-pull", is_flag=True, help="Pull without progress.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("--build", is_flag=True, hidden=True)
-@click.option("--remove-orphans", is_flag=True, help="Remove containers of services not in the files.")
+@click.option("--build", is_flag=True, help="Build the image first (not there yet).")
+@click.option("--quiet-build", is_flag=True, help="No output of builds.")
+@REMOVE_ORPHANS
 @click.argument("service")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(
@@ -106,7 +116,8 @@ def run(
     quiet_pull: bool,
     quiet: bool,
     build: bool,
-    remove_orphans: bool,
+    quiet_build: bool,
+    remove_orphans: bool | None,
     service: str,
     command: tuple[str, ...],
 ) -> None:
@@ -141,11 +152,10 @@ def run(
     chosen = settings()
     project, desired = load_desired(chosen, (service,), no_deps=no_deps)
     spec = one_off(project, desired.services[service], wishes)
-    mode = "quiet" if quiet else chosen.progress
     with chosen.client() as client, interrupts_into(Streams()) as streams:
-        with Display(mode, colour=chosen.colour(True)) as display:
+        with chosen.display(quiet=quiet) as display:
             images = Display("quiet") if quiet_pull else display
-            options = UpOptions(no_recreate=True, remove_orphans=remove_orphans)
+            options = UpOptions(no_recreate=True, remove_orphans=orphan_default(remove_orphans))
             plan = make_plan(chosen, client, desired, options, images=images, pull=pull)
             spec.task.container.image_digest = desired.services[service].task.container.image_digest
             plan.steps = [step for step in plan.steps if step.kind != "service" or step.name != service]

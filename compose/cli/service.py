@@ -12,8 +12,8 @@ from pycompose.compose.cli import words
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
 from pycompose.compose.cli.errors import UsageError
-from pycompose.compose.cli.execute import PASS_ON, variables
-from pycompose.compose.cli.flags import group
+from pycompose.compose.cli.execute import variables
+from pycompose.compose.cli.flags import PASS_ON, group
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.images_step import find
 from pycompose.compose.cli.images_step import pull as pull_image
@@ -194,7 +194,7 @@ def scale(detach: bool, texts: tuple[str, ...]) -> None:
 
 def wait_for(chosen: Settings, client: Client, one: service_pb2.Service) -> None:
     """Wait until a service is up, with a display."""
-    with interrupts_into(Streams()) as streams, Display(chosen.progress, colour=chosen.colour(True)) as display:
+    with interrupts_into(Streams()) as streams, chosen.display() as display:
         streams.add("watch", watch(client, one.spec.project))
         converge(client, streams, Observed(), Goal([one.id]), display)
 
@@ -260,7 +260,7 @@ def create(
     _short_forms(spec, publish, mounts)
     chosen = settings()
     with chosen.client() as client:
-        container.image_digest = find(client, image) or pull_image(client, image, "", Display(chosen.progress))
+        container.image_digest = find(client, image) or pull_image(client, image, "", chosen.display())
         made = client.control.CreateService(control_pb2.CreateServiceRequest(spec=spec)).service
         if not detach:
             wait_for(chosen, client, made)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
 
 from pycompose.compose.cli.errors import CliError, UsageError
+from pycompose.compose.cli.program import renamed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pycompose.compose.cli.display import Display
     from pycompose.compose.client import Client
     from pycompose.compose.loader import Project
 
@@ -30,14 +35,35 @@ class Settings:
     progress: str = "auto"
     all_resources: bool = False
     dry_run: bool = False
+    parallel: int = -1
+    compatibility: bool = False
     host: str = ""
     warned: set[str] = field(default_factory=set)
+    _dotenv: dict[str, str] | None = None
 
     def warn(self, text: str) -> None:
         """Print a warning once, on stderr."""
         if text not in self.warned:
             self.warned.add(text)
-            print(f"warning: {text}", file=sys.stderr)
+            print(renamed(f"warning: {text}"), file=sys.stderr)
+
+    def variable(self, name: str) -> str:
+        """Return one of the COMPOSE_ variables: the caller's, else that of the env files, else ""."""
+        if name in os.environ:
+            return os.environ[name]
+        if self._dotenv is None:
+            from pycompose.compose.loader import LoadError, default_environment
+
+            # what is wrong with them is said where the project is loaded
+            self._dotenv = {}
+            with suppress(LoadError):
+                own = {key: value for key, value in os.environ.items() if key == "COMPOSE_DISABLE_ENV_FILE"}
+                self._dotenv = default_environment(self._directory(), own, self._env_files() or None)
+        return self._dotenv.get(name, "")
+
+    def truth(self, name: str) -> bool:
+        """Return whether a COMPOSE_ variable is set to a true word."""
+        return self.variable(name).lower() in ("1", "t", "true", "y", "yes", "on")
 
     def environment(self) -> dict[str, str]:
         """Return the caller's variables completed from the env files."""
@@ -96,14 +122,14 @@ class Settings:
 
     def known_project(self) -> Project | None:
         """Load the project unless the command line names only its name, as Docker Compose does."""
-        if not self.files and (self.project_name or os.environ.get("COMPOSE_PROJECT_NAME")):
+        if not self.files and (self.project_name or self.variable("COMPOSE_PROJECT_NAME")):
             return None
         return self.load()
 
     def name(self) -> str:
         """Return the project's name, from the flag, the environment, or the files."""
         if not self.files:
-            name = self.project_name or os.environ.get("COMPOSE_PROJECT_NAME")
+            name = self.project_name or self.variable("COMPOSE_PROJECT_NAME")
             if name:
                 from pycompose.compose.loader import default_project_name
 
@@ -111,15 +137,34 @@ class Settings:
         return self.load().name
 
     def client(self, *, start: bool = True) -> Client:
-        """Return a client of the node; with `start`, one is started when none answers."""
+        """Return a client of the node; with `start`, one is started when none answers. A dry run only reads."""
         from pycompose.compose.client import Client, default_host
 
-        return Client(self.host or default_host(), start=start, tell=self.tell)
+        start = start and not self.dry_run
+        return Client(self.host or default_host(), start=start, tell=self.tell, read_only=self.dry_run)
+
+    @property
+    def at_once(self) -> int:
+        """How many images are pulled at a time."""
+        return self.parallel if self.parallel > 0 else 8
+
+    def display(self, title: str = "Running", *, quiet: bool = False) -> Display:
+        """Return a display of progress, on standard error unless COMPOSE_STATUS_STDOUT says otherwise."""
+        from pycompose.compose.cli.display import Display
+
+        stream = sys.stdout if self.truth("COMPOSE_STATUS_STDOUT") else sys.stderr
+        mode = "quiet" if quiet else self.progress
+        return Display(mode, colour=self.colour(stream.isatty()), title=title, stream=stream)
+
+    def would(self, steps: Iterable[str]) -> None:
+        """Print what a dry run would do."""
+        lines = list(steps)
+        print("\n".join(lines) if lines else "nothing to do", file=sys.stdout if lines else sys.stderr)
 
     def tell(self, text: str) -> None:
         """Print a notice on stderr, unless progress is off."""
         if self.progress != "quiet":
-            print(text, file=sys.stderr)
+            print(renamed(text), file=sys.stderr)
 
     def colour(self, stream_is_tty: bool) -> bool:
         """Return whether to print colours on a stream."""

@@ -58,8 +58,8 @@ class _Request:
 @click.option("--no-log-prefix", is_flag=True, help="No names before lines.")
 @click.option("--timestamps", is_flag=True, help="Times before lines.")
 @click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace when containers are stopped.")
-@click.option("--menu", is_flag=True, hidden=True)
-@click.option("-w", "--watch", "watch_files", is_flag=True, hidden=True)
+@click.option("--menu", is_flag=True, default=None, help="Keys while attached (COMPOSE_MENU).")
+@click.option("-w", "--watch", "watch_files", is_flag=True, help="Bring changed files into containers.")
 @recreation
 def up(
     services: tuple[str, ...],
@@ -80,16 +80,17 @@ def up(
     no_log_prefix: bool,
     timestamps: bool,
     timeout: int | None,
-    menu: bool,
+    menu: bool | None,
     watch_files: bool,
     force_recreate: bool,
     no_recreate: bool,
-    remove_orphans: bool,
+    remove_orphans: bool | None,
     scale_words: tuple[str, ...],
     pull: str | None,
     quiet_pull: bool,
     build: bool,
     no_build: bool,
+    quiet_build: bool,
     yes: bool,
 ) -> None:
     """Create and start containers.
@@ -140,12 +141,13 @@ def create(
     services: tuple[str, ...],
     force_recreate: bool,
     no_recreate: bool,
-    remove_orphans: bool,
+    remove_orphans: bool | None,
     scale_words: tuple[str, ...],
     pull: str | None,
     quiet_pull: bool,
     build: bool,
     no_build: bool,
+    quiet_build: bool,
     yes: bool,
 ) -> None:
     """Create containers without starting them."""
@@ -181,12 +183,13 @@ def plan_(
     no_deps: bool,
     force_recreate: bool,
     no_recreate: bool,
-    remove_orphans: bool,
+    remove_orphans: bool | None,
     scale_words: tuple[str, ...],
     pull: str | None,
     quiet_pull: bool,
     build: bool,
     no_build: bool,
+    quiet_build: bool,
     yes: bool,
 ) -> None:
     """Print what up would do, and change nothing; exit status 3 when that is anything."""
@@ -210,14 +213,10 @@ def _refuse_build(build: bool) -> None:
         raise CliError(BUILD)
 
 
-def _display(chosen: Settings, title: str = "Running") -> Display:
-    return Display(chosen.progress, colour=chosen.colour(True), title=title)
-
-
 def _background(chosen: Settings, request: _Request) -> None:
     """Apply the plan and wait until containers are started (or healthy), then leave."""
     project, desired = load_desired(chosen, request.services, no_deps=request.no_deps)
-    with chosen.client() as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+    with chosen.client() as client, chosen.display() as display, interrupts_into(Streams()) as streams:
         images = None if chosen.dry_run else Display("quiet") if request.quiet_pull else display
         plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
         if chosen.dry_run:
@@ -250,7 +249,7 @@ def _foreground(chosen: Settings, request: _Request, options: AttachOptions) -> 
     if options.exit_code_from and options.exit_code_from not in desired.services:
         raise UsageError(f"--exit-code-from {options.exit_code_from}: no such service in this run")
     options = replace(options, colour=options.colour and chosen.colour(sys.stdout.isatty()))
-    with chosen.client() as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+    with chosen.client() as client, chosen.display() as display, interrupts_into(Streams()) as streams:
         images = Display("quiet") if request.quiet_pull else display
         plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
         attached = Attached(client, streams, desired.project.name, options, display)

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from pycompose.compose.cli.errors import UsageError
+from pycompose.compose.cli.flags import option
+from pycompose.compose.cli.settings import settings
+
 F = TypeVar("F", bound=Callable[..., Any])
 
+REMOVE_ORPHANS = click.option(
+    "--remove-orphans", is_flag=True, default=None, help="Remove containers of services not in the files."
+)
 
-def truth(variable: str) -> bool:
-    """Return whether an environment variable is set to a true word."""
-    return os.environ.get(variable, "").lower() in ("1", "t", "true", "yes")
 
+def orphan_default(flag: bool | None) -> bool:
+    """Return whether orphans are removed: by the flag, else by the environment.
 
-def orphan_default(flag: bool) -> bool:
-    """Return whether orphans are removed: by the flag, or by the environment."""
-    return flag or ("COMPOSE_REMOVE_ORPHANS" in os.environ and truth("COMPOSE_REMOVE_ORPHANS"))
+    Raises:
+        UsageError: the environment says that there are none.
+    """
+    chosen = settings().truth("COMPOSE_REMOVE_ORPHANS") if flag is None else flag
+    if chosen and settings().truth("COMPOSE_IGNORE_ORPHANS"):
+        raise UsageError("--remove-orphans and COMPOSE_IGNORE_ORPHANS contradict one another; leave one out")
+    return chosen
 
 
 def recreation(function: F) -> F:
     """Add the flags that decide what is made anew."""
-    for option in (
+    for add in (
         click.option("--force-recreate", is_flag=True, help="Make containers anew although nothing changed."),
         click.option("--no-recreate", is_flag=True, help="Leave containers that exist as they are."),
-        click.option("--remove-orphans", is_flag=True, help="Remove containers of services not in the files."),
+        REMOVE_ORPHANS,
         click.option("--scale", "scale_words", multiple=True, metavar="SERVICE=N", help="Number of containers."),
         click.option(
             "--pull", "pull", type=click.Choice(["always", "missing", "never", "build"]), help="When to pull."
@@ -34,7 +43,8 @@ def recreation(function: F) -> F:
         click.option("--quiet-pull", is_flag=True, help="Pull without progress."),
         click.option("--build", is_flag=True, help="Build images first (not there yet)."),
         click.option("--no-build", is_flag=True, help="Never build; nothing is built yet in any case."),
-        click.option("-y", "--yes", is_flag=True, help="Answer every question with yes."),
+        click.option("--quiet-build", is_flag=True, help="No output of builds."),
+        option("-y", "--yes", also=["--y"], is_flag=True, help="Answer every question with yes."),
     ):
-        function = option(function)
+        function = add(function)
     return function

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from pycompose.compose.client.errors import NodeError, decode
+from pycompose.compose.client.errors import DryRunError, NodeError, decode
 
 if TYPE_CHECKING:
     from pycompose.proto.v1.access_pb2_grpc import TaskAccessServiceStub
     from pycompose.proto.v1.control_pb2_grpc import ControlServiceStub
     from pycompose.proto.v1.image_pb2_grpc import ImageServiceStub
 
+READING = ("Get", "List", "Watch", "Explain", "Inspect", "Read")
+"""How the names of calls begin that change nothing."""
 MESSAGE_LIMIT = 64 << 20
 TIMEOUT = 60.0
 
@@ -50,10 +52,18 @@ class Client:
         host: "unix:///path" or "host:port".
         start: start this machine's node when nothing answers at its socket.
         tell: is told what takes time, in a line for people.
+        read_only: refuse calls that could change anything.
     """
 
-    def __init__(self, host: str, *, start: bool = True, tell: Callable[[str], None] = lambda _: None) -> None:
-        self.host = host
+    def __init__(
+        self,
+        host: str,
+        *,
+        start: bool = True,
+        tell: Callable[[str], None] = lambda _: None,
+        read_only: bool = False,
+    ) -> None:
+        self.host, self.read_only = host, read_only
         path = socket_path(host)
         if path is not None:
             self._reach(path, start, tell)
@@ -104,7 +114,7 @@ class Client:
     def _service(self, name: str, stub: Callable[[grpc.Channel], Any]) -> Any:
         kept = self.__dict__.get(f"_{name}")
         if kept is None:
-            kept = self.__dict__[f"_{name}"] = _Decoding(stub(self.channel), self.host)
+            kept = self.__dict__[f"_{name}"] = _Decoding(stub(self.channel), self.host, self.read_only)
         return kept
 
     def close(self) -> None:
@@ -121,10 +131,12 @@ class Client:
 class _Decoding:
     """A stub whose errors are ours and whose unary calls have a deadline."""
 
-    def __init__(self, stub: Any, host: str) -> None:
-        self._stub, self._host = stub, host
+    def __init__(self, stub: Any, host: str, read_only: bool) -> None:
+        self._stub, self._host, self._read_only = stub, host, read_only
 
     def __getattr__(self, name: str) -> Any:
+        if self._read_only and not name.startswith(READING):
+            raise DryRunError(name)
         method = getattr(self._stub, name)
         host = self._host
         # answers that stream have no deadline: they last as long as their reader

@@ -4,6 +4,7 @@
 
     ClientError          anything that stops a request; str() is the message
     ├── NodeError        the node is not there, or did not start
+    ├── DryRunError      a dry run came to a call that changes something
     └── ApiError         the manager refused: its message, its code, the fields that it names
         └── NotThereError    the object named does not exist
 """
@@ -24,6 +25,16 @@ class ClientError(Exception):
 
 class NodeError(ClientError):
     """No node answers."""
+
+
+class DryRunError(ClientError):
+    """A dry run ends here: the next call would change something."""
+
+    status = 0
+
+    def __init__(self, call: str) -> None:
+        words = "".join(f" {one.lower()}" if one.isupper() else one for one in call).strip()
+        super().__init__(f"dry run: it would {words} now; nothing was changed")
 
 
 class ApiError(ClientError):

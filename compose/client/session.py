@@ -26,10 +26,40 @@ CHUNK = 64 << 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session ended: the program's exit status, and why it could not start ("" when it did)."""
+    """How a session ended: the program's exit status, and why it could not start ("" when it did).
+
+    `left`: the user typed the detach keys, or interrupted a session that does not pass signals on; the program goes on.
+    """
 
     status: int
     error: str = ""
+    left: bool = False
+
+
+class Leaving:
+    """Looks for a sequence of keys in what is typed.
+
+    Args:
+        keys: the sequence; empty: there is none.
+    """
+
+    def __init__(self, keys: bytes) -> None:
+        self._keys, self._seen = keys, 0
+
+    def take(self, data: bytes) -> tuple[bytes, bool]:
+        """Return what is to be passed on, and whether the sequence is complete; a begun one is held back."""
+        passed = bytearray()
+        for byte in data if self._keys else ():
+            if byte == self._keys[self._seen]:
+                self._seen += 1
+                if self._seen == len(self._keys):
+                    return bytes(passed), True
+                continue
+            passed += self._keys[: self._seen]
+            self._seen = 1 if byte == self._keys[0] else 0
+            if not self._seen:
+                passed.append(byte)
+        return (bytes(passed) if self._keys else data), False
 
 
 class Session:
@@ -43,6 +73,8 @@ class Session:
         tty: whether the program has a terminal.
         forward: given a signal's name, when it is not sent in the stream (attach).
         output: whether to write what the program writes.
+        detach_keys: what a user of a terminal types to leave.
+        proxy: whether signals are passed on; if not, an interrupt ends the session.
     """
 
     def __init__(
@@ -55,10 +87,16 @@ class Session:
         tty: bool,
         forward: Callable[[str], None] | None = None,
         output: bool = True,
+        detach_keys: bytes = b"",
+        proxy: bool = True,
     ) -> None:
         self._call, self._message, self._start = call, message, start
         self._stdin, self._tty, self._forward, self._output = stdin, tty, forward, output
+        self._leaving = Leaving(detach_keys if tty else b"")
+        self._proxy = proxy
         self._requests: SimpleQueue[Any] = SimpleQueue()
+        self._answers: Any = None
+        self._left = False
 
     def run(self) -> Outcome:
         """Run until the program ends.
@@ -70,7 +108,8 @@ class Session:
         outcome: Outcome | None = None
         with self._terminal():
             try:
-                for answer in self._call(iter(self._requests.get, None)):
+                self._answers = self._call(iter(self._requests.get, None))
+                for answer in self._answers:
                     kind = answer.WhichOneof("message")
                     if kind == "started":
                         if getattr(self._start, "detach", False):
@@ -87,7 +126,13 @@ class Session:
                     raise
             finally:
                 self._requests.put(None)
+        if self._left:
+            return Outcome(0, left=True)
         return outcome or Outcome(1, "the connection ended before the program did")
+
+    def _leave(self) -> None:
+        self._left = True
+        self._answers.cancel()
 
     def _begin(self) -> None:
         if self._stdin:
@@ -103,8 +148,12 @@ class Session:
                 data = b""
             if not data:
                 self._requests.put(self._message(stdin_closed=access_pb2.StdinClosed()))
-                return
-            self._requests.put(self._message(stdin=data))
+                return None
+            data, leave = self._leaving.take(data)
+            if data:
+                self._requests.put(self._message(stdin=data))
+            if leave:
+                return self._leave()
 
     def _resize(self) -> None:
         size = terminal_size()
@@ -115,6 +164,8 @@ class Session:
         name = signal.Signals(number).name
         if number == signal.SIGWINCH:
             self._resize()
+        elif not self._proxy:
+            self._leave()
         elif self._forward is not None:
             self._forward(name)
         else:
