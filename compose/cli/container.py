@@ -17,12 +17,12 @@ from pycompose.compose.cli.flags import PASS_ON, group
 from pycompose.compose.cli.inspection import processes, show_stats
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.lifecycle import confirm
+from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.logprint import LogPrinter
 from pycompose.compose.cli.logs import request_of
-from pycompose.compose.cli.objects import as_dict, each, filters, has_labels, inspect
+from pycompose.compose.cli.objects import as_dict, each, inspect
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.stopping import grace
-from pycompose.compose.cli.tables import show
 from pycompose.compose.client import ApiError, Client, NotThereError
 from pycompose.compose.client.session import Session, terminal_size
 from pycompose.compose.client.streams import Ended, Streams
@@ -37,6 +37,7 @@ COLUMNS = {
     "Status": "STATUS",
     "Ports": "PORTS",
     "Names": "NAMES",
+    "Reason": "REASON",
 }
 
 
@@ -60,50 +61,26 @@ def service_of(client: Client, task: task_pb2.Task) -> service_pb2.Service | Non
 
 @container.command("ls")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also containers that do not run.")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.option("-f", "--filter", "words_", multiple=True, metavar="KEY=VALUE", help="status, name, label, id, service.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
 @click.option("-n", "--last", type=int, default=0, help="The last N created.")
 @click.option("-l", "--latest", is_flag=True, help="The last created.")
-@click.option("--no-trunc", is_flag=True, help="Do not cut columns.")
-def ls(
-    everything: bool, quiet: bool, words_: tuple[str, ...], form: str, last: int, latest: bool, no_trunc: bool
-) -> None:
+@listing("status", "name", "label", "id", "service", "project", "health", short=True)
+def ls(everything: bool, last: int, latest: bool, listing_: Listing) -> None:
     """List containers."""
-    wanted = filters(words_, ("status", "name", "label", "id", "service", "project"))
     with settings().client(start=False) as client:
         tasks = list(client.control.ListTasks(control_pb2.ListTasksRequest()).tasks)
         services = client.control.ListServices(control_pb2.ListServicesRequest()).services
     by_id = {service.id: service for service in services}
     tasks.sort(key=lambda task: -task.meta.created_at.ToNanoseconds())
     last = 1 if latest else last
+    everything = everything or bool(last) or "status" in listing_.wanted
     shown = [
         task
         for task in tasks
-        if _matches(task, by_id.get(task.service_id), wanted)
-        and (everything or last or "status" in wanted or words.state(task) in ("running", "paused", "restarting"))
+        if project_ps.matches(task, by_id.get(task.service_id), listing_) and (everything or project_ps.alive(task))
     ]
     shown = shown[:last] if last else shown
-    if quiet:
-        print("\n".join(task.id if no_trunc else task.id[:12] for task in shown), end="\n" if shown else "")
-        return
     now = time.time()
-    rows = [project_ps.row(task, by_id.get(task.service_id), now, cut=not no_trunc) for task in shown]
-    text = show(form, rows, COLUMNS)
-    if text:
-        print(text)
-
-
-def _matches(task: task_pb2.Task, service: service_pb2.Service | None, wanted: dict[str, list[str]]) -> bool:
-    labels = dict(service.spec.task.container.labels) if service is not None else {}
-    return (
-        ("status" not in wanted or words.state(task) in wanted["status"])
-        and all(text in task.name for text in wanted.get("name", ()))
-        and any(task.id.startswith(text) for text in wanted.get("id", [""]))
-        and ("service" not in wanted or task.service_name in wanted["service"])
-        and ("project" not in wanted or task.project in wanted["project"])
-        and has_labels(labels, wanted.get("label", ()))
-    )
+    listing_.print([project_ps.row(task, by_id.get(task.service_id), now, listing_) for task in shown], COLUMNS)
 
 
 @container.command("inspect")

@@ -17,9 +17,9 @@ from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.images_step import pull as pull_image
 from pycompose.compose.cli.inspection import split_reference
 from pycompose.compose.cli.lifecycle import confirm
-from pycompose.compose.cli.objects import each, filters, has_labels, inspect
+from pycompose.compose.cli.listing import Listing, listing
+from pycompose.compose.cli.objects import each, has_labels, inspect
 from pycompose.compose.cli.settings import settings
-from pycompose.compose.cli.tables import show
 from pycompose.proto.v1 import image_pb2
 
 CHUNK = 512 << 10
@@ -33,49 +33,35 @@ def image() -> None:
 
 @image.command("ls")
 @click.option("-a", "--all", is_flag=True, hidden=True)
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
 @click.option("--digests", is_flag=True, help="Also digests.")
-@click.option("--no-trunc", is_flag=True, help="Do not cut ids.")
-@click.option("-f", "--filter", "words_", multiple=True, metavar="KEY=VALUE", help="label, reference, dangling.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
+@listing("label", "reference", "dangling", short=True)
 @click.argument("reference", required=False, default="")
-def ls(
-    all: bool, quiet: bool, digests: bool, no_trunc: bool, words_: tuple[str, ...], form: str, reference: str
-) -> None:
+def ls(all: bool, digests: bool, reference: str, listing_: Listing) -> None:
     """List images."""
-    wanted = filters(words_, ("label", "reference", "dangling"))
+    wanted = listing_.wanted
     reference = reference or next(iter(wanted.get("reference", ())), "")
     with settings().client(start=False) as client:
         images = client.images.ListImages(image_pb2.ListImagesRequest(reference=reference)).images
     rows = []
     for one in sorted(images, key=lambda item: -item.created_at.ToNanoseconds()):
-        dangling = not one.references
-        if not has_labels(one.labels, wanted.get("label", ())):
-            continue
-        if "dangling" in wanted and wanted["dangling"][-1] != str(dangling).lower():
-            continue
-        rows += [_row(one, name, cut=not no_trunc) for name in one.references or ["<none>:<none>"]]
-    if quiet:
-        print("\n".join(dict.fromkeys(row["ID"] for row in rows)), end="\n" if rows else "")
-        return
+        dangling = str(not one.references).lower()
+        if has_labels(one.labels, wanted.get("label", ())) and listing_.equal("dangling", dangling):
+            rows += [_row(one, name, listing_) for name in one.references or ["<none>:<none>"]]
     columns = dict(COLUMNS)
     if digests:
         columns = {"Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", **COLUMNS}
-    text = show(form, rows, columns)
-    if text:
-        print(text)
+    listing_.print(rows, columns)
 
 
-def _row(one: image_pb2.Image, name: str, *, cut: bool) -> dict[str, Any]:
+def _row(one: image_pb2.Image, name: str, listing_: Listing) -> dict[str, Any]:
     repository, tag = split_reference(name)
     digest = next((text.partition("@")[2] for text in one.digests), "<none>")
-    identity = one.id.removeprefix("sha256:")[:12] if cut else one.id
     since = f"{words.since(one.created_at, time.time())} ago" if one.HasField("created_at") else "N/A"
     return {
         "Repository": repository,
         "Tag": tag,
         "Digest": digest,
-        "ID": identity,
+        "ID": listing_.id(one.id),
         "CreatedSince": since,
         "CreatedAt": one.created_at.ToJsonString(),
         "Size": words.size(one.size_bytes),

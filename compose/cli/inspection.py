@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 import click
@@ -13,21 +14,35 @@ from pycompose.compose.cli import words
 from pycompose.compose.cli.errors import CliError, UsageError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.listing import FORMS, Listing, listing
 from pycompose.compose.cli.logprint import parse_time, stamp
+from pycompose.compose.cli.objects import has_labels
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.tables import show, table
+from pycompose.compose.cli.volume import row as volume_row
 from pycompose.compose.client import Client, NotThereError
 from pycompose.compose.client.state import services_and_tasks, task_of
 from pycompose.compose.client.streams import Ended, Streams
 from pycompose.compose.plan.progress import running
 from pycompose.proto.v1 import access_pb2, control_pb2, image_pb2, task_pb2
 
+IMAGES = {
+    "ContainerName": "CONTAINER",
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "Platform": "PLATFORM",
+    "ID": "IMAGE ID",
+    "Size": "SIZE",
+    "Created": "CREATED",
+}
+PROJECTS = {"Name": "NAME", "Status": "STATUS", "ConfigFiles": "CONFIG FILES"}
+VOLUMES = {"Driver": "DRIVER", "Name": "VOLUME NAME"}
+
 
 @command()
 @click.argument("services", nargs=-1)
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table or json.")
-def images(services: tuple[str, ...], quiet: bool, form: str) -> None:
+@listing("service", "repository")
+def images(services: tuple[str, ...], listing_: Listing) -> None:
     """List the images that containers use."""
     chosen = settings()
     with chosen.client(start=False) as client:
@@ -35,24 +50,15 @@ def images(services: tuple[str, ...], quiet: bool, form: str) -> None:
         specs = {service.id: service.spec.task.container for service in found}
         rows = []
         for task in tasks:
-            image = task.status.image_digest or specs[task.service_id].image_digest or specs[task.service_id].image
-            rows.append(_image_row(client, task, image, specs[task.service_id].image))
-    if quiet:
-        print("\n".join(dict.fromkeys(row["ID"] for row in rows)))
-        return
-    columns = {
-        "ContainerName": "CONTAINER",
-        "Repository": "REPOSITORY",
-        "Tag": "TAG",
-        "Platform": "PLATFORM",
-        "ID": "IMAGE ID",
-        "Size": "SIZE",
-        "Created": "CREATED",
-    }
-    print(show(form, rows, columns, array=True))
+            spec = specs[task.service_id]
+            image = task.status.image_digest or spec.image_digest or spec.image
+            row = _image_row(client, task, image, spec.image, listing_)
+            if listing_.equal("service", task.service_name) and listing_.equal("repository", row["Repository"]):
+                rows.append(row)
+    listing_.print(rows, IMAGES)
 
 
-def _image_row(client: Client, task: task_pb2.Task, image: str, reference: str) -> dict[str, Any]:
+def _image_row(client: Client, task: task_pb2.Task, image: str, reference: str, listing_: Listing) -> dict[str, Any]:
     repository, tag = split_reference(reference)
     row = {"ContainerName": task.name, "Repository": repository, "Tag": tag, "Platform": "", "ID": "", "Size": ""}
     row["Created"] = "N/A"
@@ -60,7 +66,7 @@ def _image_row(client: Client, task: task_pb2.Task, image: str, reference: str) 
         found = client.images.InspectImage(image_pb2.InspectImageRequest(image=image)).image
     except NotThereError:
         return row
-    row.update(ID=found.id.removeprefix("sha256:")[:12], Size=words.size(found.size_bytes), Platform=found.platform)
+    row.update(ID=listing_.id(found.id), Size=words.size(found.size_bytes), Platform=found.platform)
     if found.HasField("created_at"):
         row["Created"] = f"{words.since(found.created_at, time.time())} ago"
     return row
@@ -129,44 +135,26 @@ def processes(client: Client, task: task_pb2.Task) -> str:
 
 @command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Also projects of which nothing runs.")
-@click.option("-q", "--quiet", is_flag=True, help="Only names.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
-@click.option("--filter", "filters", multiple=True, metavar="name=NAME", help="Only these.")
-def ls(everything: bool, quiet: bool, form: str, filters: tuple[str, ...]) -> None:
+@listing("name", quiet="names")
+def ls(everything: bool, listing_: Listing) -> None:
     """List projects."""
-    names = []
-    for text in filters:
-        key, _, value = text.partition("=")
-        if key != "name":
-            raise UsageError(f"--filter {text}: the only filter is name=NAME")
-        names.append(value)
     with settings().client(start=False) as client:
         projects = client.control.ListProjects(control_pb2.ListProjectsRequest()).projects
         tasks = client.control.ListTasks(control_pb2.ListTasksRequest()).tasks
     rows = []
     for project in projects:
-        counts: dict[str, int] = {}
-        for task in tasks:
-            if task.project == project.spec.name:
-                word = words.state(task)
-                counts[word] = counts.get(word, 0) + 1
-        if (not everything and not counts.get("running")) or (names and project.spec.name not in names):
+        counts = Counter(words.state(task) for task in tasks if task.project == project.spec.name)
+        if (not everything and not counts.get("running")) or not listing_.equal("name", project.spec.name):
             continue
         status = ", ".join(f"{word}({count})" for word, count in sorted(counts.items()))
         rows.append({"Name": project.spec.name, "Status": status, "ConfigFiles": ",".join(project.spec.config_files)})
-    if quiet:
-        print("\n".join(row["Name"] for row in rows))
-    elif form == "json":
-        print(json.dumps(rows))
-    else:
-        print(show(form, rows, {"Name": "NAME", "Status": "STATUS", "ConfigFiles": "CONFIG FILES"}))
+    listing_.print(rows, PROJECTS, name="Name")
 
 
 @command()
 @click.argument("services", nargs=-1)
-@click.option("-q", "--quiet", is_flag=True, help="Only names.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
-def volumes(services: tuple[str, ...], quiet: bool, form: str) -> None:
+@listing("name", "label", quiet="names")
+def volumes(services: tuple[str, ...], listing_: Listing) -> None:
     """List volumes of the project."""
     chosen = settings()
     name = chosen.name()
@@ -177,11 +165,12 @@ def volumes(services: tuple[str, ...], quiet: bool, form: str) -> None:
             used, _ = services_and_tasks(client, name, services)
             names = {mount.source for one in used for mount in one.spec.task.container.mounts}
             found = [volume for volume in found if volume.spec.name in names]
-    rows = [{"Driver": one.spec.driver or "local", "Name": one.spec.name} for one in found]
-    if quiet:
-        print("\n".join(row["Name"] for row in rows))
-    else:
-        print(show(form, rows, {"Driver": "DRIVER", "Name": "VOLUME NAME"}))
+    rows = [
+        volume_row(one)
+        for one in found
+        if listing_.part("name", one.spec.name) and has_labels(one.spec.labels, listing_.wanted.get("label", ()))
+    ]
+    listing_.print(rows, VOLUMES, name="Name")
 
 
 @command()
@@ -234,7 +223,7 @@ def _event(event: access_pb2.ContainerEvent, as_json: bool) -> str:
 @command()
 @click.argument("services", nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="Also containers that do not run.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
+@click.option("--format", "form", default="table", metavar="FORM", help=f"{FORMS}.")
 @click.option("--no-stream", is_flag=True, help="One sample.")
 @click.option("--no-trunc", is_flag=True, help="Do not cut ids.")
 def stats(services: tuple[str, ...], everything: bool, form: str, no_stream: bool, no_trunc: bool) -> None:
@@ -283,7 +272,8 @@ def show_stats(client: Client, tasks: list[task_pb2.Task], form: str, *, once: b
                 continue
             if not once and form == "table" and sys.stdout.isatty():
                 print("\x1b[H\x1b[2J", end="")
-            print(show(form, rows, STATS), flush=True)
+            # what does not end is no array
+            print(show("ndjson" if form == "json" and not once else form, rows, STATS, whole=whole), flush=True)
             if once:
                 return
 

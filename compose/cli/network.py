@@ -9,9 +9,9 @@ import click
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.lifecycle import confirm
-from pycompose.compose.cli.objects import as_dict, each, filters, has_labels, inspect, pairs
+from pycompose.compose.cli.listing import Listing, listing
+from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import settings
-from pycompose.compose.cli.tables import show
 from pycompose.compose.client import Client, ClientError
 from pycompose.proto.v1 import control_pb2, network_pb2
 
@@ -28,18 +28,14 @@ def _get(client: Client, name: str) -> network_pb2.Network:
 
 
 @network.command("ls")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.option("-f", "--filter", "words", multiple=True, metavar="KEY=VALUE", help="name, driver, label, id, project.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
-@click.option("--no-trunc", is_flag=True, help="Do not cut ids.")
-def ls(quiet: bool, words: tuple[str, ...], form: str, no_trunc: bool) -> None:
+@listing("name", "driver", "label", "id", "project", short=True)
+def ls(listing_: Listing) -> None:
     """List networks."""
-    wanted = filters(words, ("name", "driver", "label", "id", "project"))
     with settings().client(start=False) as client:
         found = client.control.ListNetworks(control_pb2.ListNetworksRequest()).networks
     rows = [
         {
-            "ID": one.id if no_trunc else one.id[:12],
+            "ID": listing_.id(one.id),
             "Name": one.spec.name,
             "Driver": one.spec.driver or "bridge",
             "Scope": "local",
@@ -48,15 +44,19 @@ def ls(quiet: bool, words: tuple[str, ...], form: str, no_trunc: bool) -> None:
             "Labels": ",".join(f"{key}={value}" for key, value in sorted(one.spec.labels.items())),
         }
         for one in sorted(found, key=lambda item: item.spec.name)
-        if all(text in one.spec.name for text in wanted.get("name", ()))
-        and ("driver" not in wanted or (one.spec.driver or "bridge") in wanted["driver"])
-        and ("project" not in wanted or one.spec.project in wanted["project"])
-        and any(one.id.startswith(text) for text in wanted.get("id", [""]))
-        and has_labels(one.spec.labels, wanted.get("label", ()))
+        if _matches(one, listing_)
     ]
-    text = "\n".join(str(row["ID"]) for row in rows) if quiet else show(form, rows, COLUMNS)
-    if text:
-        print(text)
+    listing_.print(rows, COLUMNS)
+
+
+def _matches(one: network_pb2.Network, listing_: Listing) -> bool:
+    return (
+        listing_.part("name", one.spec.name)
+        and listing_.equal("driver", (one.spec.driver or "bridge"))
+        and listing_.equal("project", one.spec.project)
+        and listing_.start("id", one.id)
+        and has_labels(one.spec.labels, listing_.wanted.get("label", ()))
+    )
 
 
 @network.command("inspect")

@@ -18,15 +18,23 @@ import click
 
 from pycompose.compose.cli.errors import CliError, Exit
 from pycompose.compose.cli.flags import group
-from pycompose.compose.cli.objects import as_dict, inspect, pairs
+from pycompose.compose.cli.listing import Listing, listing
+from pycompose.compose.cli.objects import as_dict, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import settings
-from pycompose.compose.cli.tables import show
 from pycompose.compose.client import Client, ClientError, default_host
 from pycompose.compose.client import node as local
 from pycompose.compose.client.connection import run_dir, socket_path, state_dir
 from pycompose.proto.v1 import control_pb2, node_pb2
 
 STOP_SECONDS = 30.0
+COLUMNS = {
+    "ID": "ID",
+    "Hostname": "HOSTNAME",
+    "Status": "STATUS",
+    "Availability": "AVAILABILITY",
+    "EngineVersion": "ENGINE VERSION",
+}
+_ACTIVE = node_pb2.NODE_AVAILABILITY_ACTIVE
 UNIT = """\
 [Unit]
 Description=pycompose node
@@ -195,34 +203,34 @@ def install(only_print: bool) -> None:
 
 
 @node.command("ls")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
-def ls(quiet: bool, form: str) -> None:
+@listing("id", "name", "label", "status", "availability", short=True)
+def ls(listing_: Listing) -> None:
     """List nodes."""
     with settings().client(start=False) as client:
         nodes = client.control.ListNodes(control_pb2.ListNodesRequest()).nodes
     rows = [
         {
-            "ID": one.id,
+            "ID": listing_.id(one.id),
             "Hostname": one.description.hostname,
-            "Status": node_pb2.NodeState.Name(one.status.state).removeprefix("NODE_STATE_").capitalize(),
-            "Availability": node_pb2.NodeAvailability.Name(one.spec.availability or node_pb2.NODE_AVAILABILITY_ACTIVE)
-            .removeprefix("NODE_AVAILABILITY_")
-            .capitalize(),
+            "Status": _word(node_pb2.NodeState.Name(one.status.state)),
+            "Availability": _word(node_pb2.NodeAvailability.Name(one.spec.availability or _ACTIVE)),
             "EngineVersion": one.description.engine_version,
         }
         for one in nodes
+        if listing_.start("id", one.id) and has_labels(one.spec.labels, listing_.wanted.get("label", ()))
     ]
-    columns = {
-        "ID": "ID",
-        "Hostname": "HOSTNAME",
-        "Status": "STATUS",
-        "Availability": "AVAILABILITY",
-        "EngineVersion": "ENGINE VERSION",
-    }
-    text = "\n".join(row["ID"] for row in rows) if quiet else show(form, rows, columns)
-    if text:
-        print(text)
+    rows = [
+        row
+        for row in rows
+        if listing_.part("name", row["Hostname"])
+        and listing_.equal("status", row["Status"].lower())
+        and listing_.equal("availability", row["Availability"].lower())
+    ]
+    listing_.print(rows, COLUMNS)
+
+
+def _word(name: str) -> str:
+    return name.rpartition("_")[2].capitalize()
 
 
 def _get(client: Client, name: str) -> node_pb2.Node:

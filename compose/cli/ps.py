@@ -10,8 +10,9 @@ import click
 from pycompose.compose.cli import words
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import command
-from pycompose.compose.cli.settings import settings
-from pycompose.compose.cli.tables import show
+from pycompose.compose.cli.listing import Listing, listing
+from pycompose.compose.cli.objects import has_labels
+from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.client.state import services_and_tasks
 from pycompose.proto.v1 import service_pb2, task_pb2
 
@@ -23,82 +24,98 @@ COLUMNS = {
     "RunningFor": "CREATED",
     "Status": "STATUS",
     "Ports": "PORTS",
+    "Reason": "REASON",
 }
+EVERYTHING = Listing(form="json")
 STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited", "pending")
 
 
 @command()
 @click.argument("services", nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="Also containers that do not run.")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
 @click.option("--services", "only_services", is_flag=True, help="Only names of services.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
-@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only some: status=running.")
 @click.option("--status", "states", multiple=True, type=click.Choice(STATES), help="Only of this status.")
-@click.option("--no-trunc", is_flag=True, help="Do not cut columns.")
 @click.option("--orphans/--no-orphans", default=True, help="Also services that are not in the files.")
+@listing("status", "name", "service", "label", "health", "id")
 def ps(
     services: tuple[str, ...],
     everything: bool,
-    quiet: bool,
     only_services: bool,
-    form: str,
-    filters: tuple[str, ...],
     states: tuple[str, ...],
-    no_trunc: bool,
     orphans: bool,
+    listing_: Listing,
 ) -> None:
     """List containers."""
     chosen = settings()
     project = None if orphans else chosen.known_project()
     name = project.name if project else chosen.name()
-    wanted = set(states) | {_status_of(one) for one in filters}
+    wanted = {*states, *listing_.wanted.get("status", ())}
+    if unknown := wanted - set(STATES):
+        raise UsageError(f"--filter status={min(unknown)}: no such status; want {', '.join(STATES)}")
     with chosen.client(start=False) as client:
         found, tasks = services_and_tasks(client, name, services)
     by_id = {service.id: service for service in found}
     if project is not None:
         tasks = [task for task in tasks if task.service_name in project.services]
-    if wanted:
-        tasks = [task for task in tasks if words.state(task) in wanted]
-    elif not everything:
-        tasks = [task for task in tasks if words.state(task) not in ("exited", "created", "dead")]
+    tasks = [task for task in tasks if matches(task, by_id.get(task.service_id), listing_)]
     tasks.sort(key=lambda task: (task.name, task.slot))
-    if quiet:
-        lines = [task.id if no_trunc else task.id[:12] for task in tasks]
-        print("\n".join(lines), end="\n" if lines else "")
-        return
+    shown = [task for task in tasks if (words.state(task) in wanted if wanted else everything or alive(task))]
     if only_services:
-        lines = list(dict.fromkeys(task.service_name for task in tasks))
-        print("\n".join(lines), end="\n" if lines else "")
+        names = list(dict.fromkeys(task.service_name for task in shown))
+        print("\n".join(names), end="\n" if names else "")
         return
-    rows = [row(task, by_id.get(task.service_id), time.time(), cut=form == "table" and not no_trunc) for task in tasks]
-    text = show(form, rows, COLUMNS)
-    if text:
-        print(text)
+    now = time.time()
+    listing_.print([row(task, by_id.get(task.service_id), now, listing_) for task in shown], COLUMNS)
+    if not shown and listing_.form == "table" and not listing_.quiet:
+        _say_where(chosen, name, len(tasks), bool(found))
 
 
-def _status_of(text: str) -> str:
-    key, equals, value = text.partition("=")
-    if key != "status" or not equals:
-        raise UsageError(f"--filter {text}: the only filter is status=STATE, with {', '.join(STATES)}")
-    if value not in STATES:
-        raise UsageError(f"--filter {text}: no such status; want {', '.join(STATES)}")
-    return value
+def _say_where(chosen: Settings, name: str, hidden: int, known: bool) -> None:
+    """Say what an empty table hides."""
+    if hidden:
+        chosen.tell(f"nothing of project {name} runs; pycompose ps -a shows {hidden} that {_does(hidden)} not")
+    elif not known:
+        chosen.tell(f"nothing of project {name} is there; pycompose up starts it, pycompose ls lists projects")
 
 
-def row(task: task_pb2.Task, service: service_pb2.Service | None, now: float, *, cut: bool = True) -> dict[str, Any]:
-    """Return one container's fields, named as Docker Compose's `ps --format json`."""
+def _does(number: int) -> str:
+    return "does" if number == 1 else "do"
+
+
+def alive(task: task_pb2.Task) -> bool:
+    """Return whether a list without -a has the task."""
+    return words.state(task) not in ("exited", "created", "dead")
+
+
+def matches(task: task_pb2.Task, service: service_pb2.Service | None, listing_: Listing) -> bool:
+    """Return whether a container passes the filters that all lists of containers share."""
+    labels = dict(service.spec.task.container.labels) if service is not None else {}
+    return (
+        listing_.equal("status", words.state(task))
+        and listing_.part("name", task.name)
+        and listing_.equal("service", task.service_name)
+        and listing_.equal("project", task.project)
+        and listing_.equal("health", (words.health(task) or "none"))
+        and listing_.start("id", task.id)
+        and has_labels(labels, listing_.wanted.get("label", ()))
+    )
+
+
+def row(
+    task: task_pb2.Task, service: service_pb2.Service | None, now: float, listing_: Listing = EVERYTHING
+) -> dict[str, Any]:
+    """Return one container's fields, named as Docker Compose's `ps --format json`, and `Reason`: why it is so."""
     spec = service.spec.task.container if service is not None else None
-    command = words.command(command_words(service))
+    cut = listing_.form == "table" and not listing_.whole
     created = task.meta.created_at
     labels = dict(spec.labels) if spec else {}
     labels["com.docker.compose.container-number"] = str(task.slot)
     return {
-        "Command": words.ending(command, 22) if cut else command,
+        "Command": words.command(command_words(service), 20 if cut else None),
         "CreatedAt": _clock(created.seconds),
         "ExitCode": task.status.exit_code,
         "Health": words.health(task),
-        "ID": task.id[:12] if cut else task.id,
+        "ID": listing_.id(task.id),
         "Image": spec.image if spec else "",
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
         "LocalVolumes": str(sum(1 for mount in spec.mounts if mount.type == 2)) if spec else "0",
@@ -109,6 +126,7 @@ def row(task: task_pb2.Task, service: service_pb2.Service | None, now: float, *,
         "Ports": words.ports(service, task) if words.state(task) in ("running", "paused") else "",
         "Project": task.project,
         "Publishers": publishers(service, task),
+        "Reason": words.reason(task),
         "RunningFor": f"{words.since(created, now)} ago",
         "Service": task.service_name,
         "Size": "0B",

@@ -18,9 +18,10 @@ from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.images_step import find
 from pycompose.compose.cli.images_step import pull as pull_image
 from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.logprint import LogPrinter
 from pycompose.compose.cli.logs import request_of
-from pycompose.compose.cli.objects import as_dict, each, filters, has_labels, inspect, pairs
+from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.tables import show
 from pycompose.compose.client import Client
@@ -29,6 +30,15 @@ from pycompose.compose.plan.observed import Observed
 from pycompose.proto.v1 import control_pb2, service_pb2, task_pb2
 
 COLUMNS = {"ID": "ID", "Name": "NAME", "Mode": "MODE", "Replicas": "REPLICAS", "Image": "IMAGE", "Ports": "PORTS"}
+TASKS = {
+    "ID": "ID",
+    "Name": "NAME",
+    "Image": "IMAGE",
+    "Node": "NODE",
+    "DesiredState": "DESIRED STATE",
+    "CurrentState": "CURRENT STATE",
+    "Error": "ERROR",
+}
 
 
 @group()
@@ -45,16 +55,19 @@ def full_name(one: service_pb2.Service) -> str:
     return f"{one.spec.project}/{one.spec.name}" if one.spec.project else one.spec.name
 
 
-def _row(one: service_pb2.Service) -> dict[str, Any]:
-    mode = (one.spec.WhichOneof("mode") or "replicated").replace("_", "-")
+def _mode(one: service_pb2.Service) -> str:
+    return (one.spec.WhichOneof("mode") or "replicated").replace("_", "-")
+
+
+def _row(one: service_pb2.Service, listing_: Listing) -> dict[str, Any]:
     ports = ", ".join(
         f"{port.host_ip or '*'}:{port.published_port}->{port.target_port}/{words.PROTOCOLS[port.protocol]}"
         for port in one.endpoint.ports
     )
     return {
-        "ID": one.id[:12],
+        "ID": listing_.id(one.id),
         "Name": full_name(one),
-        "Mode": mode,
+        "Mode": _mode(one),
         "Replicas": f"{one.counts.running}/{one.counts.desired}",
         "Image": one.spec.task.container.image,
         "Ports": ports,
@@ -62,36 +75,29 @@ def _row(one: service_pb2.Service) -> dict[str, Any]:
 
 
 @service.command("ls")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.option("-f", "--filter", "texts", multiple=True, metavar="KEY=VALUE", help="name, label, id, mode, project.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
-def ls(quiet: bool, texts: tuple[str, ...], form: str) -> None:
+@listing("name", "label", "id", "mode", "project", short=True)
+def ls(listing_: Listing) -> None:
     """List services."""
-    wanted = filters(texts, ("name", "label", "id", "mode", "project"))
     with settings().client(start=False) as client:
         found = client.control.ListServices(control_pb2.ListServicesRequest()).services
-    rows = []
-    for one in sorted(found, key=full_name):
-        row = _row(one)
-        if (
-            all(text in row["Name"] for text in wanted.get("name", ()))
-            and any(one.id.startswith(text) for text in wanted.get("id", [""]))
-            and ("mode" not in wanted or row["Mode"] in wanted["mode"])
-            and ("project" not in wanted or one.spec.project in wanted["project"])
-            and has_labels(one.spec.labels, wanted.get("label", ()))
-        ):
-            rows.append(row)
-    text = "\n".join(row["ID"] for row in rows) if quiet else show(form, rows, COLUMNS)
-    if text:
-        print(text)
+    rows = [_row(one, listing_) for one in sorted(found, key=full_name) if _matches(one, listing_)]
+    listing_.print(rows, COLUMNS)
+
+
+def _matches(one: service_pb2.Service, listing_: Listing) -> bool:
+    return (
+        listing_.part("name", full_name(one))
+        and listing_.start("id", one.id)
+        and listing_.equal("mode", _mode(one))
+        and listing_.equal("project", one.spec.project)
+        and has_labels(one.spec.labels, listing_.wanted.get("label", ()))
+    )
 
 
 @service.command("ps")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
-@click.option("--no-trunc", is_flag=True, help="Do not cut ids.")
+@listing("id", "name", "node", "desired-state", short=True)
 @click.argument("names", nargs=-1, required=True, metavar="SERVICE...")
-def ps(quiet: bool, form: str, no_trunc: bool, names: tuple[str, ...]) -> None:
+def ps(names: tuple[str, ...], listing_: Listing) -> None:
     """List the tasks of services, and why they are where they are."""
     with settings().client(start=False) as client:
         found = [_get(client, name) for name in names]
@@ -102,28 +108,23 @@ def ps(quiet: bool, form: str, no_trunc: bool, names: tuple[str, ...]) -> None:
     now = time.time()
     rows = [
         {
-            "ID": task.id if no_trunc else task.id[:12],
+            "ID": listing_.id(task.id),
             "Name": task.name,
             "Image": images[task.service_id],
             "Node": nodes[task.node_id].description.hostname if task.node_id in nodes else "",
             "DesiredState": _word(task_pb2.DesiredState.Name(task.desired_state)),
             "CurrentState": _since(task.status, now),
-            "Error": task.status.error or (task.status.message if task.status.state < 8 else ""),
+            "Error": words.reason(task),
         }
         for task in tasks
+        if listing_.start("id", task.id) and listing_.part("name", task.name)
     ]
-    header = {
-        "ID": "ID",
-        "Name": "NAME",
-        "Image": "IMAGE",
-        "Node": "NODE",
-        "DesiredState": "DESIRED STATE",
-        "CurrentState": "CURRENT STATE",
-        "Error": "ERROR",
-    }
-    text = "\n".join(str(row["ID"]) for row in rows) if quiet else show(form, rows, header)
-    if text:
-        print(text)
+    rows = [
+        row
+        for row in rows
+        if listing_.equal("node", row["Node"]) and listing_.equal("desired-state", row["DesiredState"].lower())
+    ]
+    listing_.print(rows, TASKS)
 
 
 def _since(status: task_pb2.TaskStatus, now: float) -> str:

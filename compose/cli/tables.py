@@ -1,47 +1,65 @@
-"""Tables, JSON and templates on stdout: the three forms of every list.
+"""Tables, JSON and templates on stdout: the forms of every list.
 
-`table` pads columns as Docker does (three spaces between). `template` fills Go-like `{{.Field}}` text, with `json`,
-`upper`, `lower` and a leading `table`.
+`table` is for people: aligned as Docker's tables are (three spaces between), and on a terminal it fits the width
+(`fitting.py`). `json` is one array, always; `ndjson` is the same objects, one a line. A template fills Go-like
+`{{.Field}}` text, with `json`, `upper`, `lower`, `index` and a leading `table`. docs/command-line.md lists the fields
+of each list; they are added to, never renamed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pycompose.compose.cli.errors import UsageError
+from pycompose.compose.cli.fitting import Row, fit, lines_of
 
-Row = Mapping[str, Any]
 _ACTION = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return lines of aligned columns; the last column is never padded."""
-    lines = [list(header), *map(list, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    names = [str(number) for number in range(len(header))]
+    columns = dict(zip(names, header, strict=True))
+    return "\n".join(lines_of([dict(zip(names, row, strict=True)) for row in rows], columns))
 
 
-def show(form: str, rows: Sequence[Row], columns: Mapping[str, str], *, array: bool = False) -> str:
+def screen_width() -> int | None:
+    """Return the columns of the terminal that is standard output; None when it is none."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
+def show(form: str, rows: Sequence[Row], columns: Mapping[str, str], *, whole: bool = False) -> str:
     """Return rows in the form asked for.
 
     Args:
-        form: "table", "json" (a line per row; with `array` one JSON array), "ndjson", or a template.
+        form: "table", "json", "ndjson", or a template.
         rows: fields by name.
         columns: the table's header by field name.
+        whole: leave out nothing of a table, however wide it is (--no-trunc).
+
+    Raises:
+        UsageError: the template cannot be filled.
     """
     if form == "table":
-        return table(list(columns.values()), [[str(row[field]) for field in columns] for row in rows])
-    if form == "json" and array:
-        return json.dumps([dict(row) for row in rows], indent=2, default=str)
-    if form in ("json", "ndjson"):
+        return "\n".join(fit(rows, columns, None if whole else screen_width()))
+    if form == "json":
+        return json_array(rows)
+    if form == "ndjson":
         return "\n".join(json.dumps(dict(row), default=str) for row in rows)
     headed = form.startswith("table ")
     text = form.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n")
+    if "{{" not in text:
+        raise UsageError(
+            f"--format {form}: want table, json, ndjson, or a template such as '{{{{.{_first(columns)}}}}}'"
+        )
     lines = [fill(text, row) for row in rows]
     if not headed:
         return "\n".join(lines)
@@ -50,6 +68,15 @@ def show(form: str, rows: Sequence[Row], columns: Mapping[str, str], *, array: b
     width = max(map(len, cells))
     padded = [row + [""] * (width - len(row)) for row in cells]
     return table(padded[0], padded[1:])
+
+
+def json_array(rows: Sequence[Row]) -> str:
+    """Return a JSON array with one object a line."""
+    return "[" + ",\n ".join(json.dumps(dict(row), default=str) for row in rows) + "]"
+
+
+def _first(columns: Mapping[str, str]) -> str:
+    return next(iter(columns), "Name")
 
 
 def _title(field: str, columns: Mapping[str, str]) -> str:

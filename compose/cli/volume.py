@@ -9,9 +9,9 @@ import click
 
 from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.lifecycle import confirm
-from pycompose.compose.cli.objects import as_dict, each, filters, has_labels, inspect, pairs
+from pycompose.compose.cli.listing import Listing, listing
+from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import settings
-from pycompose.compose.cli.tables import show
 from pycompose.compose.client import Client, ClientError
 from pycompose.proto.v1 import control_pb2, volume_pb2
 
@@ -33,32 +33,33 @@ def _used(client: Client) -> set[str]:
 
 
 @volume.command("ls")
-@click.option("-q", "--quiet", is_flag=True, help="Only names.")
-@click.option("-f", "--filter", "words", multiple=True, metavar="KEY=VALUE", help="name, label, dangling, project.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json, or a template.")
-def ls(quiet: bool, words: tuple[str, ...], form: str) -> None:
+@listing("name", "label", "dangling", "project", "driver", quiet="names", short=True)
+def ls(listing_: Listing) -> None:
     """List volumes."""
-    wanted = filters(words, ("name", "label", "dangling", "project", "driver"))
     with settings().client(start=False) as client:
         found = client.control.ListVolumes(control_pb2.ListVolumesRequest()).volumes
-        used = _used(client) if "dangling" in wanted else set()
+        used = _used(client) if "dangling" in listing_.wanted else set()
     rows = [
-        {
-            "Driver": one.spec.driver or "local",
-            "Name": one.spec.name,
-            "Mountpoint": next((place.mountpoint for place in one.locations), ""),
-            "Labels": ",".join(f"{key}={value}" for key, value in sorted(one.spec.labels.items())),
-            "Scope": "local",
-        }
+        row(one)
         for one in sorted(found, key=lambda item: item.spec.name)
-        if all(text in one.spec.name for text in wanted.get("name", ()))
-        and ("project" not in wanted or one.spec.project in wanted["project"])
-        and ("dangling" not in wanted or wanted["dangling"][-1] == str(one.spec.name not in used).lower())
-        and has_labels(one.spec.labels, wanted.get("label", ()))
+        if listing_.part("name", one.spec.name)
+        and listing_.equal("project", one.spec.project)
+        and listing_.equal("driver", (one.spec.driver or "local"))
+        and listing_.equal("dangling", str(one.spec.name not in used).lower())
+        and has_labels(one.spec.labels, listing_.wanted.get("label", ()))
     ]
-    text = "\n".join(row["Name"] for row in rows) if quiet else show(form, rows, COLUMNS)
-    if text:
-        print(text)
+    listing_.print(rows, COLUMNS, name="Name")
+
+
+def row(one: volume_pb2.Volume) -> dict[str, str]:
+    """Return a volume's fields, named as Docker's `volume ls --format json`."""
+    return {
+        "Driver": one.spec.driver or "local",
+        "Name": one.spec.name,
+        "Mountpoint": next((place.mountpoint for place in one.locations), ""),
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(one.spec.labels.items())),
+        "Scope": "local",
+    }
 
 
 @volume.command("inspect")

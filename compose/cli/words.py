@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pycompose.compose.cli.fitting import cut
 from pycompose.compose.plan.progress import leaving
 from pycompose.proto.v1 import service_pb2, task_pb2
 
@@ -84,10 +85,20 @@ def status(task: task_pb2.Task, now: float) -> str:
     if word == "dead":
         return "Dead"
     if its.state == task_pb2.TASK_STATE_REJECTED:
-        return f"Rejected: {its.error or its.message}"
-    if word == "pending":
-        return f"Pending: {its.message}" if its.message else "Pending"
-    return "Created" + (f": {its.error}" if its.error else "")
+        return "Rejected"
+    return word.capitalize()
+
+
+def reason(task: task_pb2.Task) -> str:
+    """Return why a container waits or could not do what it should, in a line; "" when there is nothing to say."""
+    its = task.status
+    if state(task) == "pending" or its.state == task_pb2.TASK_STATE_REJECTED:
+        text = its.error or its.message
+    elif state(task) == "running":
+        text = its.health_output if its.health == task_pb2.HEALTH_STATE_UNHEALTHY else ""
+    else:
+        text = its.error
+    return " ".join(text.split())
 
 
 def health(task: task_pb2.Task) -> str:
@@ -135,11 +146,7 @@ def binary_size(number: float) -> str:
     return ""
 
 
-def ending(text: str, limit: int) -> str:
-    """Return text cut to `limit` characters."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def command(words: Iterable[str]) -> str:
-    """Return a command as Docker's COMMAND column shows it, quoted."""
-    return '"' + " ".join(words) + '"'
+def command(words: Iterable[str], limit: int | None = None) -> str:
+    """Return a command as Docker's COMMAND column shows it: words with spaces in quotes, cut to `limit` characters."""
+    text = " ".join(f"'{word}'" if " " in word else word for word in words)
+    return f'"{text if limit is None else cut(text, limit)}"'

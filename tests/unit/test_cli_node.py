@@ -235,7 +235,7 @@ def test_up_ps_and_down(cli: Any) -> None:
     assert status == 0, err
     assert f"Container {cli.project}-web-2  Started" in err
     status, out, _ = cli("ps", "--format", "json")
-    rows = [json.loads(line) for line in out.splitlines()]
+    rows = json.loads(out)
     assert [row["Name"] for row in rows] == [f"{cli.project}-{name}" for name in ("db-1", "web-1", "web-2")]
     assert rows[0]["Health"] == "healthy"
     assert rows[1]["State"] == "running"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from pycompose.compose.cli import main, words
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import UsageError
+from pycompose.compose.cli.fitting import fit, short_ports, width_of
 from pycompose.compose.cli.logprint import LogPrinter, colour_of, parse_time, stamp
 from pycompose.compose.cli.ordering import levels
 from pycompose.compose.cli.tables import fill, show, table
@@ -61,7 +63,7 @@ def test_status_as_docker_writes_it() -> None:
     assert words.status(ended, 220.0) == "Restarting (137) 2 minutes ago"
     waiting = task_pb2.Task()
     waiting.status.state, waiting.status.message = task_pb2.TASK_STATE_PENDING, "waiting for db: healthy"
-    assert words.status(waiting, 0.0) == "Pending: waiting for db: healthy"
+    assert (words.status(waiting, 0.0), words.reason(waiting)) == ("Pending", "waiting for db: healthy")
 
 
 def test_ports_as_docker_writes_them() -> None:
@@ -77,11 +79,86 @@ def test_tables_and_templates() -> None:
     assert show("{{.Name}}:{{upper .Name}}", rows, {}) == "web:WEB"
     assert show("table {{.Name}}\\t{{json .Labels}}", rows, {"Name": "NAME"}) == 'NAME   LABELS\nweb    {"a.b": "c"}'
     assert fill('{{index .Labels "a.b"}}', rows[0]) == "c"
-    assert show("json", rows, {}, array=True).startswith("[\n")
+    assert json.loads(show("json", rows * 2, {})) == rows * 2
+    assert [json.loads(line) for line in show("ndjson", rows * 2, {}).splitlines()] == rows * 2
+    assert show("json", [], {}) == "[]"
     with pytest.raises(UsageError, match=r"no field .Nam in .Nam; known are .Name, .Labels"):
         fill("{{.Nam}}", rows[0])
+    with pytest.raises(UsageError, match=r"--format jsn: want table, json, ndjson, or a template such as"):
+        show("jsn", rows, {"Name": "NAME"})
     with pytest.raises(UsageError, match="cannot do"):
         fill("{{range .Name}}", rows[0])
+
+
+ROWS = [
+    {
+        "Name": "shop-web-1",
+        "Image": "example/web",
+        "Command": '"python3 /app/web.py"',
+        "Service": "web",
+        "RunningFor": "2 minutes ago",
+        "Status": "Up 2 minutes",
+        "Ports": "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 127.0.0.1:53->53/udp",
+        "Reason": "",
+    },
+    {
+        "Name": "shop-api-1",
+        "Image": "example/api",
+        "Command": '""',
+        "Service": "api",
+        "RunningFor": "2 minutes ago",
+        "Status": "Pending",
+        "Ports": "",
+        "Reason": "waiting for db: healthy (3 checks failed: connection refused by the server at 10.0.0.1)",
+    },
+]
+
+
+def test_a_table_fits_the_screen_and_loses_no_reason() -> None:
+    from pycompose.compose.cli.ps import COLUMNS
+
+    whole = fit(ROWS, COLUMNS, None)
+    assert len(whole) == 3
+    assert whole[0].endswith("REASON")
+    for width in (200, 120, 100, 80, 60, 40):
+        lines = fit(ROWS, COLUMNS, width)
+        assert all(width_of(line) <= width for line in lines), lines
+        text = " ".join(" ".join(lines).split())
+        assert "connection refused by the server" in text.replace(" ↳", "")
+    assert fit(ROWS, COLUMNS, 80) == [
+        "NAME         IMAGE         SERVICE   CREATED         STATUS         PORTS",
+        "shop-web-1   example/web   web       2 minutes ago   Up 2 minutes   8080→80 +1",
+        "shop-api-1   example/api   api       2 minutes ago   Pending",
+        "  ↳ waiting for db: healthy (3 checks failed: connection refused by the server",
+        "    at 10.0.0.1)",
+    ]
+    assert "REASON" not in fit(ROWS[:1], COLUMNS, None)[0]
+
+
+def test_cells_cannot_break_a_table() -> None:
+    lines = fit(
+        [{"Name": "a\n\x1b[31mb", "Status": "ok"}, {"Name": "名前", "Status": "ok"}], {"Name": "N", "Status": "S"}, 80
+    )
+    assert lines == ["N              S", r"a\n\x1b[31mb   ok", "名前           ok"]
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("", ""),
+        ("0.0.0.0:80->80/tcp", "80→80"),
+        ("0.0.0.0:80->80/tcp, [::]:80->80/tcp", "80→80"),
+        ("127.0.0.1:80->80/tcp, 0.0.0.0:53->53/udp, *:9->9/tcp", "127.0.0.1:80→80 +2"),
+        ("0.0.0.0:8000-8002->80-82/tcp", "8000-8002→80-82"),
+    ],
+)
+def test_short_ports(text: str, short: str) -> None:
+    assert short_ports(text) == short
+
+
+def test_commands_are_cut_and_quoted_as_docker_does() -> None:
+    assert words.command(["sh", "-c", "echo a b"]) == "\"sh -c 'echo a b'\""
+    assert words.command(["sh", "-c", "echo one two three"], 20) == '"sh -c \'echo one two…"'
 
 
 def test_plain_progress_is_a_line_a_change() -> None:
