@@ -1,13 +1,18 @@
 """`up` in the foreground: output of all containers until they end or the user does.
 
 The first Ctrl-C stops the containers in the order of their dependencies, the second kills them.
+
+::
+
+    DetachError    the user leaves, the containers stay
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,7 +22,8 @@ from pycompose.compose.cli.errors import Exit
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.logprint import LogPrinter, short_name
 from pycompose.compose.cli.stopping import stop
-from pycompose.compose.client import Client, ClientError
+from pycompose.compose.cli.watching import read_log, see
+from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Ended, Streams
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import leaving, stopped
@@ -25,6 +31,10 @@ from pycompose.proto.v1 import access_pb2, control_pb2, task_pb2
 
 INTERRUPTED = 130
 DRAIN_SECONDS = 0.3
+
+
+class DetachError(Exception):
+    """The user leaves; the containers go on running."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,11 @@ class AttachOptions:
 
 
 class Attached:
-    """One attached `up`."""
+    """One attached `up`.
+
+    Progress stays below the output while there is any. Ctrl-C stops the containers, in a quicker way the second time;
+    Ctrl-\\ leaves them running, as does a terminal that is closed.
+    """
 
     def __init__(
         self, client: Client, streams: Streams, project: str, options: AttachOptions, display: Display
@@ -51,7 +65,9 @@ class Attached:
         self._client, self._streams, self._project = client, streams, project
         self._options, self._display = options, display
         self._observed = _Listening(self._seen)
-        self._printer = LogPrinter(colour=options.colour, prefix=options.prefix, timestamps=options.timestamps)
+        self._printer = LogPrinter(
+            colour=options.colour, prefix=options.prefix, timestamps=options.timestamps, around=self._above
+        )
         self._since = Timestamp()
         self._since.FromNanoseconds(time.time_ns())
         self._ids: set[str] = set()
@@ -65,69 +81,69 @@ class Attached:
         Args:
             goal: which services must come up.
             services: ids by name.
+
+        Raises:
+            Detach: the user leaves.
         """
         self._ids = set(services.values())
         try:
             converge(self._client, self._streams, self._observed, goal, self._display, self._other)
-        except Exit:
+            self._display.freeze()
+            while True:
+                if self._exits:
+                    status = self._judge()
+                    if status is not None:
+                        return self._stop(status)
+                if self._all_over():
+                    self._drain()
+                    self._printer.flush()
+                    return self._exit_code(0)
+                item = self._streams.get(None)
+                if item is not None:
+                    self._take(*item)
+        except Exit as end:
+            if end.status != INTERRUPTED:
+                raise
             return self._stop(INTERRUPTED)
-        self._display.freeze()
-        while True:
-            if self._exits:
-                status = self._judge()
-                if status is not None:
-                    return self._stop(status)
-            if self._all_over():
-                self._drain()
-                return self._exit_code(0)
-            item = self._streams.get(None)
-            if item is None:
-                continue
-            if item[0] == "interrupt":
-                return self._stop(INTERRUPTED)
-            self._take(*item)
+
+    @contextmanager
+    def _above(self) -> Iterator[None]:
+        """Print above the live view, where both go to one terminal."""
+        with self._display.flow() if sys.stdout.isatty() else nullcontext():
+            yield
 
     def _take(self, name: str, item: object) -> None:
         if name == "watch":
-            if isinstance(item, Ended):
-                raise item.error or ClientError("the node ended the connection; the containers go on running")
-            assert isinstance(item, control_pb2.WatchResponse)
-            self._observed.apply(item)
+            see(item, self._observed, self._display, "the containers go on running")
+        elif name == "interrupt":
+            raise Exit(INTERRUPTED)
         else:
             self._other(name, item)
 
     def _other(self, name: str, item: object) -> None:
         """Print what a log stream gave."""
+        if name == "quit":
+            raise DetachError
         if isinstance(item, Ended):
+            self._printer.flush(name.removeprefix("log "))
             self._reading.discard(name.removeprefix("log "))
         elif isinstance(item, access_pb2.ReadLogsResponse):
-            self._display.freeze()
             self._printer.entries(item.entries)
 
     def _seen(self, task: task_pb2.Task) -> None:
         """Look at a changed task: read its output once it exists, say when it ended."""
         if task.service_id not in self._ids:
             return
-        status = task.status
-        options = self._options
+        status, options = task.status, self._options
         wanted = (not options.only or task.service_name in options.only) and task.service_name not in options.without
-        if not self._printer.knows(task.id):
+        if not self._printer.knows(task.id) and wanted:
             self._printer.know(task.id, short_name(task.name, self._project), task.service_name)
-        if (
-            wanted
-            and task.service_name not in self._options.without
-            and status.run > 0
-            and task.id not in self._reading
-        ):
+        if wanted and status.run > 0 and task.id not in self._reading:
             self._reading.add(task.id)
-            request = access_pb2.ReadLogsRequest(task_ids=[task.id], follow=True, since=self._since)
-            self._streams.add(f"log {task.id}", self._client.access.ReadLogs(request))
+            read_log(self._client, self._streams, f"log {task.id}", task.id, self._since)
         ended = status.state in (task_pb2.TASK_STATE_COMPLETE, task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_SHUTDOWN)
-        if (
-            ended
-            and self._runs.get(task.id, 0) < status.run
-            and status.finished_at.ToNanoseconds() >= (self._since.ToNanoseconds())
-        ):
+        new = self._runs.get(task.id, 0) < status.run
+        if ended and new and status.finished_at.ToNanoseconds() >= self._since.ToNanoseconds():
             self._runs[task.id] = status.run
             self._exits.append(task)
 
@@ -137,7 +153,10 @@ class Attached:
         exits, self._exits = self._exits, []
         for task in exits:
             code = task.status.exit_code
-            self._printer.line(task.id, f"exited with code {code}")
+            self._printer.flush(task.id)
+            if self._printer.knows(task.id):
+                again = ", will be started again" if task.status.HasField("next_restart_at") else ""
+                self._printer.line(task.id, f"exited with code {code}{again}")
             if self._options.abort_on_exit or (self._options.abort_on_failure and code != 0):
                 return self._exit_code(code)
         return None
@@ -150,8 +169,10 @@ class Attached:
         return default
 
     def _all_over(self) -> bool:
+        if not self._observed.synchronized:
+            return False
         mine = [task for task in self._observed.tasks.values() if task.service_id in self._ids and not leaving(task)]
-        if self._observed.synchronized and not any(one in self._observed.services for one in self._ids):
+        if not any(one in self._observed.services for one in self._ids):
             return True
         return bool(mine) and all(stopped(task) for task in mine)
 
@@ -162,19 +183,28 @@ class Attached:
             item = self._streams.get(left)
             if item is None:
                 return
-            if item[0] == "interrupt":
-                self._streams.put("interrupt")
+            if item[0] in ("interrupt", "quit"):
+                self._streams.put(item[0])
                 return
             self._take(*item)
 
     def _stop(self, status: int) -> int:
         """Stop everything; return the exit status."""
         self._display.freeze()
-        tell = Display("plain" if self._display.mode != "json" else "json", title="Stopping")
         if status == INTERRUPTED:
             print("\nGracefully stopping… (press Ctrl+C again to force)", file=sys.stderr)
-        stop(self._client, self._streams, self._observed, self._ids, tell, self._options.stop_timeout, self._other)
-        self._drain()
+        with self._display.another("Stopping") as self._display:
+            stop(
+                self._client,
+                self._streams,
+                self._observed,
+                self._ids,
+                self._display,
+                self._options.stop_timeout,
+                self._other,
+            )
+            self._judge()
+            self._printer.flush()
         return self._exit_code(status) if status != INTERRUPTED else status
 
 

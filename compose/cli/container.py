@@ -170,7 +170,7 @@ def logs(follow: bool, tail: str, since: str | None, until: str | None, timestam
 
 def print_logs(client: Client, request: access_pb2.ReadLogsRequest, *, timestamps: bool) -> None:
     """Print entries until the stream ends or the user leaves; error output goes to stderr."""
-    printer = LogPrinter(prefix=False, timestamps=timestamps, split=True)
+    printer = LogPrinter(prefix=False, timestamps=timestamps, split=True, at_once=True)
     with interrupts_into(Streams()) as streams:
         streams.add("log", client.access.ReadLogs(request))
         while (item := streams.get(None)) is not None and item[0] != "interrupt":

@@ -1,31 +1,29 @@
 """Progress on stderr: one live line per resource on a terminal, one plain line per change off it.
 
-Live drawing is at most ten times a second and never taller than the screen; finished lines scroll off first. `freeze`
-ends the drawing, so that other output may follow.
+Live drawing is at most ten times a second and never taller than the screen (`frames.py`). Other output may flow above
+the view (`flow`): the logs of an attached `up` scroll while the view stays below them and shrinks to what is not yet
+finished. `freeze` ends the drawing.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TextIO
 
+from pycompose.compose.cli import frames
+from pycompose.compose.cli.fitting import width_of
+from pycompose.compose.cli.frames import Row, Screen
+
 TICK = 0.1
-_GREEN, _RED, _YELLOW, _DIM, _RESET = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
-_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-
-
-@dataclass
-class _Row:
-    word: str
-    detail: str
-    state: str
-    began: float
-    ended: float | None = None
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Display:
@@ -46,16 +44,22 @@ class Display:
             mode = "tty" if self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" else "plain"
         self.mode = mode
         self._colour, self._title = colour, title
-        self._rows: dict[str, _Row] = {}
-        self._lines = 0
+        self._rows: dict[str, Row] = {}
+        self._drawn_widths: list[int] = []
         self._drawn = 0.0
-        self._dirty = False
+        self._flowing = self._frozen = False
+        self._before: object = None
 
     def __enter__(self) -> Display:
+        if self.live:
+            # after ^Z and fg the shell's lines are where the view was
+            self._before = signal.signal(signal.SIGCONT, lambda *_: self._drawn_widths.clear())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.freeze()
+        if self._before is not None:
+            signal.signal(signal.SIGCONT, self._before)  # type: ignore[arg-type]
 
     @property
     def shown(self) -> bool:
@@ -65,7 +69,7 @@ class Display:
     @property
     def live(self) -> bool:
         """Whether `tick` must be called."""
-        return self.mode == "tty"
+        return self.mode == "tty" and not self._frozen
 
     def set(self, name: str, word: str, detail: str = "", state: str = "busy") -> None:
         """Say where a resource is.
@@ -82,12 +86,14 @@ class Display:
         changed = row is None or row.word != word or (word in ("Waiting", "Error") and row.detail != detail)
         now = time.monotonic()
         if row is None:
-            row = self._rows[name] = _Row(word, detail, state, now)
+            row = self._rows[name] = Row(word, detail, state, now)
+        elif row.settled and (row.state, state) != ("done", "done"):
+            # it has left the view and goes on: another line, another time
+            row.settled, row.began = False, now
         row.word, row.detail, row.state = word, detail, state
         row.ended = None if state == "busy" else now
-        self._dirty = True
         if self.mode == "plain" and changed:
-            self._write(f" {name}  {word}" + (f" {detail}" if detail else "") + "\n")
+            self._write(f" {name}  {word}" + (f" {' '.join(detail.split())}" if detail else "") + "\n")
         elif self.mode == "json" and changed:
             status = {"done": "Done", "failed": "Error"}.get(state, "Working")
             self._write(json.dumps({"id": name, "status": status, "text": word, "details": detail}) + "\n")
@@ -95,42 +101,68 @@ class Display:
     def tick(self) -> None:
         """Draw when it is time."""
         if self.live and time.monotonic() - self._drawn >= TICK:
-            self._draw(final=False)
+            self._draw()
+
+    @contextmanager
+    def flow(self) -> Iterator[None]:
+        """Let other output to the same terminal pass above the view."""
+        if self.live and not self._flowing:
+            self._flowing = True
+            self._drawn = 0.0
+        if self.live and self._drawn_widths:
+            self._write(self._erase())
+        yield
+        self.tick()
 
     def freeze(self) -> None:
         """Draw all lines for the last time; later changes are not drawn."""
-        if self.live and self._rows:
-            self._draw(final=True)
-        if self.live:
-            self.mode = "quiet"
+        if not self.live:
+            return
+        screen, now = self._screen(), time.monotonic()
+        left = [name for name, row in self._rows.items() if not row.settled]
+        if left:
+            head = [] if self._flowing else [frames.header(self._title, self._rows)]
+            self._write(self._erase() + "".join(f"{line}\n" for line in head + self._final(left, screen, now)))
+        elif self._drawn_widths:
+            self._write(self._erase())
+        self._frozen = True
 
-    def _draw(self, *, final: bool) -> None:
+    def another(self, title: str) -> Display:
+        """Return a display like this one for what comes next."""
+        return Display(self.mode, colour=self._colour, title=title, stream=self._stream)
+
+    def note(self, text: str) -> None:
+        """Print a line that is about no resource."""
+        if self.mode == "json":
+            self._write(json.dumps({"id": "", "status": "Working", "text": text, "details": ""}) + "\n")
+        elif self.mode != "quiet":
+            with self.flow():
+                self._write(text + "\n")
+
+    def _draw(self) -> None:
+        screen, now = self._screen(), time.monotonic()
+        leaving = frames.settle(self._rows, screen.height, flowing=self._flowing)
+        above = self._final(leaving, screen, now)
+        for name in leaving:
+            self._rows[name].settled = True
+        lines = frames.view(self._title, self._rows, screen, now)
+        self._write(self._erase() + "".join(f"{line}\n" for line in above + lines))
+        self._drawn_widths = [width_of(_ESCAPES.sub("", line)) for line in lines]
+        self._drawn = now
+
+    def _final(self, names: list[str], screen: Screen, now: float) -> list[str]:
+        width = frames.name_width(self._rows)
+        return [line for name in names for line in frames.final(name, self._rows[name], width, screen, now)]
+
+    def _erase(self) -> str:
+        """Return what takes the view away, the cursor where it began."""
+        lines = frames.physical(self._drawn_widths, self._screen().columns)
+        self._drawn_widths = []
+        return f"\x1b[{lines}A\r\x1b[J" if lines else ""
+
+    def _screen(self) -> Screen:
         columns, height = _size(self._stream)
-        done = sum(row.state == "done" for row in self._rows.values())
-        lines = [f"[+] {self._title} {done}/{len(self._rows)}"]
-        rows = list(self._rows.items())
-        if not final and len(rows) > height - 2:
-            unfinished = [row for row in rows if row[1].state != "done"]
-            rows = (unfinished + [row for row in rows if row[1].state == "done"])[: max(1, height - 2)]
-        width = max((len(name) for name, _ in rows), default=0)
-        lines += [self._line(name, row, width, columns) for name, row in rows]
-        up = f"\x1b[{self._lines}A" if self._lines else ""
-        self._write(up + "".join(f"\r\x1b[2K{line}\n" for line in lines) + "\x1b[J")
-        self._lines, self._drawn = len(lines), time.monotonic()
-
-    def _line(self, name: str, row: _Row, width: int, columns: int) -> str:
-        now = time.monotonic()
-        seconds = f"{(row.ended or now) - row.began:.1f}s"
-        mark = {"done": "✔", "failed": "✘"}.get(row.state) or _SPINNER[int(now * 10) % len(_SPINNER)]
-        text = f"{row.word} {row.detail}".strip().replace("\n", " ")
-        room = columns - width - len(seconds) - 8
-        # the reason of a failure is never cut; it wraps
-        if row.state != "failed" and len(text) > room > 10:
-            text = text[: room - 1] + "…"
-        if not self._colour:
-            return f" {mark} {name.ljust(width)}  {text}  {seconds}"
-        tint = {"done": _GREEN, "failed": _RED}.get(row.state, _YELLOW)
-        return f" {tint}{mark}{_RESET} {name.ljust(width)}  {tint}{text}{_RESET}  {_DIM}{seconds}{_RESET}"
+        return Screen(columns, height, self._colour)
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

@@ -16,9 +16,10 @@ from pycompose.compose.cli.ordering import levels
 from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.cli.stopping import by_id, kill, stop
 from pycompose.compose.cli.upflags import REMOVE_ORPHANS, orphan_default
-from pycompose.compose.client import ApiError, Client, ClientError, NotThereError
+from pycompose.compose.cli.watching import follow_project, see
+from pycompose.compose.client import ApiError, Client, NotThereError
 from pycompose.compose.client.state import fetch
-from pycompose.compose.client.streams import Ended, Streams, watch
+from pycompose.compose.client.streams import Streams
 from pycompose.compose.loader import Project
 from pycompose.compose.plan.current import Current, is_oneoff
 from pycompose.compose.plan.observed import Observed
@@ -90,9 +91,9 @@ def remove_services(
     if not services:
         return
     observed = Observed()
-    streams.add("watch", watch(client, project))
+    follow_project(client, streams, project)
     while not observed.synchronized:
-        _take(streams.get(None), observed)
+        _take(streams.get(None), observed, display)
     if timeout is not None:
         stop(client, streams, observed, by_id(services), display, timeout)
     for group in levels(services):
@@ -118,25 +119,24 @@ def _until_gone(
             else:
                 display.set(f"Container {name}", "Removing" if stop_done(task) else "Stopping")
         display.tick()
-        if not any(one in observed.services for one in ids) and not any(one in observed.tasks for one in names):
+        left = any(one in observed.services for one in ids) or any(one in observed.tasks for one in names)
+        if observed.synchronized and not left:
             return
         item = streams.get(TICK if display.live else None)
         if item is not None and item[0] == "interrupt":
             kill(client, [one for one in names if one in observed.tasks and not stop_done(observed.tasks[one])])
         else:
-            _take(item, observed)
+            _take(item, observed, display)
 
 
-def _take(item: tuple[str, object] | None, observed: Observed) -> None:
+def _take(item: tuple[str, object] | None, observed: Observed, display: Display) -> None:
     if item is None:
         return
     name, answer = item
     if name == "interrupt":
         raise Exit(130)
-    if isinstance(answer, Ended):
-        raise answer.error or ClientError("the node ended the connection; it goes on removing what was asked for")
-    if isinstance(answer, control_pb2.WatchResponse):
-        observed.apply(answer)
+    if name == "watch":
+        see(answer, observed, display, "what was asked to go goes")
 
 
 def _remove_rest(client: Client, current: Current, project: str, display: Display, *, volumes: bool) -> None:

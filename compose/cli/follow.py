@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pycompose.compose.cli.display import TICK, Display
-from pycompose.compose.cli.errors import CliError, Exit
-from pycompose.compose.client import Client, ClientError
-from pycompose.compose.client.streams import Ended, Streams
+from pycompose.compose.cli.errors import Exit
+from pycompose.compose.cli.failure import UnreadyError
+from pycompose.compose.cli.watching import see
+from pycompose.compose.client import Client
+from pycompose.compose.client.streams import Streams
 from pycompose.compose.plan.observed import Observed
-from pycompose.compose.plan.progress import Progress, gate
+from pycompose.compose.plan.progress import Progress, gate, leaving, running
 from pycompose.proto.v1 import control_pb2, task_pb2
 
 PLACING_SECONDS = 5.0
@@ -61,7 +63,7 @@ def converge(
         other: is given items of other streams.
 
     Raises:
-        CliError: it cannot be reached, or was not in time; status 4 when a container could not be placed.
+        UnreadyError: it cannot be reached, or was not in time; status 4 when a container could not be placed.
         Exit: interrupted (130).
     """
     deadline = None if goal.timeout is None else time.monotonic() + goal.timeout
@@ -71,26 +73,44 @@ def converge(
             _start_what_may(client, observed, goal)
             left, failures = _look(observed, goal, display)
             if failures:
-                raise CliError("\n".join(failures))
+                raise UnreadyError("\n".join(failures), tasks=_failed(observed, goal))
             if not left and not goal.starts:
                 display.tick()
                 return
             _check_placing(observed, goal, waits)
         display.tick()
         if deadline is not None and time.monotonic() > deadline:
-            raise CliError(f"not ready after {goal.timeout:.0f} s: {_what_is_left(observed, goal)}")
+            text = f"not ready after {goal.timeout:.0f} s: {_what_is_left(observed, goal)}"
+            raise UnreadyError(text, tasks=_failed(observed, goal), goes_on=True)
         item = streams.get(TICK if display.live else 0.5)
         if item is None:
             continue
         name, answer = item
         if name == "watch":
-            if isinstance(answer, Ended):
-                raise answer.error or ClientError("the node ended the connection; containers go on starting")
-            observed.apply(answer)
+            see(answer, observed, display, "containers go on starting")
         elif name == "interrupt":
             raise Exit(130)
         else:
             other(name, answer)
+
+
+def _failed(observed: Observed, goal: Goal) -> list[task_pb2.Task]:
+    """Return the tasks whose output may tell why the goal is not reached: they ended badly, or are unhealthy."""
+    services = {*goal.services}
+    for one in goal.services:
+        if one in observed.services:
+            needed = [dependency.service for dependency in observed.services[one].spec.dependencies]
+            services |= {service.id for service in observed.services.values() if service.spec.name in needed}
+    found = [task for task in observed.tasks.values() if task.service_id in services and not leaving(task)]
+    return [
+        task
+        for task in found
+        if task.status.run
+        and (
+            task.status.state == task_pb2.TASK_STATE_FAILED
+            or (running(task) and task.status.health == task_pb2.HEALTH_STATE_UNHEALTHY)
+        )
+    ]
 
 
 def _look(observed: Observed, goal: Goal, display: Display) -> tuple[list[str], list[str]]:
@@ -98,7 +118,8 @@ def _look(observed: Observed, goal: Goal, display: Display) -> tuple[list[str], 
     left, failures = [], []
     for service_id in goal.services:
         service = observed.services.get(service_id)
-        done, rows = observed.up(service_id, wait=goal.wait, started=goal.started)
+        held = goal.starts.get(service_id, ())
+        done, rows = observed.up(service_id, wait=goal.wait, started=goal.started, held=held)
         for name, row in rows.items():
             state = "failed" if row.failed else "done" if row.done else "busy"
             display.set(f"Container {name}", row.word, row.detail, state)
@@ -174,13 +195,14 @@ def _check_placing(observed: Observed, goal: Goal, waits: dict[str, tuple[str, f
                 continue
             since = waits.setdefault(task.id, (message, now))[1]
             if now - since > PLACING_SECONDS:
-                raise CliError(f"container {task.name} could not be placed: {message}", NOT_PLACED)
+                raise UnreadyError(f"container {task.name} could not be placed: {message}", NOT_PLACED)
 
 
 def _what_is_left(observed: Observed, goal: Goal) -> str:
     parts = []
     for service_id in goal.services:
-        _, rows = observed.up(service_id, wait=goal.wait, started=goal.started)
+        held = goal.starts.get(service_id, ())
+        _, rows = observed.up(service_id, wait=goal.wait, started=goal.started, held=held)
         parts += [f"{name} is {row.word.lower()} {row.detail}".strip() for name, row in rows.items() if not row.done]
     return "; ".join(parts) or "nothing was seen of it"
 

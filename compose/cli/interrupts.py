@@ -11,10 +11,11 @@ from pycompose.compose.client.streams import Streams
 
 
 @contextmanager
-def interrupts_into(streams: Streams) -> Iterator[Streams]:
+def interrupts_into(streams: Streams, *, leaving: bool = False) -> Iterator[Streams]:
     """Put "interrupt" into `streams` at each SIGINT or SIGTERM; close the streams at the end.
 
-    Before the command waits for anything, the third interrupt ends it in the ordinary way.
+    Before the command waits for anything, the third interrupt ends it in the ordinary way. With `leaving`, Ctrl-\\
+    (SIGQUIT) puts "quit".
     """
     count = 0
 
@@ -26,6 +27,8 @@ def interrupts_into(streams: Streams) -> Iterator[Streams]:
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    if leaving:
+        before[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, lambda *_: streams.put("quit"))
     try:
         yield streams
     finally:

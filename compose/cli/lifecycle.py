@@ -16,9 +16,10 @@ from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.cli.stopping import by_id, grace
 from pycompose.compose.cli.stopping import kill as kill_tasks
 from pycompose.compose.cli.stopping import stop as stop_tasks
+from pycompose.compose.cli.watching import follow_project, see
 from pycompose.compose.client import Client
 from pycompose.compose.client.state import services_and_tasks
-from pycompose.compose.client.streams import Ended, Streams, watch
+from pycompose.compose.client.streams import Streams
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import leaving, running, stop_done, stopped
 from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2, task_pb2
@@ -42,7 +43,7 @@ def start(services: tuple[str, ...], wait: bool, wait_timeout: float | None) -> 
         if not tasks:
             raise CliError(f"project {name} has no container to start; pycompose up makes them")
         observed = Observed()
-        streams.add("watch", watch(client, name))
+        follow_project(client, streams, name)
         converge(client, streams, observed, Goal(list(starts), wait, starts=starts, timeout=wait_timeout), display)
 
 
@@ -87,6 +88,8 @@ def restart(services: tuple[str, ...], timeout: int | None, no_deps: bool) -> No
 
 
 def _restarted(observed: Observed, before: list[task_pb2.Task], number: int) -> bool:
+    if not observed.synchronized:
+        return False
     for old in before:
         new = observed.tasks.get(old.id)
         if new is None:
@@ -218,6 +221,8 @@ def wait(services: tuple[str, ...], down_project: bool) -> None:
                         break
             if left:
                 _step(streams, observed, None)
+            while not observed.synchronized:
+                _step(streams, observed, None)
     if down_project:
         from pycompose.compose.cli.down import down
 
@@ -242,25 +247,22 @@ def _select(
 def _observe(client: Client, streams: Streams, project: str) -> Observed:
     """Return the project as it is, kept up to date by `_step`."""
     observed = Observed()
-    streams.add("watch", watch(client, project))
+    follow_project(client, streams, project)
     while not observed.synchronized:
         _step(streams, observed, None)
     return observed
 
 
-def _step(streams: Streams, observed: Observed, timeout: float | None) -> None:
+def _step(streams: Streams, observed: Observed, timeout: float | None, display: Display | None = None) -> None:
     item = streams.get(timeout)
     if item is None:
         return
-    name, answer = item
-    if name == "interrupt":
+    if item[0] == "interrupt":
         raise Exit(130)
-    if isinstance(answer, Ended):
-        raise answer.error or CliError("the node ended the connection; run the command again")
-    observed.apply(answer)
+    see(item[1], observed, display or Display(), "what was asked for goes on")
 
 
 def _until(streams: Streams, observed: Observed, done: Callable[[], bool], display: Display) -> None:
     while not done():
         display.tick()
-        _step(streams, observed, 0.1 if display.live else 1.0)
+        _step(streams, observed, 0.1 if display.live else 1.0, display)

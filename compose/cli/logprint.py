@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sys
 import zlib
-from collections.abc import Iterable
-from typing import BinaryIO
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 from pycompose.proto.v1 import access_pb2
 
+LONGEST_LINE = 1 << 20
 _COLOURS = ("36", "33", "32", "35", "34", "36;1", "33;1", "32;1", "35;1", "34;1")
 
 
@@ -21,20 +22,32 @@ def colour_of(service: str) -> str:
 class LogPrinter:
     """Writes entries to stdout (and what went to stderr to stderr when `split`).
 
+    Lines of several containers are never mixed: a line is written once it is complete, or at `flush`.
+
     Args:
         colour: colour the prefixes.
         prefix: print the container's name before each line.
         timestamps: print the time before each line.
         split: keep the two streams apart.
+        at_once: do not wait for the end of a line (for output of one container).
+        around: called around each write (a live view makes way for it).
     """
 
     def __init__(
-        self, *, colour: bool = False, prefix: bool = True, timestamps: bool = False, split: bool = False
+        self,
+        *,
+        colour: bool = False,
+        prefix: bool = True,
+        timestamps: bool = False,
+        split: bool = False,
+        at_once: bool = False,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self._colour, self._prefix, self._timestamps, self._split = colour, prefix, timestamps, split
+        self._colour, self._prefix, self._timestamps = colour, prefix, timestamps
+        self._split, self._at_once, self._around = split, at_once, around
         self._names: dict[str, tuple[str, str]] = {}
         self._width = 0
-        self._open: dict[tuple[str, int], bool] = {}
+        self._open: dict[tuple[str, int], bytes] = {}
 
     def know(self, task_id: str, name: str, service: str) -> None:
         """Tell the name of a task; names known early keep the prefixes aligned."""
@@ -50,18 +63,37 @@ class LogPrinter:
         streams: dict[int, list[bytes]] = {}
         for entry in entries:
             key = (entry.task_id, entry.stream)
-            inside = self._open.get(key, False)
+            inside = self._open.pop(key, None)
+            text = (self._head(entry) if inside is None else inside) + entry.data
+            if not entry.data.endswith(b"\n"):
+                # what has been written already needs no second head
+                self._open[key] = b"" if self._at_once else text
+                if not self._at_once and len(text) < LONGEST_LINE:
+                    continue
+                self._open[key] = b""
             target = 2 if self._split and entry.stream == access_pb2.OUTPUT_STREAM_STDERR else 1
-            head = b"" if inside else self._head(entry)
-            streams.setdefault(target, []).append(head + entry.data)
-            self._open[key] = not entry.data.endswith(b"\n")
-        for target, parts in streams.items():
-            _write(sys.stderr.buffer if target == 2 else sys.stdout.buffer, b"".join(parts))
+            streams.setdefault(target, []).append(text)
+        self._write(streams)
+
+    def flush(self, task_id: str | None = None) -> None:
+        """Print incomplete lines: of one task that has ended, or of all."""
+        rest = [key for key, text in self._open.items() if task_id in (None, key[0])]
+        texts = [self._open.pop(key) for key in rest]
+        self._write({1: [text + b"\n" for text in texts if text]})
 
     def line(self, task_id: str, text: str) -> None:
         """Print a line of ours about a task, under its prefix."""
         name, service = self._names.get(task_id, (task_id[:12], ""))
-        _write(sys.stdout.buffer, self._named(name, service).encode() + text.encode() + b"\n")
+        self._write({1: [self._named(name, service).encode() + text.encode() + b"\n"]})
+
+    def _write(self, streams: dict[int, list[bytes]]) -> None:
+        if not any(streams.values()):
+            return
+        with self._around():
+            for target, parts in streams.items():
+                file = sys.stderr.buffer if target == 2 else sys.stdout.buffer
+                file.write(b"".join(parts))
+                file.flush()
 
     def _head(self, entry: access_pb2.LogEntry) -> bytes:
         name, service = self._names.get(entry.task_id, (entry.task_id[:12], ""))
@@ -104,8 +136,3 @@ def parse_time(text: str, now: float) -> int:
         fixed = re.sub(r"(\.\d{6})\d+", r"\1", text)
         return int(datetime.fromisoformat(fixed).timestamp() * 1e9)
     return int(now * 1e9) - parse_duration(text)
-
-
-def _write(stream: BinaryIO, data: bytes) -> None:
-    stream.write(data)
-    stream.flush()

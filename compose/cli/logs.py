@@ -9,16 +9,18 @@ from collections.abc import Iterable, Sequence
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.logprint import LogPrinter, parse_time, short_name
 from pycompose.compose.cli.settings import settings
-from pycompose.compose.client import Client, ClientError
+from pycompose.compose.cli.watching import follow_project, read_log, see
+from pycompose.compose.client import Client
 from pycompose.compose.client.state import services_and_tasks
-from pycompose.compose.client.streams import Ended, Streams, watch
+from pycompose.compose.client.streams import Ended, Streams
 from pycompose.compose.plan.observed import Observed
-from pycompose.proto.v1 import access_pb2, control_pb2, task_pb2
+from pycompose.proto.v1 import access_pb2, task_pb2
 
 
 @command()
@@ -58,6 +60,7 @@ def logs(
         elif tasks:
             request.task_ids.extend(task.id for task in tasks if task.status.run)
             printer.entries(_merged(client, request))
+        printer.flush()
 
 
 def request_of(follow: bool, tail: str, since: str | None, until: str | None) -> access_pb2.ReadLogsRequest:
@@ -104,6 +107,7 @@ def _follow(
 ) -> None:
     """Print what is there merged by time, then what comes, of new containers too, until interrupted."""
     known: set[str] = set()
+    open_: set[str] = set()
     with interrupts_into(Streams()) as streams:
         now = Timestamp()
         now.FromNanoseconds(time.time_ns())
@@ -114,40 +118,39 @@ def _follow(
         if not request.HasField("until"):
             old.until.CopyFrom(now)
         printer.entries(_merged(client, old))
-        later = access_pb2.ReadLogsRequest(follow=True, since=now)
-        if request.HasField("until"):
-            later.until.CopyFrom(request.until)
+        until = request.until if request.HasField("until") else None
 
         def read(task: task_pb2.Task) -> None:
             if task.id in known or not task.status.run:
                 return
             known.add(task.id)
+            open_.add(f"log {task.id}")
             printer.know(task.id, short_name(task.name, project), task.service_name)
-            one = access_pb2.ReadLogsRequest()
-            one.CopyFrom(later)
-            one.task_ids.append(task.id)
-            streams.add(f"log {task.id}", client.access.ReadLogs(one))
+            read_log(client, streams, f"log {task.id}", task.id, now, until=until)
 
         for task in tasks:
             read(task)
         observed = Observed()
-        streams.add("watch", watch(client, project))
+        follow_project(client, streams, project)
+        notices = Display()
         while True:
             item = streams.get(None)
             if item is None:
                 continue
             name, answer = item
             if name == "interrupt":
-                return
-            if isinstance(answer, Ended):
-                if name == "watch":
-                    raise answer.error or ClientError("the node ended the connection; run logs -f again")
-                if answer.error is not None and getattr(answer.error, "code", "") != "NOT_FOUND":
-                    print(f"warning: {answer.error}", file=sys.stderr)
-            elif isinstance(answer, control_pb2.WatchResponse):
-                observed.apply(answer)
+                return printer.flush()
+            if name == "watch":
+                see(answer, observed, notices, "containers go on running")
                 for task in observed.tasks.values():
                     if (not names or task.service_name in names) and (not index or task.slot == index):
                         read(task)
             elif isinstance(answer, access_pb2.ReadLogsResponse):
                 printer.entries(answer.entries)
+            elif isinstance(answer, Ended):
+                printer.flush(name.removeprefix("log "))
+                open_.discard(name)
+                if until is not None and not open_:
+                    return None
+                if answer.error is not None and getattr(answer.error, "code", "") != "NOT_FOUND":
+                    print(f"warning: {answer.error}", file=sys.stderr)

@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.logprint import LogPrinter
 from pycompose.compose.cli.stopping import kill
+from pycompose.compose.cli.watching import read_log, see
 from pycompose.compose.client import ApiError, Client, ClientError
 from pycompose.compose.client.session import Session, terminal_size
 from pycompose.compose.client.streams import Ended, Streams
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import failure, stop_done
-from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2, task_pb2
+from pycompose.proto.v1 import access_pb2, service_pb2, task_pb2
 
 
 class Attachment:
@@ -40,7 +42,8 @@ class Attachment:
     ) -> None:
         self._client, self._streams, self._observed = client, streams, observed
         self._service, self._tty, self._stdin = service, tty, stdin
-        self._printer = LogPrinter(prefix=False, split=True)
+        self._display = Display()
+        self._printer = LogPrinter(prefix=False, split=True, at_once=True)
         self._task: task_pb2.Task | None = None
         self._interrupts = 0
 
@@ -83,8 +86,7 @@ class Attachment:
     def _piped(self, task: task_pb2.Task) -> int:
         if self._stdin and not sys.stdin.isatty() and not stop_done(task):
             threading.Thread(target=self._send_input, args=(task.id,), daemon=True).start()
-        request = access_pb2.ReadLogsRequest(task_ids=[task.id], follow=True, until_exit=True)
-        self._streams.add("log", self._client.access.ReadLogs(request))
+        read_log(self._client, self._streams, "log", task.id, None, until_exit=True)
         open_ = True
         while open_:
             item = self._streams.get(None)
@@ -93,6 +95,7 @@ class Attachment:
             if item[0] == "log" and isinstance(item[1], Ended):
                 if item[1].error is not None:
                     raise item[1].error
+                self._printer.flush()
                 open_ = False
             else:
                 self._take(*item)
@@ -118,17 +121,16 @@ class Attachment:
                 self._task = task
                 if done(task):
                     return task
-            if self._task is not None and self._task.id not in self._observed.tasks:
+            gone = self._observed.synchronized and self._task is not None
+            if gone and self._task is not None and self._task.id not in self._observed.tasks:
                 return self._task
             item = self._streams.get(None)
             if item is not None:
                 self._take(*item)
 
     def _take(self, name: str, item: object) -> None:
-        if name == "watch" and isinstance(item, Ended):
-            raise item.error or ClientError("the node ended the connection; the container goes on running")
-        if isinstance(item, control_pb2.WatchResponse):
-            self._observed.apply(item)
+        if name == "watch":
+            see(item, self._observed, self._display, "the container goes on running")
         elif name == "interrupt":
             self._interrupts += 1
             if self._task is not None:

@@ -25,8 +25,9 @@ from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.oneoff import Attachment
 from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.cli.upflags import REMOVE_ORPHANS, orphan_default
+from pycompose.compose.cli.watching import follow_project
 from pycompose.compose.client import Client
-from pycompose.compose.client.streams import Streams, watch
+from pycompose.compose.client.streams import Streams
 from pycompose.compose.labels import ONEOFF
 from pycompose.compose.loader import Project
 from pycompose.compose.plan.observed import Observed
@@ -161,7 +162,7 @@ def run(
             plan.steps = [step for step in plan.steps if step.kind != "service" or step.name != service]
             applied = carry_out(client, plan, project, display)
             observed = Observed()
-            streams.add("watch", watch(client, project.name))
+            follow_project(client, streams, project.name)
             goal = Goal(list(applied.services.values()), starts=applied.starts)
             converge(client, streams, observed, goal, display)
         made = client.control.CreateService(control_pb2.CreateServiceRequest(spec=spec)).service

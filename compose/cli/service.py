@@ -24,8 +24,9 @@ from pycompose.compose.cli.logs import request_of
 from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.tables import show
+from pycompose.compose.cli.watching import follow_project
 from pycompose.compose.client import Client
-from pycompose.compose.client.streams import Ended, Streams, watch
+from pycompose.compose.client.streams import Ended, Streams
 from pycompose.compose.plan.observed import Observed
 from pycompose.proto.v1 import control_pb2, service_pb2, task_pb2
 
@@ -168,6 +169,7 @@ def logs(follow: bool, tail: str, since: str | None, until: str | None, timestam
         streams.add("log", client.access.ReadLogs(request))
         while (item := streams.get(None)) is not None and item[0] != "interrupt":
             if isinstance(item[1], Ended):
+                printer.flush()
                 if item[1].error is not None:
                     raise item[1].error
                 return
@@ -196,7 +198,7 @@ def scale(detach: bool, texts: tuple[str, ...]) -> None:
 def wait_for(chosen: Settings, client: Client, one: service_pb2.Service) -> None:
     """Wait until a service is up, with a display."""
     with interrupts_into(Streams()) as streams, chosen.display() as display:
-        streams.add("watch", watch(client, one.spec.project))
+        follow_project(client, streams, one.spec.project)
         converge(client, streams, Observed(), Goal([one.id]), display)
 
 

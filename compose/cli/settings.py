@@ -161,6 +161,17 @@ class Settings:
         lines = list(steps)
         print("\n".join(lines) if lines else "nothing to do", file=sys.stdout if lines else sys.stderr)
 
+    def command_prefix(self) -> str:
+        """Return what a further command about this project begins with: "pycompose -f other.yaml "."""
+        import shlex
+
+        words = ["pycompose"]
+        for flag, values in (("-f", self.files), ("--profile", self.profiles), ("--env-file", self.env_files)):
+            words += [word for value in values for word in (flag, shlex.quote(value))]
+        if self.project_name:
+            words += ["-p", shlex.quote(self.project_name)]
+        return " ".join(words) + " "
+
     def tell(self, text: str) -> None:
         """Print a notice on stderr, unless progress is off."""
         if self.progress != "quiet":

@@ -8,8 +8,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from pycompose.compose.cli.display import TICK, Display
 from pycompose.compose.cli.ordering import levels
+from pycompose.compose.cli.watching import see
 from pycompose.compose.client import Client, ClientError
-from pycompose.compose.client.streams import Ended, Streams
+from pycompose.compose.client.streams import Streams
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import stop_done
 from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2
@@ -72,16 +73,14 @@ def _wait(
             left += 1
             display.set(f"Container {task.name}", "Killing" if killed else "Stopping")
         display.tick()
-        if not left:
+        if not left and observed.synchronized:
             return killed
         item = streams.get(TICK if display.live else None)
         if item is None:
             continue
         name, answer = item
-        if name == "watch" and isinstance(answer, Ended):
-            raise answer.error or ClientError("the node ended the connection; containers go on stopping")
         if name == "watch":
-            observed.apply(answer)
+            see(answer, observed, display, "what was asked to stop stops")
         elif name == "interrupt":
             killed = True
             kill(client, [one for one in ids if one in observed.tasks and not stop_done(observed.tasks[one])])

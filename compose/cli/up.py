@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 
 import click
 
-from pycompose.compose.cli.attached import Attached, AttachOptions
+from pycompose.compose.cli.attached import Attached, AttachOptions, DetachError
 from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan, show_plan
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
+from pycompose.compose.cli.failure import explained
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.upflags import orphan_default, recreation
-from pycompose.compose.client.streams import Streams, watch
+from pycompose.compose.cli.watching import follow_project
+from pycompose.compose.client.streams import Streams
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.up import UpOptions
 
@@ -223,7 +225,7 @@ def _background(chosen: Settings, request: _Request) -> None:
             return show_plan(plan)
         applied = carry_out(client, plan, project, display)
         observed = Observed()
-        streams.add("watch", watch(client, desired.project.name))
+        follow_project(client, streams, desired.project.name)
         goal = Goal(
             list(applied.services.values()),
             wait=request.wait,
@@ -235,7 +237,7 @@ def _background(chosen: Settings, request: _Request) -> None:
             converge(client, streams, observed, goal, display)
         except CliError as error:
             display.freeze()
-            raise CliError(f"{error}\n{_ways_on(chosen, desired.project.name)}", error.status) from None
+            raise explained(error, client, chosen.command_prefix()) from None
         except Exit:
             display.freeze()
             chosen.tell("interrupted; the node goes on in the background: pycompose ps shows it")
@@ -249,24 +251,24 @@ def _foreground(chosen: Settings, request: _Request, options: AttachOptions) -> 
     if options.exit_code_from and options.exit_code_from not in desired.services:
         raise UsageError(f"--exit-code-from {options.exit_code_from}: no such service in this run")
     options = replace(options, colour=options.colour and chosen.colour(sys.stdout.isatty()))
-    with chosen.client() as client, chosen.display() as display, interrupts_into(Streams()) as streams:
+    with chosen.client() as client, chosen.display() as display, interrupts_into(Streams(), leaving=True) as streams:
         images = Display("quiet") if request.quiet_pull else display
         plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
         attached = Attached(client, streams, desired.project.name, options, display)
         applied = carry_out(client, plan, project, display)
-        streams.add("watch", watch(client, desired.project.name))
+        follow_project(client, streams, desired.project.name)
         goal = Goal(list(applied.services.values()), starts=applied.starts)
         try:
+            if display.live and sys.stdin.isatty():
+                display.note("Ctrl-C stops the containers, Ctrl-\\ leaves them running")
             status = attached.run(goal, applied.services)
+        except DetachError:
+            display.freeze()
+            prefix = chosen.command_prefix()
+            chosen.tell(f"\nthe containers go on running: {prefix}logs -f follows them, {prefix}stop stops them")
+            return
         except CliError as error:
             display.freeze()
-            raise CliError(f"{error}\n{_ways_on(chosen, desired.project.name)}", error.status) from None
+            raise explained(error, client, chosen.command_prefix(), tails=False) from None
     if status:
         raise Exit(status)
-
-
-def _ways_on(chosen: Settings, project: str) -> str:
-    """Return what can be done after a failed up."""
-    prefix = "pycompose " + "".join(f"-f {file} " for file in chosen.files)
-    prefix += f"-p {project} " if chosen.project_name else ""
-    return f"what is there stays: {prefix}ps shows it, {prefix}up tries again, {prefix}down takes it away"

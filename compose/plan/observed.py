@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pycompose.compose.plan import progress
 from pycompose.compose.plan.progress import Progress
 from pycompose.proto.v1 import control_pb2, service_pb2, task_pb2
@@ -27,6 +29,12 @@ class Observed:
         self.synchronized = self.synchronized or answer.synchronized
         return list(answer.events)
 
+    def forget(self) -> None:
+        """Know nothing again: a new watch tells everything anew."""
+        self.services.clear()
+        self.tasks.clear()
+        self.synchronized = False
+
     def by_name(self) -> dict[str, service_pb2.Service]:
         """Return the services by their name in the project."""
         return {service.spec.name: service for service in self.services.values()}
@@ -36,25 +44,34 @@ class Observed:
         mine = [task for task in self.tasks.values() if task.service_id == service_id]
         return sorted(mine, key=lambda task: (task.slot, task.name))
 
-    def up(self, service_id: str, *, wait: bool, started: bool = True) -> tuple[bool, dict[str, Progress]]:
+    def up(
+        self, service_id: str, *, wait: bool, started: bool = True, held: Collection[str] = ()
+    ) -> tuple[bool, dict[str, Progress]]:
         """Return whether a service is where it should be, and the progress of its containers by their name.
 
         Args:
             service_id: the service.
             wait: until healthy.
             started: False: containers need only exist.
+            held: ids of stopped tasks that will be started once what the service depends on is ready.
         """
         service = self.services.get(service_id)
         if service is None:
             return False, {}
         rows: dict[str, Progress] = {}
+        waits = progress.waits(service.spec.dependencies, self.by_name(), list(self.tasks.values()))
         current = 0
         for task in self.of(service_id):
             if progress.leaving(task) or task.revision != service.revision:
                 rows.setdefault(task.name, Progress("Recreate" if not progress.leaving(task) else "Removing"))
                 continue
             current += 1
-            rows[task.name] = progress.start(task, wait=wait) if started else progress.created(task)
+            if task.id in held:
+                rows[task.name] = Progress("Waiting", waits or "to be started")
+            elif started:
+                rows[task.name] = progress.start(task, wait=wait, waits=waits)
+            else:
+                rows[task.name] = progress.created(task)
         wanted = self.wanted(service)
         everything = current == wanted if wanted is not None else current > 0
         return everything and all(row.done for row in rows.values()), rows

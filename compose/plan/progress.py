@@ -73,12 +73,13 @@ def failure(task: task_pb2.Task) -> str:
     return f"exited ({status.exit_code})" if status.HasField("exit_code") else status.message or "failed"
 
 
-def start(task: task_pb2.Task, *, wait: bool) -> Progress:
+def start(task: task_pb2.Task, *, wait: bool, waits: str = "") -> Progress:
     """Return how far a task is on its way up.
 
     Args:
         task: the task.
         wait: it is there only when healthy (or ended with 0); else when it was started.
+        waits: what its service waits for.
     """
     status = task.status
     if task.run_request > status.run_request:
@@ -90,7 +91,7 @@ def start(task: task_pb2.Task, *, wait: bool) -> Progress:
             return Progress("Started", done=True)
         if status.health == task_pb2.HEALTH_STATE_UNHEALTHY:
             return Progress("Unhealthy", status.health_output.strip(), failed=True)
-        return Progress("Waiting", f"to be healthy{_checks(status)}")
+        return Progress("Waiting", f"to be healthy{_in_brackets(checks(status))}")
     if status.state == task_pb2.TASK_STATE_COMPLETE:
         return Progress("Exited", "(0)", done=True)
     why = failure(task)
@@ -104,7 +105,7 @@ def start(task: task_pb2.Task, *, wait: bool) -> Progress:
             return Progress("Restarting", status.error, done=True)
         return Progress("Restarting", status.error)
     if status.state == task_pb2.TASK_STATE_PENDING:
-        return Progress("Waiting", status.message.removeprefix("waiting "))
+        return Progress("Waiting", waits or status.message.removeprefix("waiting "))
     if status.state == task_pb2.TASK_STATE_PREPARING:
         return Progress("Creating", status.message)
     if status.state == task_pb2.TASK_STATE_READY and task.desired_state == task_pb2.DESIRED_STATE_CREATED:
@@ -130,8 +131,42 @@ def _never_began(status: task_pb2.TaskStatus) -> bool:
     return bool(status.error) and not status.oom_killed and status.exit_code in (125, 126, 127)
 
 
-def _checks(status: task_pb2.TaskStatus) -> str:
-    return f" ({status.health_failures} checks failed)" if status.health_failures else ""
+def checks(status: task_pb2.TaskStatus) -> str:
+    """Return how the health checks go while they decide: "3rd check", "2 of 3 checks failed"; "" before the first."""
+    if status.health_failures:
+        return f"{status.health_failures} {'check' if status.health_failures == 1 else 'checks'} failed"
+    return f"{ordinal(status.health_checks + 1)} check" if status.health_checks else ""
+
+
+def ordinal(number: int) -> str:
+    """Return "1st", "2nd", "3rd", "11th"."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def waits(
+    dependencies: Sequence[service_pb2.ServiceDependency],
+    services: Mapping[str, service_pb2.Service],
+    tasks: Sequence[task_pb2.Task],
+) -> str:
+    """Return what a service waits for, "for db to be healthy (3rd check), for setup to complete"; "" for nothing."""
+    found = []
+    for dependency in dependencies:
+        is_open, why = gate(dependency, services, tasks)
+        if is_open:
+            continue
+        verb = {_HEALTHY: "be healthy", _COMPLETED: "complete"}.get(dependency.condition, "start")
+        detail = why
+        if not why and dependency.condition == _HEALTHY and dependency.service in services:
+            mine = services[dependency.service].id
+            running_ = [task for task in tasks if task.service_id == mine and running(task)]
+            detail = next((checks(task.status) for task in running_ if checks(task.status)), "")
+        found.append(f"for {dependency.service} to {verb}{_in_brackets(detail)}")
+    return ", ".join(found)
 
 
 def gate(

@@ -239,6 +239,7 @@ class TaskStatus(_message.Message):
     HEALTH_OUTPUT_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     IMAGE_DIGEST_FIELD_NUMBER: _builtins.int
+    HEALTH_CHECKS_FIELD_NUMBER: _builtins.int
     state: Global___TaskState.ValueType
     """The state now."""
     message: _builtins.str
@@ -267,6 +268,8 @@ class TaskStatus(_message.Message):
     """Frozen by request."""
     image_digest: _builtins.str
     """Config digest of the image in use."""
+    health_checks: _builtins.int
+    """Health checks made in this run; told while they decide (STARTING) and with each change of health."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """When this state began, by the clock of whoever wrote it."""
@@ -304,10 +307,11 @@ class TaskStatus(_message.Message):
         health_output: _builtins.str = ...,
         paused: _builtins.bool = ...,
         image_digest: _builtins.str = ...,
+        health_checks: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "finished_at", b"finished_at", "next_restart_at", b"next_restart_at", "since", b"since", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "error", b"error", "exit_code", b"exit_code", "finished_at", b"finished_at", "health", b"health", "health_failures", b"health_failures", "health_output", b"health_output", "image_digest", b"image_digest", "message", b"message", "next_restart_at", b"next_restart_at", "oom_killed", b"oom_killed", "paused", b"paused", "pid", b"pid", "restarts", b"restarts", "run", b"run", "run_request", b"run_request", "since", b"since", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "error", b"error", "exit_code", b"exit_code", "finished_at", b"finished_at", "health", b"health", "health_checks", b"health_checks", "health_failures", b"health_failures", "health_output", b"health_output", "image_digest", b"image_digest", "message", b"message", "next_restart_at", b"next_restart_at", "oom_killed", b"oom_killed", "paused", b"paused", "pid", b"pid", "restarts", b"restarts", "run", b"run", "run_request", b"run_request", "since", b"since", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

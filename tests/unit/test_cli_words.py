@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from pycompose.compose.cli import main, words
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.fitting import fit, short_ports, width_of
+from pycompose.compose.cli.frames import physical
 from pycompose.compose.cli.logprint import LogPrinter, colour_of, parse_time, stamp
 from pycompose.compose.cli.ordering import levels
 from pycompose.compose.cli.tables import fill, show, table
@@ -171,29 +173,112 @@ def test_plain_progress_is_a_line_a_change() -> None:
     assert out.getvalue() == " Container a  Waiting for db\n Container a  Started\n"
 
 
-def test_live_progress_is_never_taller_than_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pycompose.compose.cli.display._size", lambda stream: (40, 5))
-    out = io.StringIO()
-    display = Display("tty", stream=out)
-    for number in range(10):
+class Terminal(io.StringIO):
+    """A screen of some lines with its history: knows what the live view uses (ECMA-48: CUU, ED, CR)."""
+
+    def __init__(self, columns: int, height: int) -> None:
+        super().__init__()
+        self.columns, self.height = columns, height
+        self.lines, self.row, self.top = [""], 0, 0
+
+    def write(self, text: str) -> int:
+        for part in re.split(r"(\x1b\[\d*[A-Za-z]|\r|\n)", text):
+            up = re.fullmatch(r"\x1b\[(\d+)A", part)
+            if up:
+                self.row -= int(up[1])
+                assert self.row >= self.top, "the view was taller than the screen"
+            elif part == "\x1b[J":
+                self.lines[self.row :] = [""]
+            elif part == "\n":
+                self.row += 1
+                self.lines += [""] * (self.row + 1 - len(self.lines))
+                self.top = max(self.top, self.row + 1 - self.height)
+            elif part and part != "\r":
+                assert len(part) <= self.columns, part
+                self.lines[self.row] = part
+        return len(text)
+
+    @property
+    def screen(self) -> list[str]:
+        return [re.sub(r"\d+\.\ds$|[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "~", line) for line in self.lines if line]
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    found = Terminal(50, 6)
+    monkeypatch.setattr("pycompose.compose.cli.display._size", lambda stream: (found.columns, found.height))
+    monkeypatch.setattr("pycompose.compose.cli.display.TICK", 0)
+    return found
+
+
+def test_the_live_view_is_never_taller_than_the_screen(terminal: Terminal) -> None:
+    display = Display("tty", stream=terminal)
+    for number in range(8):
         display.set(f"Container {number}", "Creating", "x" * 100)
-    display.tick()
-    lines = out.getvalue().splitlines()
-    assert len([line for line in lines if "Container" in line]) == 3
-    assert all(len(line.replace("\x1b[2K", "")) <= 40 for line in lines)
+        display.tick()
+    assert terminal.screen[-1] == " … and 5 more"
+    assert len(terminal.screen) == 5
+    for number in range(8):
+        display.set(f"Container {number}", "Started", state="done")
+        display.tick()
     display.freeze()
-    assert out.getvalue().count("Container 9") == 1
+    # what was finished first has left the view upwards, each line is there once
+    assert [line.split()[2] for line in terminal.screen if "Container" in line] == list("01234567")
+    assert terminal.screen[-5] == "[+] Running 8/8"
 
 
-def test_log_prefixes_are_aligned_and_long_lines_joined(capfdbinary: Any) -> None:
+def test_output_flows_above_the_live_view(terminal: Terminal) -> None:
+    display = Display("tty", stream=terminal)
+    display.set("Container a", "Started", state="done")
+    display.set("Container b", "Waiting", "for a to be healthy")
+    display.tick()
+    for number in range(9):
+        with display.flow():
+            terminal.write(f"line {number}\n")
+    assert terminal.screen == [
+        "line 0",
+        " ✔ Container a  Started  ~",
+        *(f"line {number}" for number in range(1, 9)),
+        "[+] Running 1/2",
+        " ~ Container b  Waiting for a to be healthy  ~",
+    ]
+    display.set("Container b", "Error", "no such thing as a very long reason that does not fit", state="failed")
+    display.freeze()
+    assert terminal.screen[-3:] == [
+        " ✘ Container b  Error  ~",
+        "    no such thing as a very long reason that does",
+        "    not fit",
+    ]
+    assert not any("[+]" in line for line in terminal.screen)
+
+
+def test_a_narrower_terminal_is_erased_whole(terminal: Terminal) -> None:
+    assert physical([50, 20, 0], 25) == 4
+    display = Display("tty", stream=terminal)
+    display.set("Container a", "Creating")
+    display.tick()
+    terminal.columns = 20
+    terminal.lines += [""] * 3
+    terminal.row += 1
+    display.freeze()
+
+
+def test_log_prefixes_are_aligned_and_lines_never_mixed(capfdbinary: Any) -> None:
     printer = LogPrinter()
     printer.know("1", "web-1", "web")
     printer.know("2", "database-1", "database")
-    parts = [("1", b"one "), ("2", b"x\n"), ("1", b"line\n")]
+    parts = [("1", b"one "), ("2", b"x\n"), ("1", b"line\n"), ("2", b"prompt> ")]
     printer.entries(access_pb2.LogEntry(task_id=one, data=data) for one, data in parts)
-    out = capfdbinary.readouterr().out
-    assert out == b"web-1       | one database-1  | x\nline\n"
+    assert capfdbinary.readouterr().out == b"database-1  | x\nweb-1       | one line\n"
+    printer.flush()
+    assert capfdbinary.readouterr().out == b"database-1  | prompt> \n"
     assert colour_of("web") == colour_of("web")
+
+
+def test_the_output_of_one_container_is_not_held_back(capfdbinary: Any) -> None:
+    printer = LogPrinter(prefix=False, at_once=True)
+    printer.entries([access_pb2.LogEntry(task_id="1", data=b"password: ")])
+    assert capfdbinary.readouterr().out == b"password: "
 
 
 def test_times() -> None:

@@ -27,11 +27,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Health:
-    """`state` is a HealthState."""
+    """`state` is a HealthState; `failures` in a row; `checks` made in this run."""
 
     state: int = task_pb2.HEALTH_STATE_STARTING
     failures: int = 0
     output: str = ""
+    checks: int = 0
 
 
 def check_of(spec: container_pb2.ContainerSpec, image: Mapping[str, Any]) -> Check | None:
@@ -61,14 +62,14 @@ def check_of(spec: container_pb2.ContainerSpec, image: Mapping[str, Any]) -> Che
 
 def after(check: Check, health: Health, passed: bool, output: str, age: float) -> Health:
     """Return the health after a probe; `age`: seconds since the run began."""
-    text = output[-OUTPUT:]
+    text, checks = output[-OUTPUT:], health.checks + 1
     if passed:
-        return Health(task_pb2.HEALTH_STATE_HEALTHY, 0, text)
+        return Health(task_pb2.HEALTH_STATE_HEALTHY, 0, text, checks)
     if health.state == task_pb2.HEALTH_STATE_STARTING and age < check.start_period:
-        return Health(health.state, 0, text)
+        return Health(health.state, 0, text, checks)
     failures = health.failures + 1
     state = task_pb2.HEALTH_STATE_UNHEALTHY if failures >= check.retries else health.state
-    return Health(state, failures, text)
+    return Health(state, failures, text, checks)
 
 
 def pause(check: Check, health: Health, age: float) -> float:

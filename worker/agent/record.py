@@ -37,6 +37,7 @@ class Record:
     health: int = 0
     health_failures: int = 0
     health_output: str = ""
+    health_checks: int = 0
     paused: bool = False
     image_id: str = ""
     volumes: list[str] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Record:
             health=self.health,  # type: ignore[arg-type]
             health_failures=self.health_failures,
             health_output=self.health_output,
+            health_checks=self.health_checks,
             paused=self.paused,
             image_digest=self.image_id,
         )

@@ -257,7 +257,7 @@ class Runner:
         self.running = True
         record.run += 1
         record.started_ns, record.exit_code, record.oom_killed = now(), None, False
-        record.health, record.health_failures, record.health_output = 0, 0, ""
+        record.health, record.health_failures, record.health_checks, record.health_output = 0, 0, 0, ""
         self._watch_health()
         self.tell(task_pb2.TASK_STATE_RUNNING)
         for hook in self.spec.container.post_start:
@@ -334,14 +334,15 @@ class Runner:
 
         # Before anything is reported: running without a health state means that there is no healthcheck.
         self.record.health = self.record.health or task_pb2.HEALTH_STATE_STARTING
-        known = health.Health(self.record.health, self.record.health_failures)
+        known = health.Health(self.record.health, self.record.health_failures, checks=self.record.health_checks)
         self._health = asyncio.create_task(health.watch(check, probe, self._healthy, time.monotonic, known))
 
     def _healthy(self, found: health.Health) -> None:
         record = self.record
         before = (record.health, record.health_failures)
         record.health, record.health_failures, record.health_output = found.state, found.failures, found.output
-        if before != (record.health, record.health_failures):
+        record.health_checks = found.checks
+        if before != (record.health, record.health_failures) or record.health == task_pb2.HEALTH_STATE_STARTING:
             self.save()
             self.agent.report(self.id)
         on = self.spec.container.healthcheck.on_unhealthy
