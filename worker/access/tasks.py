@@ -32,6 +32,8 @@ class TaskCalls(access_pb2_grpc.TaskAccessServiceServicer):
         self._agent = agent
 
     async def _runner(self, task_id: str, context: Context) -> Runner:
+        # a node that has just started does not know its containers yet
+        await self._agent.recovered.wait()
         runner = self._agent.runners.get(task_id)
         if runner is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no such container here: {task_id[:12]}")

@@ -50,6 +50,7 @@ class Agent:
         self.busy = asyncio.Semaphore(AT_ONCE)
         self.runners: dict[str, Runner] = {}
         self.search: tuple[str, ...] = ()
+        self.recovered = asyncio.Event()
         self._dirty: set[str] = set()
         self._gone: dict[str, task_pb2.TaskStatus] = {}
         self._places: dict[str, str] = {}
@@ -73,6 +74,7 @@ class Agent:
             with contextlib.suppress(OSError):
                 self.search = etcfiles.parse_resolv_conf(Path("/etc/resolv.conf").read_text())[1]
             await self._recover()
+            self.recovered.set()
             try:
                 await asyncio.gather(self._session.run(), self._reconcile())
             finally:
