@@ -170,7 +170,7 @@ def volumes(services: tuple[str, ...], listing_: Listing) -> None:
         for one in found
         if listing_.part("name", one.spec.name) and has_labels(one.spec.labels, listing_.wanted.get("label", ()))
     ]
-    listing_.print(rows, VOLUMES, name="Name")
+    listing_.print(rows, VOLUMES, name="Name", lines=True)
 
 
 @command()

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from pycompose.compose.cli import program
 from pycompose.compose.cli.fitting import Row
 from pycompose.compose.cli.objects import filters
 from pycompose.compose.cli.tables import show
@@ -52,18 +53,20 @@ class Listing:
         """Return whether a filter is not given, or `text` begins with one of its values."""
         return key not in self.wanted or text.startswith(tuple(self.wanted[key]))
 
-    def print(self, rows: Sequence[Row], columns: Mapping[str, str], *, name: str = "ID") -> None:
+    def print(self, rows: Sequence[Row], columns: Mapping[str, str], *, name: str = "ID", lines: bool = False) -> None:
         """Print the rows.
 
         Args:
             rows: fields by name.
             columns: header by field name.
             name: the field of -q.
+            lines: Docker Compose prints this list's JSON as lines; under its name so do we.
         """
         if self.quiet:
             text = "\n".join(dict.fromkeys(str(row[name]) for row in rows))
         else:
-            text = show(self.form, rows, columns, whole=self.whole)
+            as_lines = lines and self.form == "json" and program.name() == program.DOCKERS
+            text = show("ndjson" if as_lines else self.form, rows, columns, whole=self.whole)
         if text:
             print(text)
 

@@ -65,7 +65,7 @@ def ps(
         print("\n".join(names), end="\n" if names else "")
         return
     now = time.time()
-    listing_.print([row(task, by_id.get(task.service_id), now, listing_) for task in shown], COLUMNS)
+    listing_.print([row(task, by_id.get(task.service_id), now, listing_) for task in shown], COLUMNS, lines=True)
     if not shown and listing_.form == "table" and not listing_.quiet:
         _say_where(chosen, name, len(tasks), bool(found))
 

@@ -94,7 +94,7 @@ class Node:
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """The project's containers by name."""
-        lines = self.compose("ps", "-a", "--format", "json").splitlines()
+        lines = self.compose("ps", "-a", "--format", "ndjson").splitlines()
         return {item["Name"]: item for item in map(json.loads, lines)}
 
     def exec(self, service: str, *words: str, index: int = 1) -> str:
