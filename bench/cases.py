@@ -1,0 +1,194 @@
+"""What is measured. A case runs ours and the peer's in turn, round by round, and gives rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench import proc
+from bench.daemons import IMAGE, Docker, Node
+from bench.report import Row
+from bench.services import DEAF, SLEEP, Ours, Swarm
+
+GRACE = 10
+FILE = "services:\n" + "".join(
+    f"  s{number}:\n    image: {IMAGE}\n    command: [sh, -c, 'trap \"exit 0\" TERM; sleep 86400 & wait']\n"
+    for number in range(1, 6)
+)
+
+
+@dataclass
+class Place:
+    """Where cases run. `quick`: fewer rounds, no large counts."""
+
+    node: Node
+    docker: Docker
+    folder: Path
+    quick: bool
+
+    def rounds(self, number: int) -> int:
+        """How often something is repeated."""
+        return max(2, number // 4) if self.quick else number
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of a call."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def up_and_down(place: Place) -> list[Row]:
+    """`up -d` of five services, and `down`: the command lines as a person calls them."""
+    up = Row("up -d, 5 services", "s", 0.4, peer="Docker Compose")
+    down = Row("down, 5 services", "s", 0.3, peer="Docker Compose")
+    home = place.folder / "five"
+    home.mkdir()
+    (home / "compose.yaml").write_text(FILE)
+    for _ in range(place.rounds(8)):
+        up.ours.append(seconds(lambda: place.node.pycompose("up", "-d", cwd=home)))
+        down.ours.append(seconds(lambda: place.node.pycompose("down", cwd=home)))
+        up.theirs.append(seconds(lambda: place.docker.compose("up", "-d", cwd=home)))
+        down.theirs.append(seconds(lambda: place.docker.compose("down", cwd=home)))
+    return [up, down]
+
+
+def replicas(place: Place) -> list[Row]:
+    """A service until its replicas run, and until 100 that do not handle SIGTERM are gone."""
+    rows = []
+    ours, theirs = Ours(place.node), Swarm(place.docker)
+    for count, budget in ((10, 0.5), (50, 1.5), (100, 3.0)):
+        row = Row(f"service create, {count} replicas running", "s", budget, peer="Swarm")
+        gone = Row(f"remove {count} replicas, PID 1 without a handler", "s", 1.0, peer="Swarm")
+        _repeat(row, gone, ours, theirs, count, SLEEP, place.rounds(5), peers=1 if count > 10 else 3, quick=place.quick)
+        rows += [row] if count < 100 else [row, gone]
+    deaf = Row("remove 100 replicas, PID 1 ignores SIGTERM, grace 10 s", "s", GRACE + 1.0, peer="Swarm")
+    if not place.quick:
+        _repeat(Row("", "s"), deaf, ours, theirs, 100, DEAF, 2, peers=1, quick=False)
+    ours.close()
+    return [*rows, deaf]
+
+
+def _repeat(
+    create: Row,
+    remove: Row,
+    ours: Ours,
+    theirs: Swarm,
+    count: int,
+    command: Sequence[str],
+    rounds: int,
+    *,
+    peers: int,
+    quick: bool,
+) -> None:
+    for number in range(rounds):
+        took, service = ours.create(count, command, GRACE)
+        create.ours.append(took)
+        remove.ours.append(ours.remove(service))
+        if number < peers and not (quick and count > 10):
+            took, service = theirs.create(count, command, GRACE)
+            create.theirs.append(took)
+            remove.theirs.append(theirs.remove(service))
+
+
+def one_container(place: Place) -> list[Row]:
+    """One container that runs `true`: create, start, exit, remove."""
+    api = Row("one container through the API", "ms", peer="docker run --rm")
+    ours = Ours(place.node)
+    for _ in range(place.rounds(20)):
+        api.ours.append(ours.job() * 1000)
+        api.theirs.append(1000 * seconds(lambda: place.docker.docker("run", "--rm", IMAGE, "true")))
+    ours.close()
+    count = place.rounds(100)
+    script = (sys.executable, "-m", "bench.inside_worker", str(place.folder / "worker"), str(place.folder / "root"))
+    cgroup = f"/{place.node.machine.cgroup}"
+    found = json.loads(place.node.machine.run(*script, cgroup, str(count), cwd=Path.cwd()))
+    network = Row("one container inside the worker, own network", "ms", 10, peer="docker run --rm")
+    network.ours, network.theirs = found["network"], api.theirs
+    plain = Row("one container inside the worker, no network", "ms", None, 0.5, "runc run", ours=found["plain"])
+    bundle = _bundle(place)
+    for number in range(place.rounds(40)):
+        words = ("runc", "run", "-b", str(bundle), f"bench{number}")
+        plain.theirs.append(1000 * seconds(partial(place.docker.machine.run, *words)))
+    return [api, network, plain]
+
+
+def _bundle(place: Place) -> Path:
+    """An OCI bundle for runc: the same root, a configuration of its own default with `true`."""
+    bundle = place.folder / "bundle"
+    bundle.mkdir()
+    shutil.copytree(place.folder / "root", bundle / "rootfs", symlinks=True)
+    place.docker.machine.run("runc", "spec", cwd=bundle)
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"]["args"], config["process"]["terminal"] = ["true"], False
+    config["linux"]["cgroupsPath"] = f"/{place.docker.machine.cgroup}/runc"
+    (bundle / "config.json").write_text(json.dumps(config))
+    return bundle
+
+
+def shims(place: Place) -> list[Row]:
+    """Memory that an idle container costs beside its own program."""
+    rows = []
+    ours, theirs = Ours(place.node), Swarm(place.docker)
+    for count in (10,) if place.quick else (10, 500):
+        row = Row(f"memory of a shim, {count} containers", "MB", 3, peer="containerd-shim at 10")
+        _, service = ours.create(count)
+        row.ours = [_each("pycompose-shim")]
+        ours.remove(service)
+        if count == 10:
+            _, service = theirs.create(count)
+            row.theirs = [_each("containerd-shim")]
+            theirs.remove(service)
+        rows.append(row)
+    ours.close()
+    return rows
+
+
+def _each(comm: str) -> float:
+    pids = proc.named(comm)
+    return sum(map(proc.pss, pids)) / len(pids)
+
+
+def idle(place: Place) -> list[Row]:
+    """The daemons at rest."""
+    memory = Row("idle node daemon, memory (PSS)", "MB", 120, peer="dockerd + containerd")
+    cpu = Row("idle node daemon, CPU", "%", 1, peer="dockerd + containerd")
+    mine, other = proc.tree(place.node.pid), proc.tree(place.docker.pid)
+    span = 5 if place.quick else 30
+    time.sleep(2)
+    before, begin = (proc.cpu(mine), proc.cpu(other)), time.perf_counter()
+    time.sleep(span)
+    passed = time.perf_counter() - begin
+    cpu.ours, cpu.theirs = [(proc.cpu(mine) - before[0]) / passed * 100], [(proc.cpu(other) - before[1]) / passed * 100]
+    memory.ours, memory.theirs = [sum(map(proc.pss, mine))], [sum(map(proc.pss, other))]
+    return [memory, cpu]
+
+
+def listing(place: Place) -> list[Row]:
+    """`ps` with five containers, on a warm node."""
+    row = Row("ps", "ms", 150, peer="docker ps")
+    home = place.folder / "five"
+    place.node.pycompose("up", "-d", cwd=home)
+    place.docker.compose("up", "-d", cwd=home)
+    for _ in range(place.rounds(20)):
+        row.ours.append(1000 * seconds(lambda: place.node.pycompose("ps", cwd=home)))
+        row.theirs.append(1000 * seconds(lambda: place.docker.docker("ps")))
+    place.node.pycompose("down", cwd=home)
+    place.docker.compose("down", cwd=home)
+    return [row]
+
+
+CASES: dict[str, Callable[[Place], list[Row]]] = {
+    "idle": idle,
+    "updown": up_and_down,
+    "ps": listing,
+    "container": one_container,
+    "memory": shims,
+    "replicas": replicas,
+}
