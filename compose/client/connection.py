@@ -147,12 +147,24 @@ class _Decoding:
             try:
                 if streams:
                     return _Stream(method(request, timeout=timeout), host)
-                return method(request, timeout=timeout or (TIMEOUT if unary else None))
+                answer = method(request, timeout=timeout or (TIMEOUT if unary else None))
+                return _whole(method, request, answer) if getattr(answer, "next_page_token", "") else answer
             except grpc.RpcError as error:
                 raise decode(error, host) from None
 
         self.__dict__[name] = call
         return call
+
+
+def _whole(method: Any, request: Any, answer: Any) -> Any:
+    """Return a list's first page with all further pages' objects in it."""
+    following = type(request)()
+    following.CopyFrom(request)
+    while answer.next_page_token:
+        following.page_token = answer.next_page_token
+        answer.next_page_token = ""
+        answer.MergeFrom(method(following, timeout=TIMEOUT))
+    return answer
 
 
 class _Stream:

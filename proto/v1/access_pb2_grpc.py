@@ -95,21 +95,25 @@ class TaskAccessServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def ReadLogs(self, request, context):
-        """Output of tasks, in order within each task.
+        """Output of tasks: what is there merged by time (the order within each task is kept), then, with follow, what comes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Exec(self, request_iterator, context):
-        """A program beside the container's own. The first request is a start.
+        """A program beside the container's own. The first request is a start; then input, its end (output goes on),
+        sizes of the terminal, signals. The last answer is the exit status. When the stream is cut before it, the program
+        and its process group get SIGHUP, and SIGKILL after 10 s; a detached program goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Attach(self, request_iterator, context):
-        """The container's own stdio from now on. The first request is a start.
+        """The container's own stdio from now on. The first request is a start. The end of the stream leaves the container
+        as it is; the last answer, when the run has ended, is its exit status. Several may be attached: the slowest
+        reader sets the pace of the container.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,13 +127,15 @@ class TaskAccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Freezes all processes of the container; nothing happens when they are.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnpauseTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets a frozen container go on; nothing happens when it does.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -149,21 +155,24 @@ class TaskAccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CopyFrom(self, request, context):
-        """A file or folder of the container as a tar stream.
+        """A file or folder of the container, running or not, as a tar stream; its first entry is named as the path's last
+        part. Names, also through symbolic links, are of the container: nothing outside of its root can be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CopyTo(self, request_iterator, context):
-        """Unpacks a tar stream below a folder of the container. The first request is a start.
+        """Unpacks a tar stream below a folder of the container, running or not. The first request is a start.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """What happened to containers: create, start, die, oom, health_status, stop, kill, destroy, exec_start, …
+        """What happened to containers: create, start, restart, die, oom, health_status: healthy, stop, kill, pause, unpause,
+        exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
+        thousands), then what comes, until `until` or for ever.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
