@@ -34,7 +34,7 @@ async def store(open_store: Opener, tmp_path: Path) -> AsyncIterator[Store]:
 async def take(store: Store, prefix: str, after: Revision, count: int) -> list[Batch]:
     """The first `count` batches of a watch."""
     found: list[Batch] = []
-    async with asyncio.timeout(10), contextlib.aclosing(store.watch(prefix, after)) as batches:  # type: ignore[type-var]
+    async with asyncio.timeout(10), contextlib.aclosing(store.watch(prefix, after)) as batches:
         async for batch in batches:
             found.append(batch)
             if len(found) == count:

@@ -13,7 +13,14 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from pycompose.manager.store import Batch, CompactedError, Compare, Delete, Event, Put, Revision, Store
 from tests.store.conftest import BACKENDS
@@ -133,8 +140,7 @@ class StoreMachine(RuleBasedStateMachine):
         async def work() -> list[Batch]:
             seen: list[Batch] = []
             writes = [
-                self.store.transact([], [Delete(k) if v is None else Put(k, v) for k, v in one.items()])
-                for one in many
+                self.store.transact([], [Delete(k) if v is None else Put(k, v) for k, v in one.items()]) for one in many
             ]
             tasks = [asyncio.ensure_future(write) for write in writes[: len(writes) // 2]]
             watch = asyncio.ensure_future(self.read("/", after, seen))
@@ -154,9 +160,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert [(batch.revision.number, list(batch.events)) for batch in seen] == expected
 
     async def read(self, prefix: str, after: int, seen: list[Batch]) -> None:
-        async with contextlib.aclosing(self.store.watch(prefix, Revision(self.epoch, after))) as batches:  # type: ignore[type-var]
+        async with contextlib.aclosing(self.store.watch(prefix, Revision(self.epoch, after))) as batches:
             async for batch in batches:
-                seen.append(batch)
+                seen += [batch]
 
     @rule(prefix=st.sampled_from(PREFIXES), start=st.integers(0, 200), limit=st.integers(1, 5))
     def look_back(self, prefix: str, start: int, limit: int) -> None:
