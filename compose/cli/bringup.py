@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ from pycompose.compose.client.streams import Streams
 from pycompose.compose.convert import Desired, convert
 from pycompose.compose.convert.places import attribute
 from pycompose.compose.loader import Project
+from pycompose.compose.plan.current import Current
 from pycompose.compose.plan.steps import PlanError, Step
 from pycompose.compose.plan.up import UpOptions, UpPlan, plan_up
 
@@ -64,17 +64,24 @@ def make_plan(
     desired: Desired,
     options: UpOptions,
     *,
-    images: Display | None,
+    images: Display,
     pull: str | None,
 ) -> UpPlan:
-    """Compare with what is there. With `images`, images are pulled and pinned before.
+    """Pull and pin images, and compare with what is there.
 
     Raises:
         CliError: the plan cannot be made, or an image is missing.
     """
-    if images is not None:
-        ensure(client, desired, pull, images)
-    current = fetch(client, desired.project.name)
+    ensure(client, desired, pull, images)
+    return compared(settings, desired, fetch(client, desired.project.name), options)
+
+
+def compared(settings: Settings, desired: Desired, current: Current, options: UpOptions) -> UpPlan:
+    """Compare what should be with what is; what the user must know is printed.
+
+    Raises:
+        CliError: the plan cannot be made.
+    """
     try:
         plan = plan_up(desired, current, options, lambda: secrets.token_hex(8))
     except PlanError as error:
@@ -106,6 +113,8 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display) 
             continue
         label = f"{step.kind.capitalize()} {step.name}"
         shown = step.changes and step.kind != "service"
+        if step.action in ("recreate", "update") and step.kind == "service":
+            display.note(f"service {step.name}: {step.action}, {step.reason}")
         if shown:
             display.set(label, _DOING[step.action])
         try:
@@ -156,12 +165,3 @@ def _explain(project: Project, step: Step, error: ApiError, done: list[Step]) ->
 def path_text(path: tuple[str | int, ...]) -> str:
     """Return a path as people write it: services.web.ports[0]."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-
-
-def show_plan(plan: UpPlan) -> None:
-    """Print the steps of a plan that change anything."""
-    steps = [step for step in plan.steps if step.changes]
-    for step in steps:
-        print(step)
-    if not steps:
-        print("nothing to do", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from pycompose.compose.client.errors import DryRunError, NodeError, decode
+from pycompose.compose.client.errors import DryRunError, NodeError, NotRunningError, decode
 
 if TYPE_CHECKING:
     from pycompose.proto.v1.access_pb2_grpc import TaskAccessServiceStub
@@ -87,7 +87,7 @@ class Client:
                 f"you may not talk to the node at {path}; run as root (sudo pycompose …) or join the group pycompose"
             ) from None
         if not start:
-            raise NodeError(f"no node answers at {path}; start it with pycompose up or pycompose node start")
+            raise NotRunningError(f"no node answers at {path}; start it with pycompose up or pycompose node start")
         node.start(path, tell)
 
     @property
