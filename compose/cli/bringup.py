@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pycompose.compose.cli import asking
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.images_step import ensure
@@ -96,14 +97,14 @@ def compared(settings: Settings, desired: Desired, current: Current, options: Up
     return plan
 
 
-def carry_out(client: Client, plan: UpPlan, project: Project, display: Display) -> Applied:
-    """Do the steps; requests to start are left for `follow`.
+def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, *, ask: bool) -> Applied:
+    """Do the steps; requests to start are left for `follow`. With `ask`, orphans are removed when a person agrees.
 
     Raises:
         CliError: a step was refused; says what was done before it.
     """
     applied = Applied()
-    _remove_orphans(client, plan, project, display)
+    _remove_orphans(client, plan, project, display, ask=ask)
     for step in plan.steps:
         if step.action == "remove":
             applied.done.append(step)
@@ -133,11 +134,14 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display) 
     return applied
 
 
-def _remove_orphans(client: Client, plan: UpPlan, project: Project, display: Display) -> None:
+def _remove_orphans(client: Client, plan: UpPlan, project: Project, display: Display, *, ask: bool) -> None:
     """Remove services that are not in the files, and wait until they are gone: their ports and names are free then."""
     from pycompose.compose.cli.down import remove_services
 
     orphans = [step.current for step in plan.steps if step.kind == "service" and step.action == "remove"]
+    if orphans and ask and asking.can_ask():
+        names = [name for step in plan.steps if step.action == "remove" for name in step.containers]
+        asking.confirm(f"Remove {', '.join(names)}, which the files do not know?", "--yes")
     streams = Streams()
     try:
         remove_services(client, streams, project.name, orphans, display)

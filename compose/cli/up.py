@@ -39,6 +39,7 @@ class _Request:
     wait: bool = False
     timeout: float | None = None
     stop_timeout: int | None = None
+    yes: bool = False
 
 
 @command()
@@ -120,7 +121,7 @@ def up(
         no_start=no_start,
         remove_orphans=orphan_default(remove_orphans),
     )
-    request = _Request(services, options, no_deps, pull, quiet_pull, True, wait, wait_timeout, timeout)
+    request = _Request(services, options, no_deps, pull, quiet_pull, True, wait, wait_timeout, timeout, yes)
     if only_plan:
         return would(settings(), services, options, no_deps=no_deps, pull=pull, status=WOULD_CHANGE)
     _refuse_build(build)
@@ -166,7 +167,7 @@ def create(
         no_start=True,
         remove_orphans=orphan_default(remove_orphans),
     )
-    _background(settings(), _Request(services, options, pull=pull, quiet_pull=quiet_pull))
+    _background(settings(), _Request(services, options, pull=pull, quiet_pull=quiet_pull, yes=yes))
 
 
 @command()
@@ -193,7 +194,7 @@ def _background(chosen: Settings, request: _Request) -> None:
     with chosen.client() as client, chosen.display() as display, interrupts_into(Streams()) as streams:
         images = Display("quiet") if request.quiet_pull else display
         plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
-        applied = carry_out(client, plan, project, display)
+        applied = carry_out(client, plan, project, display, ask=not request.yes)
         observed = Observed()
         follow_project(client, streams, desired.project.name)
         goal = Goal(
@@ -225,7 +226,7 @@ def _foreground(chosen: Settings, request: _Request, options: AttachOptions) -> 
         images = Display("quiet") if request.quiet_pull else display
         plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
         attached = Attached(client, streams, desired.project.name, options, display)
-        applied = carry_out(client, plan, project, display)
+        applied = carry_out(client, plan, project, display, ask=not request.yes)
         follow_project(client, streams, desired.project.name)
         goal = Goal(list(applied.services.values()), starts=applied.starts)
         try:

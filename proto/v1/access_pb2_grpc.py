@@ -84,6 +84,11 @@ class TaskAccessServiceStub:
                 request_serializer=pycompose_dot_v1_dot_access__pb2.CopyToRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_access__pb2.CopyToResponse.FromString,
                 _registered_method=True)
+        self.MeasureVolumes = channel.unary_unary(
+                '/pycompose.v1.TaskAccessService/MeasureVolumes',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesResponse.FromString,
+                _registered_method=True)
         self.WatchEvents = channel.unary_stream(
                 '/pycompose.v1.TaskAccessService/WatchEvents',
                 request_serializer=pycompose_dot_v1_dot_access__pb2.WatchEventsRequest.SerializeToString,
@@ -169,6 +174,13 @@ class TaskAccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MeasureVolumes(self, request, context):
+        """How much room the data of volumes takes on this node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchEvents(self, request, context):
         """What happened to containers: create, start, restart, die, oom, health_status: healthy, stop, kill, pause, unpause,
         exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
@@ -230,6 +242,11 @@ def add_TaskAccessServiceServicer_to_server(servicer, server):
                     servicer.CopyTo,
                     request_deserializer=pycompose_dot_v1_dot_access__pb2.CopyToRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_access__pb2.CopyToResponse.SerializeToString,
+            ),
+            'MeasureVolumes': grpc.unary_unary_rpc_method_handler(
+                    servicer.MeasureVolumes,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesResponse.SerializeToString,
             ),
             'WatchEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEvents,
@@ -507,6 +524,33 @@ class TaskAccessService:
             '/pycompose.v1.TaskAccessService/CopyTo',
             pycompose_dot_v1_dot_access__pb2.CopyToRequest.SerializeToString,
             pycompose_dot_v1_dot_access__pb2.CopyToResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MeasureVolumes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.TaskAccessService/MeasureVolumes',
+            pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.MeasureVolumesResponse.FromString,
             options,
             channel_credentials,
             insecure,

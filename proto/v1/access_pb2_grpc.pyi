@@ -63,6 +63,8 @@ class TaskAccessServiceStub:
     """
     CopyTo: _grpc.StreamUnaryMultiCallable[_access_pb2.CopyToRequest, _access_pb2.CopyToResponse]
     """Unpacks a tar stream below a folder of the container, running or not. The first request is a start."""
+    MeasureVolumes: _grpc.UnaryUnaryMultiCallable[_access_pb2.MeasureVolumesRequest, _access_pb2.MeasureVolumesResponse]
+    """How much room the data of volumes takes on this node."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_access_pb2.WatchEventsRequest, _access_pb2.WatchEventsResponse]
     """What happened to containers: create, start, restart, die, oom, health_status: healthy, stop, kill, pause, unpause,
     exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
@@ -100,6 +102,8 @@ class TaskAccessServiceAsyncStub(TaskAccessServiceStub):
     """
     CopyTo: _aio.StreamUnaryMultiCallable[_access_pb2.CopyToRequest, _access_pb2.CopyToResponse]  # type: ignore[assignment]
     """Unpacks a tar stream below a folder of the container, running or not. The first request is a start."""
+    MeasureVolumes: _aio.UnaryUnaryMultiCallable[_access_pb2.MeasureVolumesRequest, _access_pb2.MeasureVolumesResponse]  # type: ignore[assignment]
+    """How much room the data of volumes takes on this node."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_access_pb2.WatchEventsRequest, _access_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """What happened to containers: create, start, restart, die, oom, health_status: healthy, stop, kill, pause, unpause,
     exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
@@ -194,6 +198,14 @@ class TaskAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.CopyToResponse, _abc.Awaitable[_access_pb2.CopyToResponse]]:
         """Unpacks a tar stream below a folder of the container, running or not. The first request is a start."""
+
+    @_abc_1.abstractmethod
+    def MeasureVolumes(
+        self,
+        request: _access_pb2.MeasureVolumesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.MeasureVolumesResponse, _abc.Awaitable[_access_pb2.MeasureVolumesResponse]]:
+        """How much room the data of volumes takes on this node."""
 
     @_abc_1.abstractmethod
     def WatchEvents(
