@@ -10,13 +10,13 @@ import click
 
 from pycompose.compose.cli import ps as project_ps
 from pycompose.compose.cli import words
-from pycompose.compose.cli.asking import confirm
-from pycompose.compose.cli.copy import transfer
+from pycompose.compose.cli.copy import Wish, transfer
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.execute import run_exec, variables
 from pycompose.compose.cli.flags import PASS_ON, group
 from pycompose.compose.cli.inspection import processes, show_stats
 from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.lifecycle import confirm
 from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.logprint import LogPrinter
 from pycompose.compose.cli.logs import request_of
@@ -451,4 +451,5 @@ def wait(names: tuple[str, ...]) -> None:
 def cp(source: str, destination: str, archive: bool, follow_link: bool) -> None:
     """Copy files: CONTAINER:PATH to PATH, or PATH to CONTAINER:PATH; - is a tar stream."""
     with settings().client(start=False) as client:
-        transfer(client, source, destination, lambda name: get(client, name).id, archive=archive, follow=follow_link)
+        wish = Wish(archive, follow_link)
+        transfer(client, source, destination, lambda name, _: [get(client, name)], wish)

@@ -1,67 +1,118 @@
-"""`cp`: files between a container and this machine, as tar streams."""
+"""`cp`: files between a container and this machine, as tar streams.
+
+Where a thing goes is decided as by `docker cp` (its reference, "Extended description"): what is copied takes the name
+of the destination unless that is a folder, which it is put into; of `FOLDER/.` only what is inside is copied.
+"""
 
 from __future__ import annotations
 
-import io
 import os
+import stat
 import sys
-import tarfile
-from collections.abc import Callable, Iterator
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
 
 import click
 
 from pycompose.compose.cli.errors import CliError, UsageError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.settings import settings
-from pycompose.compose.client import Client
-from pycompose.compose.client.state import task_of
-from pycompose.proto.v1 import access_pb2
+from pycompose.compose.cli.tars import CHUNK, add, pack, unpack
+from pycompose.compose.client import Client, NotThereError
+from pycompose.compose.client.state import task_of, tasks_of
+from pycompose.proto.v1 import access_pb2, task_pb2
 
-CHUNK = 256 << 10
+
+@dataclass(frozen=True)
+class Wish:
+    """The flags: keep owners, follow a link at the source, and who is told of what."""
+
+    archive: bool = False
+    follow: bool = False
+    tell: Callable[[str], None] = lambda _: None
+    warn: Callable[[str], None] = lambda _: None
 
 
 @command()
-@click.argument("source")
-@click.argument("destination")
 @click.option("-a", "--archive", is_flag=True, help="Keep owners.")
 @click.option("-L", "--follow-link", is_flag=True, help="Follow a symbolic link at the source.")
 @click.option("--index", type=int, default=0, metavar="N", help="Container number N of the service.")
-@click.option("--all", is_flag=True, hidden=True)
-def cp(source: str, destination: str, archive: bool, follow_link: bool, index: int, all: bool) -> None:
-    """Copy files: SERVICE:PATH to PATH, or PATH to SERVICE:PATH; - is a tar stream."""
+@click.option("--all", "everywhere", is_flag=True, help="Also containers of run.")
+@click.argument("source")
+@click.argument("destination")
+def cp(archive: bool, follow_link: bool, index: int, everywhere: bool, source: str, destination: str) -> None:
+    """Copy files: SERVICE:PATH to PATH, or PATH to SERVICE:PATH; - is a tar stream.
+
+    \b
+    pycompose cp web:/etc/nginx/nginx.conf .     out of a container
+    pycompose cp ./site/. web:/srv/www           into all containers of web
+    """
     chosen = settings()
+    wish = Wish(archive, follow_link, chosen.tell, chosen.warn)
+
+    def find(service: str, into: bool) -> list[task_pb2.Task]:
+        name = chosen.name()
+        if into and not index:
+            return tasks_of(client, name, service, oneoff=everywhere)
+        return [task_of(client, name, service, index)]
+
     with chosen.client(start=False) as client:
-        transfer(
-            client,
-            source,
-            destination,
-            lambda service: task_of(client, chosen.name(), service, index).id,
-            archive=archive,
-            follow=follow_link,
-        )
+        if chosen.dry_run:
+            return chosen.would(_steps(source, destination, find))
+        return transfer(client, source, destination, find, wish)
+
+
+def _steps(source: str, destination: str, find: Callable[[str, bool], list[task_pb2.Task]]) -> list[str]:
+    (out, path), (into, target) = sides(source, destination)
+    if out is not None:
+        return [f"copy {find(out, False)[0].name}:{path} to {destination}"]
+    assert into is not None
+    return [f"copy {source} to {task.name}:{target}" for task in find(into, True)]
 
 
 def transfer(
-    client: Client, source: str, destination: str, find: Callable[[str], str], *, archive: bool, follow: bool
+    client: Client, source: str, destination: str, find: Callable[[str, bool], Sequence[task_pb2.Task]], wish: Wish
 ) -> None:
-    """Copy; exactly one side is `NAME:PATH`, and `find` gives its task's id.
+    """Copy between a container and this machine.
+
+    Args:
+        client: the node.
+        source, destination: one of them is NAME:PATH.
+        find: gives the tasks of a name; its second argument says whether something is copied into them.
+        wish: the flags.
 
     Raises:
         UsageError: both or neither side is in a container.
+        CliError: what is to be copied does not fit where it should go.
     """
-    from_name, from_path = _side(source)
-    to_name, to_path = _side(destination)
-    if (from_name is None) == (to_name is None):
+    (out, path), (into, target) = sides(source, destination)
+    if out is not None:
+        task = find(out, False)[0]
+        receive(client, task, path, destination, wish)
+        if destination != "-":
+            wish.tell(f"{task.name}:{path} copied to {destination}")
+        return
+    assert into is not None
+    tasks = find(into, True)
+    if source == "-" and len(tasks) > 1:
+        raise UsageError("a stream is read once only: name one container with --index")
+    for task in tasks:
+        send(client, task.id, source, target, wish)
+        wish.tell(f"{source} copied to {task.name}:{target}")
+
+
+def sides(source: str, destination: str) -> tuple[tuple[str | None, str], tuple[str | None, str]]:
+    """Return (name, path) of both sides; the name is None on this machine's.
+
+    Raises:
+        UsageError: both or neither is in a container.
+    """
+    found = _side(source), _side(destination)
+    if (found[0][0] is None) == (found[1][0] is None):
         raise UsageError("cp copies between a container and this machine: want NAME:PATH PATH, or PATH NAME:PATH")
-    if from_name is not None:
-        request = access_pb2.CopyFromRequest(task_id=find(from_name), path=from_path, follow_link=follow)
-        _receive(client, request, destination)
-    else:
-        assert to_name is not None
-        _send(client, find(to_name), source, to_path, archive=archive, follow=follow)
+    return found
 
 
 def _side(text: str) -> tuple[str | None, str]:
@@ -71,111 +122,93 @@ def _side(text: str) -> tuple[str | None, str]:
     return name, path
 
 
-def _receive(client: Client, request: access_pb2.CopyFromRequest, destination: str) -> None:
-    chunks = (answer.data for answer in client.access.CopyFrom(request))
+# Out of a container.
+
+
+def receive(client: Client, task: task_pb2.Task, path: str, destination: str, wish: Wish) -> None:
+    """Copy a file or folder of a container to this machine."""
+    request = access_pb2.CopyFromRequest(task_id=task.id, path=path, follow_link=wish.follow)
     if destination == "-":
-        for data in chunks:
-            sys.stdout.buffer.write(data)
+        for answer in client.access.CopyFrom(request):
+            sys.stdout.buffer.write(answer.data)
         return
-    inside = os.path.isdir(destination)
-    parent = destination if inside else os.path.dirname(os.path.abspath(destination))
-    if not os.path.isdir(parent):
-        raise CliError(f"{parent}: no such folder; make it first")
-    with tarfile.open(fileobj=cast(BinaryIO, _Reader(chunks)), mode="r|") as archive:
-        for member in archive:
-            if not inside:
-                # the one thing copied takes the name that was given
-                head, _, rest = member.name.strip("/").partition("/")
-                del head
-                member.name = os.path.basename(destination) + (f"/{rest}" if rest else "")
-            archive.extract(member, parent, filter="data")
+    look = access_pb2.StatPathRequest(task_id=task.id, path=path, follow_link=wish.follow or path.endswith("/"))
+    directory = stat.S_ISDIR(client.access.StatPath(look).mode)
+    if path.endswith("/") and not directory:
+        raise CliError(f"{task.name}:{path} is no folder; leave the / at its end out")
+    inside, base = path.endswith("/."), os.path.basename(path.rstrip("/").removesuffix("/.").rstrip("/"))
+    if os.path.isdir(destination):
+        folder, name = destination, "" if inside or not base else base
+    else:
+        if os.path.lexists(destination) and directory:
+            raise CliError(f"cannot copy a folder onto the file {destination}; remove it first")
+        if destination.endswith("/") and not directory:
+            raise CliError(f"{destination}: no such folder; make it first")
+        folder, name = os.path.split(os.path.abspath(destination))
+    if not os.path.isdir(folder):
+        raise CliError(f"{folder}: no such folder; make it first")
+    data = (answer.data for answer in client.access.CopyFrom(request))
+    unpack(data, folder, partial(renamed, base, name), owners=wish.archive and os.geteuid() == 0, warn=wish.warn)
 
 
-def _send(client: Client, task_id: str, source: str, path: str, *, archive: bool, follow: bool) -> None:
+def renamed(base: str, name: str, entry: str) -> str:
+    """Return the name of a tar's entry when the thing called `base` in it is to be called `name`.
+
+    >>> renamed("etc", "conf", "etc/hosts"), renamed("etc", "", "etc/hosts"), renamed("etc", "", "etc")
+    ('conf/hosts', 'hosts', '')
+    """
+    entry = entry.strip("/")
+    rest = "" if entry in (base, ".") else entry.removeprefix(f"{base}/") if base else entry
+    return f"{name}/{rest}".strip("/")
+
+
+# Into a container.
+
+
+def send(client: Client, task_id: str, source: str, path: str, wish: Wish) -> None:
+    """Copy a file or folder of this machine, or a tar stream ("-"), into a container."""
     if source != "-" and not os.path.lexists(source):
         raise CliError(f"{source}: no such file or folder")
-    folder, name = (path, "") if path.endswith("/") or source == "-" else os.path.split(path)
-    if name in (".", ""):
-        name = ""
-    elif _is_folder(client, task_id, path):
-        folder, name = path, ""
-    start = access_pb2.CopyToStart(task_id=task_id, path=folder or "/", archive=archive, follow_link=follow)
+    folder, name = _destination(client, task_id, source, path, wish)
+    start = access_pb2.CopyToStart(task_id=task_id, path=folder, archive=wish.archive)
 
     def requests() -> Iterator[access_pb2.CopyToRequest]:
         yield access_pb2.CopyToRequest(start=start)
-        for data in _read_all(sys.stdin.buffer) if source == "-" else _tar(source, name, follow):
+        real = os.path.realpath(source) if wish.follow or source.endswith(("/", "/.")) else source
+        for data in read_all(sys.stdin.buffer) if source == "-" else pack(lambda archive: add(archive, real, name)):
             yield access_pb2.CopyToRequest(data=data)
 
     client.access.CopyTo(requests())
 
 
-def _is_folder(client: Client, task_id: str, path: str) -> bool:
-    """Return whether a path in the container is a folder, by the first entry of its tar."""
-    from pycompose.compose.client import ApiError
+def _destination(client: Client, task_id: str, source: str, path: str, wish: Wish) -> tuple[str, str]:
+    """Return the folder of the container to unpack in, and the name that the thing gets there ("." for its content)."""
+    there = is_folder(client, task_id, path)
+    if source == "-":
+        if not there:
+            raise CliError(f"{path} is no folder of the container; a tar stream is unpacked into one")
+        return path, "."
+    directory = os.path.isdir(source) and (wish.follow or not os.path.islink(source) or source.endswith("/"))
+    if there:
+        return path, "." if source.endswith("/.") or source == "." else os.path.basename(os.path.abspath(source))
+    if there is False and directory:
+        raise CliError(f"cannot copy a folder onto the file {path} of the container; remove it first")
+    if path.endswith("/") and not directory:
+        raise CliError(f"{path}: no such folder in the container; make it first: exec SERVICE mkdir -p {path}")
+    folder, name = os.path.split(path.rstrip("/"))
+    return folder or "/", name
 
-    stream = client.access.CopyFrom(access_pb2.CopyFromRequest(task_id=task_id, path=path, follow_link=True))
+
+def is_folder(client: Client, task_id: str, path: str) -> bool | None:
+    """Return whether a path of a container is a folder; None when nothing is there."""
     try:
-        with tarfile.open(fileobj=cast(BinaryIO, _Reader(one.data for one in stream)), mode="r|") as archive:
-            first = archive.next()
-            return first is not None and first.isdir()
-    except (ApiError, tarfile.TarError):
-        return False
-    finally:
-        stream.cancel()
+        found = client.access.StatPath(access_pb2.StatPathRequest(task_id=task_id, path=path or "/", follow_link=True))
+    except NotThereError:
+        return None
+    return stat.S_ISDIR(found.mode)
 
 
-def _read_all(file: BinaryIO) -> Iterator[bytes]:
+def read_all(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a file in chunks."""
     while data := file.read(CHUNK):
         yield data
-
-
-def _tar(source: str, name: str, follow: bool) -> Iterator[bytes]:
-    """Yield the tar of a file or folder, made in a thread as it is read."""
-    chunks: SimpleQueue[Any] = SimpleQueue()
-
-    class Writer(io.RawIOBase):
-        def writable(self) -> bool:
-            return True
-
-        def write(self, data: Any) -> int:
-            chunks.put(bytes(data))
-            return len(data)
-
-    real = os.path.realpath(source) if follow else source
-    # "dir/." means the content of dir
-    arcname = name or ("." if source.endswith("/.") else os.path.basename(os.path.abspath(source)))
-
-    def work() -> None:
-        try:
-            with tarfile.open(fileobj=cast(BinaryIO, Writer()), mode="w|", bufsize=CHUNK) as archive:
-                archive.add(real, arcname)
-            chunks.put(None)
-        except OSError as error:
-            chunks.put(CliError(f"{error.filename}: {error.strerror}"))
-
-    Thread(target=work, daemon=True).start()
-    while (item := chunks.get()) is not None:
-        if isinstance(item, CliError):
-            raise item
-        yield item
-
-
-class _Reader:
-    """A stream of chunks as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._rest = iter(chunks), b""
-
-    def read(self, size: int = -1) -> bytes:
-        parts, have = [self._rest], len(self._rest)
-        while size < 0 or have < size:
-            data = next(self._chunks, None)
-            if data is None:
-                break
-            parts.append(data)
-            have += len(data)
-        whole = b"".join(parts)
-        if size < 0:
-            size = len(whole)
-        self._rest = whole[size:]
-        return whole[:size]

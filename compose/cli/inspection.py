@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -11,11 +10,10 @@ from typing import Any
 import click
 
 from pycompose.compose.cli import words
-from pycompose.compose.cli.errors import CliError, UsageError
+from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.listing import FORMS, Listing, listing
-from pycompose.compose.cli.logprint import parse_time, stamp
 from pycompose.compose.cli.objects import has_labels
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.tables import show, table
@@ -171,53 +169,6 @@ def volumes(services: tuple[str, ...], listing_: Listing) -> None:
         if listing_.part("name", one.spec.name) and has_labels(one.spec.labels, listing_.wanted.get("label", ()))
     ]
     listing_.print(rows, VOLUMES, name="Name", lines=True)
-
-
-@command()
-@click.argument("services", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
-@click.option("--since", metavar="TIME", help="Nothing before.")
-@click.option("--until", metavar="TIME", help="Nothing after; ends then.")
-def events(services: tuple[str, ...], as_json: bool, since: str | None, until: str | None) -> None:
-    """Print what happens to containers, as it happens."""
-    chosen = settings()
-    request = access_pb2.WatchEventsRequest(project=chosen.name())
-    for field, text in (("since", since), ("until", until)):
-        if text:
-            try:
-                getattr(request, field).FromNanoseconds(parse_time(text, time.time()))
-            except ValueError:
-                raise UsageError(f"--{field} {text}: want a time such as 2024-01-02T13:23:37Z, or 42m") from None
-    with chosen.client(start=False) as client, interrupts_into(Streams()) as streams:
-        streams.add("events", client.access.WatchEvents(request))
-        while True:
-            item = streams.get(None)
-            if item is None or item[0] == "interrupt":
-                return
-            if isinstance(item[1], Ended):
-                if item[1].error is not None:
-                    raise item[1].error
-                return
-            for event in item[1].events:
-                if not services or event.service_name in services:
-                    print(_event(event, as_json), flush=True)
-
-
-def _event(event: access_pb2.ContainerEvent, as_json: bool) -> str:
-    when = stamp(event.time.ToNanoseconds())
-    if as_json:
-        return json.dumps(
-            {
-                "action": event.action,
-                "attributes": dict(event.attributes),
-                "id": event.task_id,
-                "service": event.service_name,
-                "time": when,
-                "type": "container",
-            }
-        )
-    details = ", ".join(f"{key}={value}" for key, value in sorted(event.attributes.items()))
-    return f"{when} container {event.action} {event.task_id} ({details})"
 
 
 @command()

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 
+from pycompose.compose.cli.errors import UsageError
 from pycompose.proto.v1 import access_pb2
 
 LONGEST_LINE = 1 << 20
@@ -118,6 +119,18 @@ def stamp(nanoseconds: int) -> str:
 def short_name(task_name: str, project: str) -> str:
     """Return Docker Compose's log prefix: the container's name without the project's."""
     return task_name.removeprefix(f"{project}-")
+
+
+def time_of(flag: str, text: str, now: float) -> int:
+    """Return the time that a flag's value means, in ns since the epoch (`now`: seconds since it).
+
+    Raises:
+        UsageError: it means none.
+    """
+    try:
+        return parse_time(text, now)
+    except ValueError:
+        raise UsageError(f"{flag} {text}: want a time such as 2024-01-02T13:23:37Z, or 42m") from None
 
 
 def parse_time(text: str, now: float) -> int:

@@ -13,7 +13,7 @@ from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.interrupts import interrupts_into
-from pycompose.compose.cli.logprint import LogPrinter, parse_time, short_name
+from pycompose.compose.cli.logprint import LogPrinter, short_name, time_of
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.watching import follow_project, read_log, see
 from pycompose.compose.client import Client
@@ -77,12 +77,7 @@ def request_of(follow: bool, tail: str, since: str | None, until: str | None) ->
             request.tail = int(tail)
     for flag, text, field in (("--since", since, "since"), ("--until", until, "until")):
         if text:
-            try:
-                stamp = Timestamp()
-                stamp.FromNanoseconds(parse_time(text, time.time()))
-            except ValueError:
-                raise UsageError(f"{flag} {text}: want a time such as 2024-01-02T13:23:37Z, or 42m") from None
-            getattr(request, field).CopyFrom(stamp)
+            getattr(request, field).FromNanoseconds(time_of(flag, text, time.time()))
     return request
 
 

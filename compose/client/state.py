@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pycompose.compose.client.connection import Client
 from pycompose.compose.client.errors import ApiError, NotThereError
+from pycompose.compose.labels import SERVICE
 from pycompose.compose.plan.current import Current
 from pycompose.proto.v1 import control_pb2, service_pb2, task_pb2
 
@@ -52,6 +53,30 @@ def services_and_tasks(
     ids = {service.id for service in services}
     mine = [task for task in tasks if task.service_id in ids]
     return services, sorted(mine, key=lambda task: (task.service_name, task.slot, task.name))
+
+
+def tasks_of(client: Client, project: str, service: str, *, oneoff: bool = False) -> list[task_pb2.Task]:
+    """Return the tasks of a service by slot; with `oneoff` also those of its one-off runs.
+
+    Raises:
+        ApiError: there is no such service or container.
+    """
+    from pycompose.compose.plan.current import is_oneoff
+    from pycompose.compose.plan.progress import leaving
+
+    services, tasks = services_and_tasks(client, project)
+    chosen = {
+        one.id
+        for one in services
+        if one.spec.name == service
+        or (oneoff and is_oneoff(one) and one.spec.task.container.labels.get(SERVICE) == service)
+    }
+    if not chosen:
+        services_and_tasks(client, project, (service,))
+    found = [task for task in tasks if task.service_id in chosen and not leaving(task)]
+    if not found:
+        raise ApiError(f"service {service} has no container; pycompose up makes it", "NOT_FOUND")
+    return found
 
 
 def task_of(client: Client, project: str, service: str, index: int = 0) -> task_pb2.Task:

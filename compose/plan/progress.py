@@ -96,7 +96,10 @@ def start(task: task_pb2.Task, *, wait: bool, waits: str = "") -> Progress:
         return Progress("Exited", "(0)", done=True)
     why = failure(task)
     if why:
-        begun = status.run > 0 and status.state == task_pb2.TASK_STATE_FAILED and not _never_began(status)
+        # an error of the worker's is about the start (it could not, or a hook failed), not about the program's end
+        begun = (
+            status.run > 0 and status.state == task_pb2.TASK_STATE_FAILED and (not status.error or status.oom_killed)
+        )
         return Progress(
             "Started" if begun and not wait else "Error", why, done=begun and not wait, failed=wait or not begun
         )

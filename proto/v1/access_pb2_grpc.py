@@ -74,6 +74,11 @@ class TaskAccessServiceStub:
                 request_serializer=pycompose_dot_v1_dot_access__pb2.WatchStatsRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_access__pb2.WatchStatsResponse.FromString,
                 _registered_method=True)
+        self.StatPath = channel.unary_unary(
+                '/pycompose.v1.TaskAccessService/StatPath',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.StatPathRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.StatPathResponse.FromString,
+                _registered_method=True)
         self.CopyFrom = channel.unary_stream(
                 '/pycompose.v1.TaskAccessService/CopyFrom',
                 request_serializer=pycompose_dot_v1_dot_access__pb2.CopyFromRequest.SerializeToString,
@@ -84,10 +89,20 @@ class TaskAccessServiceStub:
                 request_serializer=pycompose_dot_v1_dot_access__pb2.CopyToRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_access__pb2.CopyToResponse.FromString,
                 _registered_method=True)
-        self.MeasureVolumes = channel.unary_unary(
-                '/pycompose.v1.TaskAccessService/MeasureVolumes',
-                request_serializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.SerializeToString,
-                response_deserializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesResponse.FromString,
+        self.ExportTask = channel.unary_stream(
+                '/pycompose.v1.TaskAccessService/ExportTask',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.ExportTaskRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.ExportTaskResponse.FromString,
+                _registered_method=True)
+        self.ListChanges = channel.unary_unary(
+                '/pycompose.v1.TaskAccessService/ListChanges',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.ListChangesRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.ListChangesResponse.FromString,
+                _registered_method=True)
+        self.CommitTask = channel.unary_unary(
+                '/pycompose.v1.TaskAccessService/CommitTask',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.CommitTaskRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.CommitTaskResponse.FromString,
                 _registered_method=True)
         self.WatchEvents = channel.unary_stream(
                 '/pycompose.v1.TaskAccessService/WatchEvents',
@@ -100,25 +115,21 @@ class TaskAccessServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def ReadLogs(self, request, context):
-        """Output of tasks: what is there merged by time (the order within each task is kept), then, with follow, what comes.
+        """Output of tasks, in order within each task.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Exec(self, request_iterator, context):
-        """A program beside the container's own. The first request is a start; then input, its end (output goes on),
-        sizes of the terminal, signals. The last answer is the exit status. When the stream is cut before it, the program
-        and its process group get SIGHUP, and SIGKILL after 10 s; a detached program goes on.
+        """A program beside the container's own. The first request is a start.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Attach(self, request_iterator, context):
-        """The container's own stdio from now on. The first request is a start. The end of the stream leaves the container
-        as it is; the last answer, when the run has ended, is its exit status. Several may be attached: the slowest
-        reader sets the pace of the container.
+        """The container's own stdio from now on. The first request is a start.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,15 +143,13 @@ class TaskAccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseTask(self, request, context):
-        """Freezes all processes of the container; nothing happens when they are.
-        """
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnpauseTask(self, request, context):
-        """Lets a frozen container go on; nothing happens when it does.
-        """
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -159,32 +168,52 @@ class TaskAccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StatPath(self, request, context):
+        """What is at a path of the container, its volumes included; NOT_FOUND when nothing is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CopyFrom(self, request, context):
-        """A file or folder of the container, running or not, as a tar stream; its first entry is named as the path's last
-        part. Names, also through symbolic links, are of the container: nothing outside of its root can be reached.
+        """A file or folder of the container, its volumes included, as a tar stream. Names in it begin with the last
+        component of the path; of "FOLDER/." they begin with ".". The container need not run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CopyTo(self, request_iterator, context):
-        """Unpacks a tar stream below a folder of the container, running or not. The first request is a start.
+        """Unpacks a tar stream below a folder of the container. The first request is a start. A folder is never replaced
+        by a file, nor a file by a folder (FAILED_PRECONDITION).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def MeasureVolumes(self, request, context):
-        """How much room the data of volumes takes on this node.
+    def ExportTask(self, request, context):
+        """The container's root file system without its volumes as a tar stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListChanges(self, request, context):
+        """Paths of the container's root file system that differ from its image.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommitTask(self, request, context):
+        """Makes an image of the container's image and what it changed in its root file system.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """What happened to containers: create, start, restart, die, oom, health_status: healthy, stop, kill, pause, unpause,
-        exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
-        thousands), then what comes, until `until` or for ever.
+        """What happened to containers: create, start, die, oom, health_status, stop, kill, destroy, exec_start, …
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -233,6 +262,11 @@ def add_TaskAccessServiceServicer_to_server(servicer, server):
                     request_deserializer=pycompose_dot_v1_dot_access__pb2.WatchStatsRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_access__pb2.WatchStatsResponse.SerializeToString,
             ),
+            'StatPath': grpc.unary_unary_rpc_method_handler(
+                    servicer.StatPath,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.StatPathRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.StatPathResponse.SerializeToString,
+            ),
             'CopyFrom': grpc.unary_stream_rpc_method_handler(
                     servicer.CopyFrom,
                     request_deserializer=pycompose_dot_v1_dot_access__pb2.CopyFromRequest.FromString,
@@ -243,10 +277,20 @@ def add_TaskAccessServiceServicer_to_server(servicer, server):
                     request_deserializer=pycompose_dot_v1_dot_access__pb2.CopyToRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_access__pb2.CopyToResponse.SerializeToString,
             ),
-            'MeasureVolumes': grpc.unary_unary_rpc_method_handler(
-                    servicer.MeasureVolumes,
-                    request_deserializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.FromString,
-                    response_serializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesResponse.SerializeToString,
+            'ExportTask': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportTask,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.ExportTaskRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.ExportTaskResponse.SerializeToString,
+            ),
+            'ListChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChanges,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.ListChangesRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.ListChangesResponse.SerializeToString,
+            ),
+            'CommitTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitTask,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.CommitTaskRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.CommitTaskResponse.SerializeToString,
             ),
             'WatchEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEvents,
@@ -481,6 +525,33 @@ class TaskAccessService:
             _registered_method=True)
 
     @staticmethod
+    def StatPath(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.TaskAccessService/StatPath',
+            pycompose_dot_v1_dot_access__pb2.StatPathRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.StatPathResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CopyFrom(request,
             target,
             options=(),
@@ -535,7 +606,34 @@ class TaskAccessService:
             _registered_method=True)
 
     @staticmethod
-    def MeasureVolumes(request,
+    def ExportTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pycompose.v1.TaskAccessService/ExportTask',
+            pycompose_dot_v1_dot_access__pb2.ExportTaskRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.ExportTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChanges(request,
             target,
             options=(),
             channel_credentials=None,
@@ -548,9 +646,36 @@ class TaskAccessService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/pycompose.v1.TaskAccessService/MeasureVolumes',
-            pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.SerializeToString,
-            pycompose_dot_v1_dot_access__pb2.MeasureVolumesResponse.FromString,
+            '/pycompose.v1.TaskAccessService/ListChanges',
+            pycompose_dot_v1_dot_access__pb2.ListChangesRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.ListChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.TaskAccessService/CommitTask',
+            pycompose_dot_v1_dot_access__pb2.CommitTaskRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.CommitTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

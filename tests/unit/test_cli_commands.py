@@ -27,8 +27,6 @@ ON_PURPOSE = {
     "exec --no-tty: is False by default": "as there: a terminal is used where there is one",
     "run --no-TTY: is False by default": "as there: a terminal is used where there is one",
     "ps --filter: may be given several times": "several conditions hold together",
-    "commit: ": "not there yet",
-    "export: ": "not there yet",
     "alpha generate: ": "not there yet",
     "container": "not there yet",
     "network": "not there yet",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from pycompose.proto.v1 import access_pb2, access_pb2_grpc
+from pycompose.proto.v1 import access_pb2
+from pycompose.worker.access.files import FileCalls
+from pycompose.worker.agent import hooks
 from pycompose.worker.agent.runner import Runner, signal_number
-from pycompose.worker.runtime import capabilities, logs, oci, users
+from pycompose.worker.runtime import logs
 from pycompose.worker.runtime.errors import RuntimeFault, StartError
 from pycompose.worker.runtime.sessions import Session
-from pycompose.worker.volumes import VolumeError
 
 if TYPE_CHECKING:
     from pycompose.worker.agent.agent import Agent
@@ -26,7 +28,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 STREAMS = {"stdout": access_pb2.OUTPUT_STREAM_STDOUT, "stderr": access_pb2.OUTPUT_STREAM_STDERR}
 
 
-class TaskCalls(access_pb2_grpc.TaskAccessServiceServicer):
+class TaskCalls(FileCalls):
     """Serves one node's tasks."""
 
     def __init__(self, agent: Agent) -> None:
@@ -99,7 +101,15 @@ class TaskCalls(access_pb2_grpc.TaskAccessServiceServicer):
         if not runner.running:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"container {runner.task.name} does not run")
         try:
-            process = self._process(runner, start)
+            process = hooks.process(
+                runner,
+                start.args,
+                env=start.env,
+                user=start.user,
+                working_dir=start.working_dir,
+                privileged=start.privileged,
+                tty=start.tty,
+            )
             window = (start.size.rows, start.size.columns) if start.HasField("size") else None
             session = await self._agent.runtime.exec(
                 runner.id, process, tty=start.tty, stdin=start.stdin, window=window
@@ -109,8 +119,11 @@ class TaskCalls(access_pb2_grpc.TaskAccessServiceServicer):
             yield access_pb2.ExecResponse(exited=access_pb2.ExecExited(exit_code=code, error=str(error)))
             return
         yield access_pb2.ExecResponse(started=access_pb2.ExecStarted(pid=session.pid))
+        exec_id = secrets.token_hex(32)
+        for action in ("exec_create", "exec_start"):
+            runner.happened(f"{action}: {' '.join(start.args)}", execID=exec_id)
         if start.detach:
-            self._agent.spawn(session.wait())
+            self._agent.spawn(_left(session))
             return
         writer = asyncio.create_task(_feed(stream, session))
         try:
@@ -118,26 +131,11 @@ class TaskCalls(access_pb2_grpc.TaskAccessServiceServicer):
                 yield access_pb2.ExecResponse(**{name: data})  # type: ignore[arg-type]
             code_found = await session.wait()
             exited = access_pb2.ExecExited(exit_code=code_found if code_found is not None else 137)
+            runner.happened("exec_die", execID=exec_id, exitCode=str(exited.exit_code))
             yield access_pb2.ExecResponse(exited=exited)
         finally:
             writer.cancel()
             session.close()
-
-    def _process(self, runner: Runner, start: access_pb2.ExecStart) -> dict[str, Any]:
-        process = runner.process(list(start.args))
-        process["terminal"] = start.tty
-        process["env"] = [*process["env"], *start.env]
-        if start.tty and not any(item.startswith("TERM=") for item in process["env"]):
-            process["env"].append("TERM=xterm")
-        if start.working_dir:
-            process["cwd"] = start.working_dir
-        if start.user:
-            upper = self._agent.state / "images" / "snapshots" / runner.id / "upper"
-            user = users.resolve_in(start.user, (upper, *self._agent.images.layers(runner.record.image_id)))
-            process["user"] = {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)}
-        if start.privileged:
-            process["capabilities"] = oci.capabilities(list(capabilities.NUMBERS))
-        return process
 
     async def Attach(
         self, requests: AsyncIterator[access_pb2.AttachRequest], context: Context
@@ -151,6 +149,7 @@ class TaskCalls(access_pb2_grpc.TaskAccessServiceServicer):
         except RuntimeFault as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
             return
+        runner.happened("attach")
         yield access_pb2.AttachResponse(started=access_pb2.AttachStarted(tty=runner.spec.container.tty))
         if start.HasField("size") and runner.spec.container.tty:
             await session.resize(start.size.rows, start.size.columns)
@@ -172,7 +171,9 @@ class TaskCalls(access_pb2_grpc.TaskAccessServiceServicer):
         """Signal a container's first process."""
         runner = await self._runner(request.task_id, context)
         try:
-            await self._agent.runtime.kill(runner.id, signal_number(request.signal or "SIGKILL"))
+            number = signal_number(request.signal or "SIGKILL")
+            await self._agent.runtime.kill(runner.id, number)
+            runner.happened("kill", signal=str(number))
         except Exception as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{runner.task.name}: {error}")
         return access_pb2.SignalTaskResponse()
@@ -198,18 +199,7 @@ class TaskCalls(access_pb2_grpc.TaskAccessServiceServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{runner.task.name}: {error}")
         runner.record.paused = paused
         runner.tell(runner.record.state)
-
-    async def MeasureVolumes(
-        self, request: access_pb2.MeasureVolumesRequest, context: Context
-    ) -> access_pb2.MeasureVolumesResponse:
-        """Return how much room volumes take."""
-        response = access_pb2.MeasureVolumesResponse()
-        for name in request.volumes:
-            with contextlib.suppress(VolumeError):
-                usage = await self._agent.volumes.measure(name)
-                if usage is not None:
-                    response.usages.add(volume=name, bytes=usage[0], entries=usage[1])
-        return response
+        runner.happened("pause" if paused else "unpause")
 
     async def ListProcesses(
         self, request: access_pb2.ListProcessesRequest, context: Context
@@ -217,32 +207,23 @@ class TaskCalls(access_pb2_grpc.TaskAccessServiceServicer):
         """Return a container's processes (proc(5))."""
         runner = await self._runner(request.task_id, context)
         response = access_pb2.ListProcessesResponse()
+        runner.happened("top")
         with contextlib.suppress(RuntimeFault):
             for pid in sorted(await self._agent.runtime.processes(runner.id)):
                 with contextlib.suppress(OSError):
                     _describe(pid, response.processes.add())
         return response
 
-    async def CopyFrom(
-        self, request: access_pb2.CopyFromRequest, context: Context
-    ) -> AsyncIterator[access_pb2.CopyFromResponse]:
-        """Refuse: copying is not there yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "cp is not supported yet; use exec with tar")
-        yield access_pb2.CopyFromResponse()
-
-    async def CopyTo(
-        self, requests: AsyncIterator[access_pb2.CopyToRequest], context: Context
-    ) -> access_pb2.CopyToResponse:
-        """Refuse: copying is not there yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "cp is not supported yet; use exec with tar")
-        return access_pb2.CopyToResponse()
-
     async def WatchEvents(
         self, request: access_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[access_pb2.WatchEventsResponse]:
-        """Refuse: events are not there yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "events are not supported yet; use the Watch call")
-        yield access_pb2.WatchEventsResponse()
+        """Send what happens to containers."""
+        since = request.since.ToNanoseconds() if request.HasField("since") else None
+        until = request.until.ToNanoseconds() if request.HasField("until") else None
+        async for event in self._agent.events.listen(since, until):
+            wanted = not request.task_ids or event.task_id in request.task_ids
+            if wanted and request.project in ("", event.project):
+                yield access_pb2.WatchEventsResponse(events=[event])
 
     async def WatchStats(
         self, request: access_pb2.WatchStatsRequest, context: Context
@@ -267,6 +248,13 @@ class TaskCalls(access_pb2_grpc.TaskAccessServiceServicer):
             if request.once:
                 return
             await asyncio.sleep(1)
+
+
+async def _left(session: Session) -> None:
+    """Read what a program writes whose client has left, so that it is not held up."""
+    async for _ in session:
+        pass
+    session.close()
 
 
 def _describe(pid: int, process: access_pb2.Process) -> None:

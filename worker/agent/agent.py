@@ -18,6 +18,7 @@ import pycompose
 from pycompose.proto.v1 import dispatcher_pb2, node_pb2, task_pb2
 from pycompose.worker.agent import desired as wishes
 from pycompose.worker.agent.desired import Desired
+from pycompose.worker.agent.events import Events
 from pycompose.worker.agent.files import SecretsHome
 from pycompose.worker.agent.network_view import view_of
 from pycompose.worker.agent.record import Record, Records
@@ -48,6 +49,7 @@ class Agent:
         self.secrets = SecretsHome(run / "secrets")
         self.desired = Desired()
         self.busy = asyncio.Semaphore(AT_ONCE)
+        self.events = Events()
         self.runners: dict[str, Runner] = {}
         self.search: tuple[str, ...] = ()
         self.recovered = asyncio.Event()

@@ -11,6 +11,12 @@ from pycompose.proto.v1 import container_pb2, task_pb2
 
 OUTPUT = 4096
 SECOND = 1_000_000_000
+WORDS: dict[int, str] = {
+    task_pb2.HEALTH_STATE_UNSPECIFIED: "none",
+    task_pb2.HEALTH_STATE_STARTING: "starting",
+    task_pb2.HEALTH_STATE_HEALTHY: "healthy",
+    task_pb2.HEALTH_STATE_UNHEALTHY: "unhealthy",
+}
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def capability_names(spec: container_pb2.ContainerSpec) -> list[str]:
         return every if "CAP_ALL" in full else full
 
     if spec.privileged:
-        return every
+        return capabilities.held()
     added, dropped = names(spec.cap_add), set(names(spec.cap_drop))
     for name in [*added, *dropped]:
         if name not in every:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pycompose.proto.v1 import container_pb2, service_pb2, task_pb2
-from pycompose.worker.agent import files, health, machine, oci_config
+from pycompose.worker.agent import files, health, hooks, machine, oci_config
 from pycompose.worker.agent.machine import Step
 from pycompose.worker.agent.network_view import attachments_of
 from pycompose.worker.agent.oci_config import SpecError, Surroundings
@@ -62,6 +62,8 @@ class Runner:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     done: bool = False
     _health: asyncio.Task[None] | None = None
+    _hooks: asyncio.Task[None] | None = None
+    _hook_problem: str = ""
 
     @property
     def id(self) -> str:
@@ -125,6 +127,10 @@ class Runner:
             self.save()
         self.agent.report(self.id)
 
+    def happened(self, action: str, **attributes: str) -> None:
+        """Tell listeners of events."""
+        self.agent.events.tell(self.task, self.spec, action, **attributes)
+
     # Steps.
 
     async def _create(self) -> None:
@@ -136,6 +142,7 @@ class Runner:
             self.tell(task_pb2.TASK_STATE_REJECTED, error=str(error))
             return
         self.record.created = True
+        self.happened("create")
         self.tell(task_pb2.TASK_STATE_READY)
 
     async def _prepare(self) -> None:
@@ -259,18 +266,31 @@ class Runner:
         record.started_ns, record.exit_code, record.oom_killed = now(), None, False
         record.health, record.health_failures, record.health_checks, record.health_output = 0, 0, 0, ""
         self._watch_health()
-        self.tell(task_pb2.TASK_STATE_RUNNING)
-        for hook in self.spec.container.post_start:
-            code, output = await self.probe(tuple(hook.command), 3600.0)
-            if code != 0:
-                self.record.error = f"post_start {list(hook.command)} ended with {code}: {output[-200:]}"
-                await self._stop()
-                return
+        self.happened("start")
+        if self.spec.container.post_start:
+            # beside: a stop or a removal need not wait for a hook
+            self._hooks = asyncio.create_task(self._post_start())
+        else:
+            self.tell(task_pb2.TASK_STATE_RUNNING)
+
+    async def _post_start(self) -> None:
+        problem = await hooks.run(self, "post_start", self.spec.container.post_start)
+        if not self.running:
+            return
+        if not problem:
+            self.tell(task_pb2.TASK_STATE_RUNNING)
+            return
+        self._hook_problem = problem
+        with contextlib.suppress(RuntimeFault):
+            await self.agent.runtime.kill(self.id, signal.SIGKILL)
 
     async def _stop(self) -> None:
         container = self.spec.container
-        for hook in container.pre_stop:
-            await self.probe(tuple(hook.command), 3600.0)
+        if self._hooks is not None:
+            self._hooks.cancel()
+        problem = await hooks.run(self, "pre_stop", container.pre_stop)
+        if problem:
+            log.warning("%s: %s", self.task.name, problem)
         image = self.agent.images.find(self.record.image_id)
         stop_signal = container.stop_signal or (
             (image.config.get("config") or {}).get("StopSignal") if image is not None else ""
@@ -280,9 +300,12 @@ class Runner:
             grace = self.task.stop_grace_period.ToNanoseconds() / 1e9
         elif container.HasField("stop_grace_period"):
             grace = container.stop_grace_period.ToNanoseconds() / 1e9
+        number = signal_number(stop_signal or "SIGTERM")
+        self.happened("kill", signal=str(number))
         with contextlib.suppress(WrongState):
-            status = await self.agent.runtime.stop(self.id, signal_number(stop_signal or "SIGTERM"), grace)
+            status = await self.agent.runtime.stop(self.id, number, grace)
             self.ended(status, asked=True)
+            self.happened("stop")
 
     async def _remove(self) -> None:
         if self.running:
@@ -298,6 +321,8 @@ class Runner:
         self.agent.secrets.close(self.id)
         self.agent.records.remove(self.id)
         self.running, self.done = False, True
+        if self.record.created:
+            self.happened("destroy")
         self.tell(task_pb2.TASK_STATE_REMOVE)
 
     # What happens by itself.
@@ -317,7 +342,11 @@ class Runner:
         state = task_pb2.TASK_STATE_COMPLETE if status.code == 0 else task_pb2.TASK_STATE_FAILED
         if asked or self.task.desired_state == task_pb2.DESIRED_STATE_STOPPED:
             state = task_pb2.TASK_STATE_SHUTDOWN
-        error = "killed: out of memory; raise its memory limit" if status.oom_killed else ""
+        error = "killed: out of memory; raise its memory limit" if status.oom_killed else self._hook_problem
+        self._hook_problem = ""
+        if status.oom_killed:
+            self.happened("oom")
+        self.happened("die", exitCode=str(status.code))
         self.tell(state, error=error)
         self.wake.set()
 
@@ -329,7 +358,7 @@ class Runner:
             return
 
         async def probe(check: health.Check) -> tuple[bool, str]:
-            code, output = await self.probe(check.test, check.timeout)
+            code, output = await self.probe(self.process(list(check.test)), check.timeout)
             return code == 0, output
 
         # Before anything is reported: running without a health state means that there is no healthcheck.
@@ -340,6 +369,8 @@ class Runner:
     def _healthy(self, found: health.Health) -> None:
         record = self.record
         before = (record.health, record.health_failures)
+        if record.health != found.state:
+            self.happened(f"health_status: {health.WORDS[found.state]}")
         record.health, record.health_failures, record.health_output = found.state, found.failures, found.output
         record.health_checks = found.checks
         if before != (record.health, record.health_failures) or record.health == task_pb2.HEALTH_STATE_STARTING:
@@ -349,10 +380,10 @@ class Runner:
         if found.state == task_pb2.HEALTH_STATE_UNHEALTHY and on == container_pb2.ON_UNHEALTHY_RESTART:
             self.agent.spawn(self.agent.runtime.kill(self.id, signal.SIGKILL))
 
-    async def probe(self, command: tuple[str, ...], timeout: float) -> tuple[int, str]:
-        """Run a program in the container; returns exit status and output (its end)."""
+    async def probe(self, process: dict[str, Any], timeout: float) -> tuple[int, str]:
+        """Run a program (an OCI process) in the container; returns exit status and output (its end)."""
         try:
-            session = await self.agent.runtime.exec(self.id, self.process(list(command)))
+            session = await self.agent.runtime.exec(self.id, process)
         except RuntimeFault as error:
             return 126, str(error)
         output = b""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,58 @@ class ImageStore:
 
         async with self._lock:
             return self._image(await asyncio.to_thread(work))
+
+    async def derive(
+        self,
+        base: str,
+        layer: AsyncIterator[bytes],
+        reference: str,
+        config: Mapping[str, Any],
+        *,
+        author: str = "",
+        comment: str = "",
+    ) -> Image:
+        """Make an image of another one and a layer above it.
+
+        Args:
+            base: id of the image below.
+            layer: the layer's tar.
+            config: the new image's ``config`` object.
+
+        Raises:
+            ImageNotFound, BadReference, BadArchive.
+        """
+        name = references.full(reference) if reference else ""
+        below = self.require(base)
+        descriptor, path = tempfile.mkstemp(dir=self.root, prefix=".commit-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                async for piece in layer:
+                    await asyncio.to_thread(file.write, piece)
+            async with self._lock:
+                made = await asyncio.to_thread(self._derive, below, Path(path), name, config, author, comment)
+                return self._image(made)
+        finally:
+            Path(path).unlink(missing_ok=True)
+
+    def _derive(
+        self, below: Image, layer: Path, name: str, config: Mapping[str, Any], author: str, comment: str
+    ) -> str:
+        with layer.open("rb") as file:
+            blob, _ = self.blobs.put_stream(iter(lambda: file.read(1 << 20), b""))
+        diff_id = self._layers.unpack(self.blobs.path(blob))
+        manifest = json.loads(self.blobs.read(self._images[below.id]["manifest"]))
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        document = {
+            **below.config,
+            "created": now,
+            "author": author,
+            "config": dict(config),
+            "rootfs": {"type": "layers", "diff_ids": [*below.diff_ids, diff_id]},
+            "history": [*below.config.get("history", ()), {"created": now, "author": author, "comment": comment}],
+        }
+        layers = [str(each["digest"]) for each in manifest["layers"]]
+        return self._add(json.dumps(document).encode(), [*layers, blob], [name] if name else [])
 
     def _add(self, config: bytes, layers: list[str], names: list[str]) -> str:
         identity = self.blobs.put(config)

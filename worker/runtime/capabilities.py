@@ -73,6 +73,13 @@ def last_capability() -> int:
         return len(NAMES) - 1
 
 
+def held() -> list[str]:
+    """The names of all that this process may give away: its bounding set (on some machines not all there are)."""
+    with open("/proc/self/status") as file:
+        bounding = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
+    return [name for name, number in NUMBERS.items() if bounding >> number & 1]
+
+
 def mask(names: Iterable[str], last: int) -> int:
     """The set as a bit mask; names that this kernel does not know are left out.
 

@@ -1,0 +1,173 @@
+"""The part of TaskAccessService that is about files: copy, export, changes, commit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from pycompose.proto.v1 import access_pb2, access_pb2_grpc
+from pycompose.worker.access.images import config_of
+from pycompose.worker.copying.files import Files, FilesError
+from pycompose.worker.images import ImageError
+from pycompose.worker.runtime.errors import RuntimeFault
+
+if TYPE_CHECKING:
+    from pycompose.worker.agent.agent import Agent
+    from pycompose.worker.agent.runner import Runner
+
+Context = grpc.aio.ServicerContext[Any, Any]
+KINDS = {
+    "added": access_pb2.PATH_CHANGE_KIND_ADDED,
+    "changed": access_pb2.PATH_CHANGE_KIND_CHANGED,
+    "deleted": access_pb2.PATH_CHANGE_KIND_DELETED,
+}
+
+
+async def refuse(context: Context, code: str, message: str) -> NoReturn:
+    """End the call with a status."""
+    await context.abort(grpc.StatusCode[code], message)
+    raise AssertionError
+
+
+class FileCalls(access_pb2_grpc.TaskAccessServiceServicer):
+    """Serves files of one node's containers."""
+
+    _agent: Agent
+
+    async def _runner(self, task_id: str, context: Context) -> Runner:
+        raise NotImplementedError
+
+    async def _files(self, task_id: str, context: Context) -> Files:
+        return Files(self._agent, await self._runner(task_id, context))
+
+    async def StatPath(self, request: access_pb2.StatPathRequest, context: Context) -> access_pb2.StatPathResponse:
+        """Return what is at a path."""
+        files = await self._files(request.task_id, context)
+        try:
+            found = await files.stat(request.path, follow=request.follow_link)
+        except FilesError as error:
+            await refuse(context, error.code, str(error))
+        response = access_pb2.StatPathResponse(
+            size_bytes=found["size"], mode=found["mode"], link_target=found["target"]
+        )
+        response.modified_at.FromNanoseconds(found["mtime_ns"])
+        return response
+
+    async def CopyFrom(
+        self, request: access_pb2.CopyFromRequest, context: Context
+    ) -> AsyncIterator[access_pb2.CopyFromResponse]:
+        """Send the tar of a file or folder."""
+        files = await self._files(request.task_id, context)
+        try:
+            async for data in files.pack(request.path, follow=request.follow_link):
+                yield access_pb2.CopyFromResponse(data=data)
+        except FilesError as error:
+            await refuse(context, error.code, str(error))
+
+    async def CopyTo(
+        self, requests: AsyncIterator[access_pb2.CopyToRequest], context: Context
+    ) -> access_pb2.CopyToResponse:
+        """Unpack a tar into a folder."""
+        stream = aiter(requests)
+        start = (await anext(stream)).start
+        files = await self._files(start.task_id, context)
+
+        async def data() -> AsyncIterator[bytes]:
+            async for request in stream:
+                yield request.data
+
+        try:
+            await files.unpack(start.path, data(), archive=start.archive)
+        except FilesError as error:
+            await refuse(context, error.code, str(error))
+        return access_pb2.CopyToResponse()
+
+    async def ExportTask(
+        self, request: access_pb2.ExportTaskRequest, context: Context
+    ) -> AsyncIterator[access_pb2.ExportTaskResponse]:
+        """Send the tar of the root file system."""
+        runner = await self._runner(request.task_id, context)
+        runner.happened("export")
+        try:
+            async for data in Files(self._agent, runner).export():
+                yield access_pb2.ExportTaskResponse(data=data)
+        except FilesError as error:
+            await refuse(context, error.code, str(error))
+
+    async def ListChanges(
+        self, request: access_pb2.ListChangesRequest, context: Context
+    ) -> access_pb2.ListChangesResponse:
+        """Return what differs from the image."""
+        files = await self._files(request.task_id, context)
+        try:
+            found = await files.changes()
+        except FilesError as error:
+            await refuse(context, error.code, str(error))
+        response = access_pb2.ListChangesResponse()
+        for one in found:
+            response.changes.add(path=one["path"], kind=KINDS[one["kind"]])
+        return response
+
+    async def CommitTask(
+        self, request: access_pb2.CommitTaskRequest, context: Context
+    ) -> access_pb2.CommitTaskResponse:
+        """Make an image of a container."""
+        runner = await self._runner(request.task_id, context)
+        paused = request.pause and runner.running and not runner.record.paused
+        try:
+            config = merged(settings_of(runner), config_of(list(request.changes)))
+            if paused:
+                await self._agent.runtime.pause(runner.id)
+            image = await self._agent.images.derive(
+                runner.record.image_id,
+                Files(self._agent, runner).layer(),
+                request.reference,
+                config,
+                author=request.author,
+                comment=request.message,
+            )
+        except FilesError as error:
+            await refuse(context, error.code, str(error))
+        except (ImageError, ValueError) as error:
+            await refuse(context, "INVALID_ARGUMENT", str(error))
+        finally:
+            if paused:
+                with contextlib.suppress(RuntimeFault):
+                    await self._agent.runtime.resume(runner.id)
+        runner.happened("commit", imageID=image.id, imageRef=request.reference)
+        return access_pb2.CommitTaskResponse(image_id=image.id)
+
+
+def settings_of(runner: Runner) -> dict[str, Any]:
+    """Return the image's configuration as the container changed it: what a new container of it would be like."""
+    image = runner.agent.images.find(runner.record.image_id)
+    config: dict[str, Any] = dict((image.config.get("config") if image is not None else None) or {})
+    spec = runner.spec.container
+    config["Env"] = list({item.partition("=")[0]: item for item in [*config.get("Env", ()), *spec.env]}.values())
+    config["Labels"] = {**(config.get("Labels") or {}), **spec.labels}
+    if spec.HasField("entrypoint"):
+        config["Entrypoint"], config["Cmd"] = list(spec.entrypoint.args), None
+    if spec.HasField("command"):
+        config["Cmd"] = list(spec.command.args)
+    own = {"User": spec.user, "WorkingDir": spec.working_dir, "StopSignal": spec.stop_signal}
+    config.update({key: value for key, value in own.items() if value})
+    return {key: value for key, value in config.items() if value}
+
+
+def merged(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with what Dockerfile instructions changed of it."""
+    found = dict(config)
+    for key, value in changes.items():
+        if key == "Env":
+            pairs = {item.partition("=")[0]: item for item in [*found.get("Env", ()), *value]}
+            found[key] = list(pairs.values())
+        elif isinstance(value, dict):
+            found[key] = {**(found.get(key) or {}), **value}
+        else:
+            found[key] = value
+        if key == "Entrypoint" and "Cmd" not in changes:
+            found.pop("Cmd", None)
+    return found

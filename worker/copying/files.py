@@ -1,0 +1,147 @@
+"""Files of containers: what `program` does in a process of its own, as calls of the agent.
+
+A container that runs is looked at through its first process; one that does not is mounted for the purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pycompose.worker.agent.agent import Agent
+    from pycompose.worker.agent.runner import Runner
+
+CHUNK = 256 << 10
+_MODULE = "pycompose.worker.copying.program"
+
+
+class FilesError(Exception):
+    """A request about files failed; `code` is gRPC's name of why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Files:
+    """The files of one container."""
+
+    def __init__(self, agent: Agent, runner: Runner) -> None:
+        self._agent, self._runner = agent, runner
+
+    async def stat(self, path: str, *, follow: bool) -> dict[str, Any]:
+        """Return size, mode, mtime_ns and target of what is at `path`. Raises FilesError."""
+        request = {"view": self._view(), "do": "stat", "path": path, "follow": follow}
+        found: dict[str, Any] = json.loads(await self._whole(request))
+        return found
+
+    def pack(self, path: str, *, follow: bool) -> AsyncIterator[bytes]:
+        """Yield the tar of what is at `path`. Raises FilesError."""
+        return self._run({"view": self._view(), "do": "pack", "path": path, "follow": follow})
+
+    def export(self) -> AsyncIterator[bytes]:
+        """Yield the tar of the root file system. Raises FilesError."""
+        return self._run({"view": self._rootfs(), "do": "export"})
+
+    def layer(self) -> AsyncIterator[bytes]:
+        """Yield the tar of what the container changed, as an image's layer. Raises FilesError."""
+        upper = {"upper": str(self._upper())}
+        return self._run({"view": upper, "do": "layer", "skip": self._mounted()})
+
+    async def changes(self) -> list[dict[str, str]]:
+        """Return path and kind (added, changed, deleted) of what differs from the image. Raises FilesError."""
+        view = {"upper": str(self._upper()), "rootfs": {"lower": self._lower(), "readonly": True}}
+        request = {"view": {**view, "place": self._place()}, "do": "changes", "skip": self._mounted()}
+        found: list[dict[str, str]] = json.loads(await self._whole(request))
+        return sorted(found, key=lambda one: one["path"])
+
+    async def unpack(self, path: str, data: AsyncIterator[bytes], *, archive: bool) -> None:
+        """Unpack a tar below `path`. Raises FilesError."""
+        request = {"view": self._view(), "do": "unpack", "path": path, "archive": archive}
+        async for _ in self._run(request, data):
+            pass
+
+    # What the container's root is.
+
+    def _view(self) -> dict[str, Any]:
+        if not self._runner.record.created:
+            raise FilesError("FAILED_PRECONDITION", f"container {self._runner.task.name} was not made yet")
+        if self._runner.running:
+            return {"pid": self._runner.record.pid}
+        mounts = self._agent.oci_of(self._runner.id).get("mounts") or []
+        return {**self._rootfs(), "mounts": mounts}
+
+    def _rootfs(self) -> dict[str, Any]:
+        upper = self._upper()
+        rootfs = {"lower": self._lower(), "upper": str(upper), "work": str(upper.parent / "work")}
+        return {"rootfs": rootfs, "place": self._place()}
+
+    def _upper(self) -> Path:
+        return self._agent.state / "images" / "snapshots" / self._runner.id / "upper"
+
+    def _lower(self) -> list[str]:
+        return [str(path) for path in self._agent.images.layers(self._runner.record.image_id)]
+
+    def _place(self) -> str:
+        return str(self._agent.state / "containers" / self._runner.id / "rootfs")
+
+    def _mounted(self) -> list[str]:
+        """Mount points: what the runtime made in the root for them is no change of the container's."""
+        mounts = self._agent.oci_of(self._runner.id).get("mounts") or []
+        return [str(mount["destination"]).rstrip("/") for mount in mounts]
+
+    # The process.
+
+    async def _whole(self, request: dict[str, Any]) -> bytes:
+        return b"".join([piece async for piece in self._run(request)])
+
+    async def _run(self, request: dict[str, Any], data: AsyncIterator[bytes] | None = None) -> AsyncIterator[bytes]:
+        pipe = asyncio.subprocess.PIPE
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-s", "-m", _MODULE, json.dumps(request)),
+            stdin=pipe if data is not None else asyncio.subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+        )
+        assert child.stdout is not None
+        assert child.stderr is not None
+        feeding = asyncio.create_task(_feed(child.stdin, data)) if data is not None else None
+        saying = asyncio.create_task(child.stderr.read())
+        try:
+            while piece := await child.stdout.read(CHUNK):
+                yield piece
+            if await child.wait() != 0:
+                raise _error(await saying)
+            if feeding is not None:
+                await feeding
+        finally:
+            for task in (feeding, saying):
+                if task is not None:
+                    task.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+
+
+async def _feed(stream: asyncio.StreamWriter | None, data: AsyncIterator[bytes]) -> None:
+    """Carry a tar stream to the process; one that has ended says itself why."""
+    assert stream is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        async for piece in data:
+            stream.write(piece)
+            await stream.drain()
+    stream.close()
+
+
+def _error(words: bytes) -> FilesError:
+    try:
+        said = json.loads(words.splitlines()[-1])
+        return FilesError(said["code"], said["message"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return FilesError("INTERNAL", f"the files cannot be reached: {words.decode('utf-8', 'replace')[-300:]}")
