@@ -7,7 +7,6 @@ Environment: PYCOMPOSE_STATE_DIR (default /var/lib/pycompose) has the store, PYC
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import grp
 import logging
 import os
@@ -17,7 +16,6 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -29,29 +27,34 @@ from pycompose.manager.engine import Engine
 from pycompose.manager.leadership import AlwaysLeader
 from pycompose.manager.model import Codec
 from pycompose.manager.sealing import Sealer, SealError
-from pycompose.manager.store import StoreError
+from pycompose.manager.store import StoreError, StoreFullError, TooManyOperationsError
 from pycompose.manager.store.sqlite import SqliteStore
+from pycompose.proto.guard import Guard
+from pycompose.proto.refusal import ExhaustedError, Refusal, UnreachableError
+from pycompose.proto.serving import listen, new_server
 
 log = logging.getLogger("pycompose.manager")
 SERVICES = ("ControlService", "DispatcherService", "TaskAccessService", "ImageService")
-COMPACT_SECONDS, KEPT_REVISIONS = 300, 5_000
-MESSAGE_LIMIT = 16 * 1024 * 1024
+GROUP = "pycompose"
 
 
-def private_socket(path: Path) -> None:
-    """Let root and the group `pycompose` use the socket."""
-    os.chmod(path, 0o660)
-    with contextlib.suppress(KeyError):
-        os.chown(path, 0, grp.getgrnam("pycompose").gr_gid)
+def api_group() -> int | None:
+    """Return the number of the group that may use the API; None: there is no such group, and root is alone."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return None
 
 
-async def compact(store: SqliteStore) -> None:
-    """Forget old history now and then."""
-    while True:
-        await asyncio.sleep(COMPACT_SECONDS)
-        newest = (await store.revision()).number
-        if newest > KEPT_REVISIONS:
-            await store.compact(newest - KEPT_REVISIONS)
+def translate(error: Exception) -> Refusal | None:
+    """Return how clients hear of the store's errors."""
+    if isinstance(error, StoreFullError):
+        return ExhaustedError(str(error), "disk")
+    if isinstance(error, TooManyOperationsError):
+        return ExhaustedError(f"the request changes too many objects at once ({error}); split it", "operations")
+    if isinstance(error, StoreError):
+        return UnreachableError(str(error))
+    return None
 
 
 async def serve(state: Path, run: Path) -> int:
@@ -64,13 +67,7 @@ async def serve(state: Path, run: Path) -> int:
     cache = Cache(store, codec)
     await cache.load()
     dispatcher = Dispatcher(store, cache, codec)
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-        ]
-    )
+    server = new_server(Guard("the manager's log", translate))
     add_control(server, Api(store, cache, codec))
     add_dispatcher(server, dispatcher)
     proxy = add_proxies(server, f"unix:{run}/worker.sock")
@@ -79,14 +76,7 @@ async def serve(state: Path, run: Path) -> int:
     names = [f"pycompose.v1.{name}" for name in SERVICES]
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     path = run / "api.sock"
-    path.unlink(missing_ok=True)
-    before = os.umask(0o117)
-    try:
-        server.add_insecure_port(f"unix:{path}")
-        await server.start()
-    finally:
-        os.umask(before)
-    private_socket(path)
+    await listen(server, path, api_group())
     dispatcher.nodes.begin()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -97,7 +87,6 @@ async def serve(state: Path, run: Path) -> int:
         cache.follow(),
         engine.run(),
         dispatcher.statuses.run(),
-        compact(store),
         stopping.wait(),
     ]
     tasks = [asyncio.create_task(item) for item in loops]

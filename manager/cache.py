@@ -2,7 +2,8 @@
 
 Readers get messages that they must not change (copy first). `wait(revision)` returns once the cache has seen a
 revision: asking the store for its newest revision and waiting for it makes a read linearizable. Listeners are
-called after each batch with what changed; a bounded history of changes lets clients watch from a version.
+called after each batch with what changed; a short history of changes serves clients' watches, a longer one is the
+store's: what came before `forgotten` (a revision) is not known here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pycompose.manager.model import KINDS, NODE, OBJECTS, SERVICE, TASK, Codec, Kind, Object, parse_key
-from pycompose.manager.store import Batch, CompactedError, KeyValue, Revision, Store
+from pycompose.manager.store import Batch, KeyValue, Revision, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ Listener = Callable[[Changes], None]
 class Cache:
     """All objects by kind and id, and indexes."""
 
-    def __init__(self, store: Store, codec: Codec, history: int = 20_000) -> None:
+    def __init__(self, store: Store, codec: Codec, history: int = 2_000) -> None:
         self._store = store
         self._codec = codec
         self._objects: dict[str, dict[str, Object]] = {name: {} for name in KINDS}
@@ -159,12 +160,13 @@ class Cache:
         await self.wait((await self._store.revision()).number)
 
     def since(self, after: Revision) -> list[Changes]:
-        """Return the changes after a version. Raises CompactedError when they are no longer known."""
-        if after.epoch != self._store.epoch:
-            raise CompactedError(f"version of epoch {after.epoch}, the store's is {self._store.epoch}")
-        if after.number < self.forgotten:
-            raise CompactedError(f"changes before version {self.forgotten} are no longer kept")
-        return [changes for changes in self.history if changes.revision > after.number]
+        """Return the changes after a version that is not `forgotten`, oldest first."""
+        found: list[Changes] = []
+        for changes in reversed(self.history):
+            if changes.revision <= after.number:
+                break
+            found.append(changes)
+        return found[::-1]
 
     def _wake(self) -> None:
         rest = []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pycompose.compose.cli import asking
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.images_step import ensure
@@ -18,6 +18,7 @@ from pycompose.compose.client.streams import Streams
 from pycompose.compose.convert import Desired, convert
 from pycompose.compose.convert.places import attribute
 from pycompose.compose.loader import Project
+from pycompose.compose.plan.current import Current
 from pycompose.compose.plan.steps import PlanError, Step
 from pycompose.compose.plan.up import UpOptions, UpPlan, plan_up
 
@@ -64,17 +65,24 @@ def make_plan(
     desired: Desired,
     options: UpOptions,
     *,
-    images: Display | None,
+    images: Display,
     pull: str | None,
 ) -> UpPlan:
-    """Compare with what is there. With `images`, images are pulled and pinned before.
+    """Pull and pin images, and compare with what is there.
 
     Raises:
         CliError: the plan cannot be made, or an image is missing.
     """
-    if images is not None:
-        ensure(client, desired, pull, images)
-    current = fetch(client, desired.project.name)
+    ensure(client, desired, pull, images)
+    return compared(settings, desired, fetch(client, desired.project.name), options)
+
+
+def compared(settings: Settings, desired: Desired, current: Current, options: UpOptions) -> UpPlan:
+    """Compare what should be with what is; what the user must know is printed.
+
+    Raises:
+        CliError: the plan cannot be made.
+    """
     try:
         plan = plan_up(desired, current, options, lambda: secrets.token_hex(8))
     except PlanError as error:
@@ -89,14 +97,14 @@ def make_plan(
     return plan
 
 
-def carry_out(client: Client, plan: UpPlan, project: Project, display: Display) -> Applied:
-    """Do the steps; requests to start are left for `follow`.
+def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, *, ask: bool) -> Applied:
+    """Do the steps; requests to start are left for `follow`. With `ask`, orphans are removed when a person agrees.
 
     Raises:
         CliError: a step was refused; says what was done before it.
     """
     applied = Applied()
-    _remove_orphans(client, plan, project, display)
+    _remove_orphans(client, plan, project, display, ask=ask)
     for step in plan.steps:
         if step.action == "remove":
             applied.done.append(step)
@@ -106,6 +114,8 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display) 
             continue
         label = f"{step.kind.capitalize()} {step.name}"
         shown = step.changes and step.kind != "service"
+        if step.action in ("recreate", "update") and step.kind == "service":
+            display.note(f"service {step.name}: {step.action}, {step.reason}")
         if shown:
             display.set(label, _DOING[step.action])
         try:
@@ -124,11 +134,14 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display) 
     return applied
 
 
-def _remove_orphans(client: Client, plan: UpPlan, project: Project, display: Display) -> None:
+def _remove_orphans(client: Client, plan: UpPlan, project: Project, display: Display, *, ask: bool) -> None:
     """Remove services that are not in the files, and wait until they are gone: their ports and names are free then."""
     from pycompose.compose.cli.down import remove_services
 
     orphans = [step.current for step in plan.steps if step.kind == "service" and step.action == "remove"]
+    if orphans and ask and asking.can_ask():
+        names = [name for step in plan.steps if step.action == "remove" for name in step.containers]
+        asking.confirm(f"Remove {', '.join(names)}, which the files do not know?", "--yes")
     streams = Streams()
     try:
         remove_services(client, streams, project.name, orphans, display)
@@ -156,12 +169,3 @@ def _explain(project: Project, step: Step, error: ApiError, done: list[Step]) ->
 def path_text(path: tuple[str | int, ...]) -> str:
     """Return a path as people write it: services.web.ports[0]."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-
-
-def show_plan(plan: UpPlan) -> None:
-    """Print the steps of a plan that change anything."""
-    steps = [step for step in plan.steps if step.changes]
-    for step in steps:
-        print(step)
-    if not steps:
-        print("nothing to do", file=sys.stderr)

@@ -10,13 +10,13 @@ import click
 
 from pycompose.compose.cli import ps as project_ps
 from pycompose.compose.cli import words
+from pycompose.compose.cli.asking import confirm
 from pycompose.compose.cli.copy import Wish, transfer
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.execute import run_exec, variables
 from pycompose.compose.cli.flags import PASS_ON, group
 from pycompose.compose.cli.inspection import processes, show_stats
 from pycompose.compose.cli.interrupts import interrupts_into
-from pycompose.compose.cli.lifecycle import confirm
 from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.logprint import LogPrinter
 from pycompose.compose.cli.logs import request_of

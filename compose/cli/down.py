@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import click
 
+from pycompose.compose.cli import asking
 from pycompose.compose.cli.display import TICK, Display
 from pycompose.compose.cli.errors import CliError, Exit
 from pycompose.compose.cli.flags import command, option
@@ -17,6 +19,7 @@ from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.cli.stopping import by_id, kill, stop
 from pycompose.compose.cli.upflags import REMOVE_ORPHANS, orphan_default
 from pycompose.compose.cli.watching import follow_project, see
+from pycompose.compose.cli.words import size
 from pycompose.compose.client import ApiError, Client, NotThereError
 from pycompose.compose.client.state import fetch
 from pycompose.compose.client.streams import Streams
@@ -24,7 +27,7 @@ from pycompose.compose.loader import Project
 from pycompose.compose.plan.current import Current, is_oneoff
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import stop_done
-from pycompose.proto.v1 import control_pb2, image_pb2, service_pb2
+from pycompose.proto.v1 import access_pb2, control_pb2, image_pb2, service_pb2
 
 
 @command()
@@ -33,10 +36,24 @@ from pycompose.proto.v1 import control_pb2, image_pb2, service_pb2
 @click.option("--rmi", type=click.Choice(["local", "all"]), help="Also remove images: all, or those without a name.")
 @REMOVE_ORPHANS
 @click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace when containers are stopped.")
+@option("-y", "--yes", also=["--y"], is_flag=True, help="Answer every question with yes.")
 def down(
-    services: tuple[str, ...], volumes: bool, rmi: str | None, remove_orphans: bool | None, timeout: int | None
+    services: tuple[str, ...],
+    volumes: bool,
+    rmi: str | None,
+    remove_orphans: bool | None,
+    timeout: int | None,
+    yes: bool,
 ) -> None:
-    """Stop and remove containers and networks."""
+    """Stop and remove containers and networks.
+
+    Volumes stay with their data unless -v is given; then they are listed with their sizes, and on a terminal you are
+    asked first.
+
+    \b
+    pycompose down         containers and networks
+    pycompose down -v -y   also volumes, without a question
+    """
     chosen = settings()
     project = chosen.known_project()
     name = project.name if project else chosen.name()
@@ -45,7 +62,9 @@ def down(
         targets = _targets(chosen, current, project, services, orphan_default(remove_orphans))
         if chosen.dry_run:
             return _show(current, name, targets, volumes=volumes, everything=not services)
-        with chosen.display() as display:
+        if not yes and asking.can_ask():
+            _ask(client, name, current, project, targets, volumes=volumes and not services)
+        with chosen.display("Removing") as display:
             images = _images(current, targets, rmi)
             remove_services(client, streams, name, targets, display, timeout)
             if not services:
@@ -59,6 +78,37 @@ def down(
         if kept:
             chosen.tell(f"volumes stay with their data: {', '.join(sorted(kept))} (down -v removes them)")
     return None
+
+
+def _ask(
+    client: Client,
+    name: str,
+    current: Current,
+    project: Project | None,
+    targets: Sequence[service_pb2.Service],
+    *,
+    volumes: bool,
+) -> None:
+    """Ask before data is deleted, and before containers go that the files do not know.
+
+    Raises:
+        Exit: the answer is no.
+    """
+    known = {*project.services, *project.disabled_services} if project is not None else None
+    orphans = [one.spec.name for one in targets if known is not None and one.spec.name not in known]
+    orphans = [one for one in orphans if not is_oneoff(current.services[one])]
+    if orphans:
+        asking.confirm(f"Also remove {', '.join(orphans)}, which the files do not know?", "--yes")
+    mine = [one.spec.name for one in current.volumes.values() if volumes and one.spec.project == name]
+    usages = client.access.MeasureVolumes(access_pb2.MeasureVolumesRequest(volumes=sorted(mine))).usages if mine else ()
+    full = [usage for usage in usages if usage.entries]
+    if full:
+        print("down -v deletes the data of these volumes:", file=sys.stderr)
+        width = max(len(usage.volume) for usage in full)
+        for usage in full:
+            what = "1 file or folder" if usage.entries == 1 else f"{usage.entries} files and folders"
+            print(f"  {usage.volume.ljust(width)}   {size(usage.bytes)} in {what}", file=sys.stderr)
+        asking.confirm("Delete them?", "--yes")
 
 
 def _targets(

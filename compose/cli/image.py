@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 import click
 
 from pycompose.compose.cli import words
+from pycompose.compose.cli.asking import confirm
 from pycompose.compose.cli.errors import CliError, UsageError
 from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.images_step import pull as pull_image
 from pycompose.compose.cli.inspection import split_reference
-from pycompose.compose.cli.lifecycle import confirm
 from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.objects import each, has_labels, inspect
 from pycompose.compose.cli.settings import settings

@@ -52,16 +52,8 @@ def ensure(client: Client, desired: Desired, policy: str | None, display: Displa
         local = None if wish.policy == container_pb2.PULL_POLICY_ALWAYS and not wish.build else find(client, wish.image)
         if local is not None:
             found[key] = local
-        elif wish.build:
-            errors.append(
-                f"{wish.build}: image {wish.image} is not there, and building images is not there yet; build it "
-                f"elsewhere and load it: pycompose image load -i FILE.tar"
-            )
-        elif wish.policy == container_pb2.PULL_POLICY_NEVER:
-            errors.append(
-                f"{wish.place}: image {wish.image} is not there, and pull_policy is never; load it: "
-                "pycompose image load -i FILE.tar"
-            )
+        elif wish.build or wish.policy == container_pb2.PULL_POLICY_NEVER:
+            errors.append(_absent(wish))
         else:
             pulls[key] = wish
     if errors:
@@ -70,6 +62,42 @@ def ensure(client: Client, desired: Desired, policy: str | None, display: Displa
     for spec in desired.services.values():
         container = spec.task.container
         container.image_digest = found[container.image, container.platform]
+
+
+def look(client: Client, desired: Desired, policy: str | None) -> dict[str, str]:
+    """Write the ids of images that are on the node into the specs; return why others would be pulled, by name.
+
+    Raises:
+        CliError: as `ensure`, as far as the node knows.
+    """
+    missing: dict[str, str] = {}
+    errors = []
+    for wish in _wishes(desired, policy):
+        identity = find(client, wish.image)
+        if identity is not None:
+            for spec in desired.services.values():
+                if spec.task.container.image == wish.image:
+                    spec.task.container.image_digest = identity
+        elif wish.build or wish.policy == container_pb2.PULL_POLICY_NEVER:
+            errors.append(_absent(wish))
+        if identity is None:
+            missing[wish.image] = "it is not on the node"
+        elif wish.policy == container_pb2.PULL_POLICY_ALWAYS and not wish.build:
+            missing[wish.image] = "pull_policy is always; a newer image would recreate its services"
+    if errors:
+        raise CliError("\n".join(dict.fromkeys(errors)))
+    return missing
+
+
+def _absent(wish: _Wish) -> str:
+    """Return why an image that is not there cannot be had."""
+    load = "pycompose image load -i FILE.tar"
+    if wish.build:
+        return (
+            f"{wish.build}: image {wish.image} is not there, and building images is not there yet; build it elsewhere "
+            f"and load it: {load}"
+        )
+    return f"{wish.place}: image {wish.image} is not there, and pull_policy is never; load it: {load}"
 
 
 def _wishes(desired: Desired, policy: str | None) -> list[_Wish]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import click
 
+from pycompose.compose.cli.asking import confirm
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit
+from pycompose.compose.cli.failure import UnreadyError, explained
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
-from pycompose.compose.cli.settings import Settings, settings
+from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.stopping import by_id, grace
 from pycompose.compose.cli.stopping import kill as kill_tasks
 from pycompose.compose.cli.stopping import stop as stop_tasks
@@ -33,7 +34,11 @@ def start(services: tuple[str, ...], wait: bool, wait_timeout: float | None) -> 
     """Start containers."""
     chosen = settings()
     name = chosen.name()
-    with chosen.client() as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+    with (
+        chosen.client() as client,
+        chosen.display("Starting") as display,
+        interrupts_into(Streams()) as streams,
+    ):
         found, tasks = _select(client, name, services)
         starts: dict[str, tuple[str, ...]] = {}
         for service in found:
@@ -44,7 +49,18 @@ def start(services: tuple[str, ...], wait: bool, wait_timeout: float | None) -> 
             raise CliError(f"project {name} has no container to start; pycompose up makes them")
         observed = Observed()
         follow_project(client, streams, name)
-        converge(client, streams, observed, Goal(list(starts), wait, starts=starts, timeout=wait_timeout), display)
+        goal = Goal(list(starts), wait, starts=starts, timeout=wait_timeout)
+        try:
+            converge(client, streams, observed, goal, display)
+        except UnreadyError as error:
+            display.freeze()
+            raise explained(error, client, chosen.command_prefix()) from None
+        except Exit:
+            display.freeze()
+            left = [task.name for task in tasks if any(task.id in ids for ids in goal.starts.values())]
+            if left:
+                chosen.tell(f"interrupted: {', '.join(left)} were not started; {chosen.command_prefix()}start goes on")
+            raise
 
 
 @command()
@@ -54,7 +70,11 @@ def stop(services: tuple[str, ...], timeout: int | None) -> None:
     """Stop containers."""
     chosen = settings()
     name = chosen.name()
-    with chosen.client(start=False) as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+    with (
+        chosen.client(start=False) as client,
+        chosen.display("Stopping") as display,
+        interrupts_into(Streams()) as streams,
+    ):
         found, _ = _select(client, name, services)
         observed = _observe(client, streams, name)
         stop_tasks(client, streams, observed, by_id(found), display, timeout)
@@ -68,7 +88,11 @@ def restart(services: tuple[str, ...], timeout: int | None, no_deps: bool) -> No
     """Restart containers."""
     chosen = settings()
     name = chosen.name()
-    with chosen.client(start=False) as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+    with (
+        chosen.client(start=False) as client,
+        chosen.display("Restarting") as display,
+        interrupts_into(Streams()) as streams,
+    ):
         found, _ = _select(client, name, services)
         if services and not no_deps:
             everything, _ = services_and_tasks(client, name)
@@ -124,7 +148,7 @@ def _with_followers(
 def kill(services: tuple[str, ...], signal: str, remove_orphans: bool) -> None:
     """Send a signal to containers."""
     chosen = settings()
-    with chosen.client(start=False) as client, _display(chosen) as display:
+    with chosen.client(start=False) as client, chosen.display("Killing") as display:
         _, tasks = _select(client, chosen.name(), services)
         alive = [task for task in tasks if running(task)]
         kill_tasks(client, [task.id for task in alive], signal)
@@ -144,7 +168,11 @@ def rm(services: tuple[str, ...], force: bool, stop_first: bool, volumes: bool, 
 
     chosen = settings()
     name = chosen.name()
-    with chosen.client(start=False) as client, _display(chosen) as display, interrupts_into(Streams()) as streams:
+    with (
+        chosen.client(start=False) as client,
+        chosen.display("Removing") as display,
+        interrupts_into(Streams()) as streams,
+    ):
         found, tasks = _select(client, name, services)
         if not stop_first:
             busy = {task.service_id for task in tasks if not stopped(task)}
@@ -159,25 +187,12 @@ def rm(services: tuple[str, ...], force: bool, stop_first: bool, volumes: bool, 
         remove_services(client, streams, name, found, display)
 
 
-def confirm(question: str, flag: str) -> None:
-    """Ask on the terminal; without one, say which flag answers.
-
-    Raises:
-        CliError: there is no terminal.
-        Exit: the answer is no.
-    """
-    if not sys.stdin.isatty():
-        raise CliError(f"{question} there is no terminal to ask on; {flag} answers yes")
-    if not click.confirm(question, err=True):
-        raise Exit(1)
-
-
 @command()
 @click.argument("services", nargs=-1)
 def pause(services: tuple[str, ...]) -> None:
     """Freeze containers."""
     chosen = settings()
-    with chosen.client(start=False) as client, _display(chosen) as display:
+    with chosen.client(start=False) as client, chosen.display("Pausing") as display:
         for task in _select(client, chosen.name(), services)[1]:
             if running(task) and not task.status.paused:
                 client.access.PauseTask(access_pb2.PauseTaskRequest(task_id=task.id))
@@ -189,7 +204,7 @@ def pause(services: tuple[str, ...]) -> None:
 def unpause(services: tuple[str, ...]) -> None:
     """Thaw containers."""
     chosen = settings()
-    with chosen.client(start=False) as client, _display(chosen) as display:
+    with chosen.client(start=False) as client, chosen.display("Unpausing") as display:
         for task in _select(client, chosen.name(), services)[1]:
             if task.status.paused:
                 client.access.UnpauseTask(access_pb2.UnpauseTaskRequest(task_id=task.id))
@@ -227,14 +242,10 @@ def wait(services: tuple[str, ...], down_project: bool) -> None:
         from pycompose.compose.cli.down import down
 
         click.get_current_context().invoke(
-            down, services=(), volumes=False, rmi=None, remove_orphans=False, timeout=None
+            down, services=(), volumes=False, rmi=None, remove_orphans=False, timeout=None, yes=True
         )
     if status:
         raise Exit(status)
-
-
-def _display(chosen: Settings) -> Display:
-    return chosen.display()
 
 
 def _select(

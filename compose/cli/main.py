@@ -37,7 +37,7 @@ COMMANDS = {
     "logs": (_CLI + "logs:logs", "Print the output of containers"),
     "ls": (_CLI + "inspection:ls", "List projects"),
     "pause": (_CLI + "lifecycle:pause", "Freeze containers"),
-    "plan": (_CLI + "up:plan_", "Print what up would do (exit status 3 when that is anything)"),
+    "plan": (_CLI + "planning:plan_", "Print what up would do (exit status 3 when that is anything)"),
     "port": (_CLI + "inspection:port", "Print the public address of a container's port"),
     "ps": (_CLI + "ps:ps", "List containers"),
     "publish": (_CLI + "absent:publish", "Publish the project in a registry (not there)"),

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
+from pycompose.compose.cli.asking import confirm
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.flags import group
-from pycompose.compose.cli.lifecycle import confirm
 from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import settings

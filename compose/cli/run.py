@@ -160,7 +160,7 @@ def run(
             plan = make_plan(chosen, client, desired, options, images=images, pull=pull)
             spec.task.container.image_digest = desired.services[service].task.container.image_digest
             plan.steps = [step for step in plan.steps if step.kind != "service" or step.name != service]
-            applied = carry_out(client, plan, project, display)
+            applied = carry_out(client, plan, project, display, ask=True)
             observed = Observed()
             follow_project(client, streams, project.name)
             goal = Goal(list(applied.services.values()), starts=applied.starts)

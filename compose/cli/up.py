@@ -1,4 +1,4 @@
-"""`up`, `create`, `scale` and `plan`."""
+"""`up`, `create` and `scale`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import click
 
 from pycompose.compose.cli.attached import Attached, AttachOptions, DetachError
-from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan, show_plan
+from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
 from pycompose.compose.cli.failure import explained
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.planning import WOULD_CHANGE, would
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.upflags import orphan_default, recreation
 from pycompose.compose.cli.watching import follow_project
@@ -22,7 +23,6 @@ from pycompose.compose.client.streams import Streams
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.up import UpOptions
 
-WOULD_CHANGE = 3
 BUILD = "--build: building images is not there yet; build elsewhere, then pycompose image load -i FILE.tar"
 
 
@@ -39,6 +39,7 @@ class _Request:
     wait: bool = False
     timeout: float | None = None
     stop_timeout: int | None = None
+    yes: bool = False
 
 
 @command()
@@ -62,6 +63,7 @@ class _Request:
 @click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace when containers are stopped.")
 @click.option("--menu", is_flag=True, default=None, help="Keys while attached (COMPOSE_MENU).")
 @click.option("-w", "--watch", "watch_files", is_flag=True, help="Bring changed files into containers.")
+@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, as plan does; exit status 3 if any.")
 @recreation
 def up(
     services: tuple[str, ...],
@@ -84,6 +86,7 @@ def up(
     timeout: int | None,
     menu: bool | None,
     watch_files: bool,
+    only_plan: bool,
     force_recreate: bool,
     no_recreate: bool,
     remove_orphans: bool | None,
@@ -118,7 +121,9 @@ def up(
         no_start=no_start,
         remove_orphans=orphan_default(remove_orphans),
     )
-    request = _Request(services, options, no_deps, pull, quiet_pull, True, wait, wait_timeout, timeout)
+    request = _Request(services, options, no_deps, pull, quiet_pull, True, wait, wait_timeout, timeout, yes)
+    if only_plan:
+        return would(settings(), services, options, no_deps=no_deps, pull=pull, status=WOULD_CHANGE)
     _refuse_build(build)
     if detach or wait or no_start or settings().dry_run:
         return _background(settings(), request)
@@ -162,7 +167,7 @@ def create(
         no_start=True,
         remove_orphans=orphan_default(remove_orphans),
     )
-    _background(settings(), _Request(services, options, pull=pull, quiet_pull=quiet_pull))
+    _background(settings(), _Request(services, options, pull=pull, quiet_pull=quiet_pull, yes=yes))
 
 
 @command()
@@ -176,40 +181,6 @@ def scale(words: tuple[str, ...], no_deps: bool) -> None:
     _background(settings(), _Request(names, options, no_deps=no_deps))
 
 
-@command("plan")
-@click.argument("services", nargs=-1)
-@click.option("--no-deps", is_flag=True, help="Leave out what the services depend on.")
-@recreation
-def plan_(
-    services: tuple[str, ...],
-    no_deps: bool,
-    force_recreate: bool,
-    no_recreate: bool,
-    remove_orphans: bool | None,
-    scale_words: tuple[str, ...],
-    pull: str | None,
-    quiet_pull: bool,
-    build: bool,
-    no_build: bool,
-    quiet_build: bool,
-    yes: bool,
-) -> None:
-    """Print what up would do, and change nothing; exit status 3 when that is anything."""
-    options = UpOptions(
-        targets=frozenset(services),
-        scale=scales(scale_words),
-        force_recreate=force_recreate,
-        no_recreate=no_recreate,
-        remove_orphans=orphan_default(remove_orphans),
-    )
-    _, desired = load_desired(settings(), services, no_deps=no_deps)
-    with settings().client() as client:
-        plan = make_plan(settings(), client, desired, options, images=None, pull=pull)
-    show_plan(plan)
-    if plan.changes:
-        raise Exit(WOULD_CHANGE)
-
-
 def _refuse_build(build: bool) -> None:
     if build:
         raise CliError(BUILD)
@@ -217,13 +188,13 @@ def _refuse_build(build: bool) -> None:
 
 def _background(chosen: Settings, request: _Request) -> None:
     """Apply the plan and wait until containers are started (or healthy), then leave."""
+    if chosen.dry_run:
+        return would(chosen, request.services, request.options, no_deps=request.no_deps, pull=request.pull)
     project, desired = load_desired(chosen, request.services, no_deps=request.no_deps)
     with chosen.client() as client, chosen.display() as display, interrupts_into(Streams()) as streams:
-        images = None if chosen.dry_run else Display("quiet") if request.quiet_pull else display
+        images = Display("quiet") if request.quiet_pull else display
         plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
-        if chosen.dry_run:
-            return show_plan(plan)
-        applied = carry_out(client, plan, project, display)
+        applied = carry_out(client, plan, project, display, ask=not request.yes)
         observed = Observed()
         follow_project(client, streams, desired.project.name)
         goal = Goal(
@@ -255,7 +226,7 @@ def _foreground(chosen: Settings, request: _Request, options: AttachOptions) -> 
         images = Display("quiet") if request.quiet_pull else display
         plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
         attached = Attached(client, streams, desired.project.name, options, display)
-        applied = carry_out(client, plan, project, display)
+        applied = carry_out(client, plan, project, display, ask=not request.yes)
         follow_project(client, streams, desired.project.name)
         goal = Goal(list(applied.services.values()), starts=applied.starts)
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from pycompose.compose.client.errors import DryRunError, NodeError, decode
+from pycompose.compose.client.errors import DryRunError, NodeError, NotRunningError, decode
 
 if TYPE_CHECKING:
     from pycompose.proto.v1.access_pb2_grpc import TaskAccessServiceStub
@@ -87,7 +87,7 @@ class Client:
                 f"you may not talk to the node at {path}; run as root (sudo pycompose …) or join the group pycompose"
             ) from None
         if not start:
-            raise NodeError(f"no node answers at {path}; start it with pycompose up or pycompose node start")
+            raise NotRunningError(f"no node answers at {path}; start it with pycompose up or pycompose node start")
         node.start(path, tell)
 
     @property
@@ -147,12 +147,24 @@ class _Decoding:
             try:
                 if streams:
                     return _Stream(method(request, timeout=timeout), host)
-                return method(request, timeout=timeout or (TIMEOUT if unary else None))
+                answer = method(request, timeout=timeout or (TIMEOUT if unary else None))
+                return _whole(method, request, answer) if getattr(answer, "next_page_token", "") else answer
             except grpc.RpcError as error:
                 raise decode(error, host) from None
 
         self.__dict__[name] = call
         return call
+
+
+def _whole(method: Any, request: Any, answer: Any) -> Any:
+    """Return a list's first page with all further pages' objects in it."""
+    following = type(request)()
+    following.CopyFrom(request)
+    while answer.next_page_token:
+        following.page_token = answer.next_page_token
+        answer.next_page_token = ""
+        answer.MergeFrom(method(following, timeout=TIMEOUT))
+    return answer
 
 
 class _Stream:

@@ -4,6 +4,7 @@
 
     ClientError          anything that stops a request; str() is the message
     ├── NodeError        the node is not there, or did not start
+    │   └── NotRunningError  nothing answers where it should, and it was not to be started
     ├── DryRunError      a dry run came to a call that changes something
     └── ApiError         the manager refused: its message, its code, the fields that it names
         └── NotThereError    the object named does not exist
@@ -35,6 +36,10 @@ class DryRunError(ClientError):
     def __init__(self, call: str) -> None:
         words = "".join(f" {one.lower()}" if one.isupper() else one for one in call).strip()
         super().__init__(f"dry run: it would {words} now; nothing was changed")
+
+
+class NotRunningError(NodeError):
+    """Nothing answers at this machine's socket."""
 
 
 class ApiError(ClientError):

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pycompose.compose.plan.differences import Difference
+
 
 class PlanError(Exception):
     """What should be cannot be made of what is."""
@@ -29,6 +31,9 @@ class Step:
         kind: "project", "network", "volume", "secret", "config" or "service".
         name: of the object, as people know it.
         reason: why, in plain words.
+        keys: the keys of the file that differ.
+        containers: of a service: the names of the containers that are made, made anew, started or removed.
+        start_first: of recreate: new containers are up before old ones go.
         spec: what the object will be; None for remove, start and keep.
         current: the object as it is; None for create.
         task_ids: of start: what is started.
@@ -38,6 +43,9 @@ class Step:
     kind: str
     name: str
     reason: str = ""
+    keys: tuple[Difference, ...] = ()
+    containers: tuple[str, ...] = ()
+    start_first: bool = False
     spec: Any = None
     current: Any = None
     task_ids: tuple[str, ...] = field(default=())

@@ -6,16 +6,21 @@ first. A second run over an unchanged project gives no step that changes anythin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-
-from google.protobuf.message import Message
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pycompose.compose.convert import Desired
-from pycompose.compose.labels import CONFIG_FILES, FILES_FINGERPRINT, SECRET_FINGERPRINT, WORKING_DIR
+from pycompose.compose.labels import (
+    CONFIG_FILES,
+    CONFIG_HASH,
+    DEPENDS_ON,
+    FILES_FINGERPRINT,
+    SECRET_FINGERPRINT,
+    WORKING_DIR,
+)
 from pycompose.compose.plan import fingerprint
 from pycompose.compose.plan.current import Current, is_oneoff
-from pycompose.compose.plan.differences import differences
+from pycompose.compose.plan.differences import Difference, differences, keys
 from pycompose.compose.plan.progress import leaving, stopped
 from pycompose.compose.plan.steps import PlanError, Step
 from pycompose.proto.v1 import service_pb2 as pb
@@ -132,9 +137,10 @@ def _networks(plan: UpPlan, desired: Desired, current: Current, errors: list[str
         after.CopyFrom(spec)
         after.labels.clear()
         if before != after:
+            found = keys(differences(before, after))
             errors.append(
-                f"network {name} exists with other settings ({differences(before, after)}), and a network cannot be "
-                f"changed; run pycompose -p {spec.project} down, then up again"
+                f"network {name} exists with other settings ({found}), and a network cannot be changed; "
+                f"run pycompose -p {spec.project} down, then up again"
             )
 
 
@@ -166,14 +172,14 @@ def _files(plan: UpPlan, desired: Desired, current: Current, salt: Callable[[], 
         if now is None:
             plan.steps.append(Step("create", "secret", name, spec=secret))
         elif not unchanged or now.spec.labels != secret.labels:
-            plan.steps.append(Step("update", "secret", name, "content changed", secret, now))
+            plan.steps.append(Step("update", "secret", name, "content changed", spec=secret, current=now))
     for name, config in desired.configs.items():
         have = current.configs.get(name)
         prints[f"config {name}"] = fingerprint.make(config.data, "config")
         if have is None:
             plan.steps.append(Step("create", "config", name, spec=config))
         elif have.spec.data != config.data or have.spec.labels != config.labels:
-            plan.steps.append(Step("update", "config", name, "content changed", config, have))
+            plan.steps.append(Step("update", "config", name, "content changed", spec=config, current=have))
     return prints
 
 
@@ -183,7 +189,9 @@ def _orphans(plan: UpPlan, desired: Desired, current: Current, options: UpOption
         if name in known or is_oneoff(service) or service.removing:
             continue
         if options.remove_orphans:
-            plan.steps.append(Step("remove", "service", name, "is not in the files", current=service))
+            names = tuple(one.name for one in current.tasks_of(service.id))
+            why = "is not in the files"
+            plan.steps.append(Step("remove", "service", name, why, containers=names, current=service))
         else:
             plan.orphans.append(name)
 
@@ -202,19 +210,37 @@ def _services(plan: UpPlan, desired: Desired, current: Current, options: UpOptio
         spec.create_stopped = options.no_start
         now = current.services.get(name)
         if now is None or now.removing:
-            plan.steps.append(Step("create", "service", name, spec=spec))
+            plan.steps.append(Step("create", "service", name, containers=_names(spec), spec=spec))
             renewed.add(name)
             continue
+        tasks = [one for one in current.tasks_of(now.id) if not leaving(one)]
         step = _existing(name, spec, now, options, renewed)
         if step.action == "recreate":
             renewed.add(name)
+            first = spec.update.order == pb.UPDATE_ORDER_START_FIRST
+            step = replace(step, containers=tuple(one.name for one in tasks), start_first=first)
+        elif step.action == "update":
+            step = replace(step, containers=_scaled(spec, [one.name for one in tasks]))
         plan.steps.append(step)
-        if not options.no_start:
-            idle = [one for one in current.tasks_of(now.id) if not leaving(one) and stopped(one)]
-            if idle and step.action != "recreate":
-                plan.steps.append(
-                    Step("start", "service", name, "is stopped", None, now, tuple(one.id for one in idle))
-                )
+        idle = [one for one in tasks if stopped(one)]
+        if idle and step.action != "recreate" and not options.no_start:
+            ids, names = tuple(one.id for one in idle), tuple(one.name for one in idle)
+            plan.steps.append(Step("start", "service", name, "is stopped", containers=names, current=now, task_ids=ids))
+
+
+def _names(spec: pb.ServiceSpec) -> tuple[str, ...]:
+    """Return the names that the containers of a new service will have."""
+    if spec.task.container_name:
+        return (spec.task.container_name,)
+    count = spec.replicated_job.completions if spec.WhichOneof("mode") == "replicated_job" else spec.replicated.replicas
+    return tuple(f"{spec.project}-{spec.name}-{number}" for number in range(1, count + 1))
+
+
+def _scaled(spec: pb.ServiceSpec, have: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the containers that an update adds or takes away."""
+    wanted = _names(spec)
+    added = tuple(name for name in wanted if name not in have)
+    return added or tuple(name for name in have if name not in wanted) if len(wanted) != len(have) else ()
 
 
 def _existing(name: str, spec: pb.ServiceSpec, now: pb.Service, options: UpOptions, renewed: set[str]) -> Step:
@@ -223,26 +249,46 @@ def _existing(name: str, spec: pb.ServiceSpec, now: pb.Service, options: UpOptio
     spec.force_recreate = before.force_recreate
     if not spec.task.container.image_digest and spec.task.container.image == before.task.container.image:
         spec.task.container.image_digest = before.task.container.image_digest
-    # where the files lie is no reason to make a container anew
-    for label in (WORKING_DIR, CONFIG_FILES):
-        if label in before.task.container.labels:
-            spec.task.container.labels[label] = before.task.container.labels[label]
+    _keep_labels(spec.task, before.task)
     if options.no_recreate:
         spec.task.CopyFrom(before.task)
-    reason = differences(before.task, spec.task)
-    if reason:
-        return Step("recreate", "service", name, f"changed: {reason}", spec, now)
+    if spec.task != before.task:
+        found = differences(before.task, spec.task)
+        reason = f"{keys(found)} changed" if found else "its template changed"
+        return Step("recreate", "service", name, reason, found, spec=spec, current=now)
     forced = options.force_recreate and (not options.targets or name in options.targets or options.always_recreate_deps)
     followed = _followed(spec) & renewed
     if not options.no_recreate and (forced or followed):
         spec.force_recreate += 1
         why = "asked for" if forced else f"shares a namespace with {', '.join(sorted(followed))}, which is new"
-        return Step("recreate", "service", name, why, spec, now)
+        return Step("recreate", "service", name, why, spec=spec, current=now)
     if options.no_start:
         spec.create_stopped = before.create_stopped
     if spec != before:
-        return Step("update", "service", name, _what(before, spec), spec, now)
-    return Step("keep", "service", name, "nothing changed", None, now)
+        found = differences(before, spec)
+        return Step("update", "service", name, _what(before, spec, found), found, spec=spec, current=now)
+    return Step("keep", "service", name, "nothing changed", current=now)
+
+
+def _keep_labels(task: pb.TaskSpec, before: pb.TaskSpec) -> None:
+    """Leave a template as it is but for labels of ours that are no reason to make a container anew.
+
+    Where the files lie never is; the hash (which another version of pycompose may reckon otherwise), what a service
+    depends on and when to pull are none when nothing else differs.
+    """
+    new = pb.TaskSpec()
+    new.CopyFrom(task)
+    old = before.container.labels
+    for label in (WORKING_DIR, CONFIG_FILES):
+        if label in old:
+            task.container.labels[label] = new.container.labels[label] = old[label]
+    for label in (CONFIG_HASH, DEPENDS_ON):
+        task.container.labels.pop(label, None)
+        if label in old:
+            task.container.labels[label] = old[label]
+    task.container.pull_policy = before.container.pull_policy
+    if task != before:
+        task.CopyFrom(new)
 
 
 def _followed(spec: pb.ServiceSpec) -> set[str]:
@@ -250,11 +296,9 @@ def _followed(spec: pb.ServiceSpec) -> set[str]:
     return {mode.removeprefix("service:") for mode in modes if mode.startswith("service:")}
 
 
-def _what(before: Message, after: Message) -> str:
-    assert isinstance(before, pb.ServiceSpec)
-    assert isinstance(after, pb.ServiceSpec)
+def _what(before: pb.ServiceSpec, after: pb.ServiceSpec, found: Sequence[Difference]) -> str:
     if before.WhichOneof("mode") == after.WhichOneof("mode") == "replicated":
         old, new = before.replicated.replicas, after.replicated.replicas
         if old != new:
             return f"scale from {old} to {new}"
-    return f"changed: {differences(before, after)}"
+    return f"{keys(found)} changed"

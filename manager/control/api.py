@@ -1,21 +1,20 @@
 """What all calls of the control API share.
 
 Reads come from the cache once it has caught up with the store. Writes compare the version that was read, so that
-a lost update is refused and not repaired. A refusal (`ApiError`) becomes a gRPC status with google.rpc details.
+a lost update is refused and not repaired. Refusals are raised; `proto.guard` turns them into statuses with details.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import grpc
 
 from pycompose.manager.cache import Cache
-from pycompose.manager.errors import ApiError, ConflictError, ExistsError, NotFoundError
+from pycompose.manager.control.paging import Key, page
 from pycompose.manager.model import (
     NAMES,
     NODE,
@@ -29,33 +28,11 @@ from pycompose.manager.model import (
     object_key,
 )
 from pycompose.manager.store import Compare, Operation, Put, Store
-from pycompose.proto.v1 import control_pb2, meta_pb2
+from pycompose.proto.refusal import BlockedError, ExistsError, InvalidError, LostUpdateError, NotFoundError
+from pycompose.proto.v1 import meta_pb2
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
-P = ParamSpec("P")
-R = TypeVar("R")
-S = TypeVar("S")
-Call = Callable[[S, Any, ServicerContext], Awaitable[R]]
 RETRIES = 50
-
-
-async def refuse(context: ServicerContext, error: ApiError) -> None:
-    """End the call with the error's status and details."""
-    await context.abort(error.code, error.message, (("grpc-status-details-bin", error.status()),))
-
-
-def answered(call: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Awaitable[R]]:
-    """Turn an ApiError of the call `(self, request, context)` into its gRPC status."""
-
-    @functools.wraps(call)
-    async def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return await call(self, *args, **kwargs)
-        except ApiError as error:
-            await refuse(args[1], error)  # type: ignore[arg-type]
-            raise
-
-    return wrapped
 
 
 def name_of(kind: Kind, message: Object) -> str:
@@ -72,6 +49,13 @@ def project_of(kind: Kind, message: Object) -> str:
     if kind is TASK:
         return str(message.project)
     return str(getattr(message.spec, "project", "")) if hasattr(message, "spec") else ""
+
+
+def order_of(kind: Kind, item: Object) -> Key:
+    """Return an object's place in lists; no two are the same."""
+    if kind is TASK:
+        return (item.project, item.service_name, item.slot, item.id)
+    return (project_of(kind, item), name_of(kind, item), item.id)
 
 
 class Api:
@@ -95,13 +79,13 @@ class Api:
         return meta_pb2.Version(epoch=now.epoch, number=now.number)
 
     def find(self, kind: Kind, text: str) -> Object:
-        """Return the object with that id, unique id prefix or name. Raises NotFoundError, ConflictError."""
+        """Return the object with that id, unique id prefix or name. Raises NotFoundError, InvalidError."""
         found = self.match(kind, text)
         if not found:
             raise NotFoundError(kind.name, text or "(no name given)")
         if len(found) > 1:
-            names = ", ".join(sorted(name_of(kind, item) for item in found)[:5])
-            raise ConflictError(f"{kind.name} {text!r} is ambiguous: it fits {names}; give more of the id")
+            names = ", ".join(sorted(f"{name_of(kind, item)} ({item.id[:12]})" for item in found)[:5])
+            raise InvalidError([(kind.name, f"{text!r} is ambiguous: it fits {names}; give more of the id")])
         return found[0]
 
     def match(self, kind: Kind, text: str) -> list[Object]:
@@ -124,20 +108,28 @@ class Api:
             raise NotFoundError(kind.name, identity or "(no id given)")
         return found
 
-    def select(
-        self, kind: Kind, wanted: control_pb2.ObjectFilter, labels: Callable[[Object], Any] | None = None
-    ) -> list[Object]:
-        """Return the objects that a filter lets through, by name."""
+    def list(
+        self,
+        kind: Kind,
+        request: Any,
+        labels: Callable[[Object], Any] = lambda item: item.spec.labels,
+        test: Callable[[Object], bool] = lambda item: True,
+    ) -> tuple[list[Object], str]:
+        """Return the page that a List request asks for, and the token of the next. Raises InvalidError.
+
+        `labels`: what the filter's labels are looked for in; `test`: further conditions.
+        """
+        wanted = request.filter
         items: Iterable[Object] = self.cache.all(kind)
         if wanted.names:
-            unique = {item.id: item for text in wanted.names for item in self.match(kind, text)}
-            items = unique.values()
+            items = {item.id: item for text in wanted.names for item in self.match(kind, text)}.values()
         if wanted.project:
             items = [item for item in items if project_of(kind, item) == wanted.project]
         if wanted.labels:
-            of = labels or (lambda item: item.spec.labels)
-            items = [i for i in items if all(k in of(i) and v in ("", of(i)[k]) for k, v in wanted.labels.items())]
-        return sorted(items, key=lambda item: (project_of(kind, item), name_of(kind, item), item.id))
+            pairs = wanted.labels.items()
+            items = [item for item in items if all(k in (of := labels(item)) and v in ("", of[k]) for k, v in pairs)]
+        found = [without_data(item) if kind is SECRET else item for item in items if test(item)]
+        return page(found, lambda item: order_of(kind, item), request.page_size, request.page_token)
 
     # Writing.
 
@@ -173,25 +165,31 @@ class Api:
     async def update(
         self, kind: Kind, version: meta_pb2.Version, message: Object, extra: Sequence[Operation] = ()
     ) -> Object:
-        """Replace an object that is still at `version`. Raises ConflictError, NotFoundError."""
+        """Replace an object that is still at `version`. Raises LostUpdateError, NotFoundError, InvalidError."""
         current = self.require(kind, message.id)
-        if (version.epoch, version.number) != (current.meta.version.epoch, current.meta.version.number):
-            raise ConflictError(
-                f"{kind.name} {name_of(kind, current)} was changed in between (it is at version "
-                f"{current.meta.version.number}, the update was made from {version.number}); read it and try again"
-            )
+        self.expect(kind, current, version)
         self.stamp(message, new=False)
         operations = [self.codec.put(kind, message.id, message), *extra]
         if await self.commit([Compare(object_key(kind, message.id), version.number)], operations) is not None:
-            raise ConflictError(f"{kind.name} {name_of(kind, message)} was changed in between; read it and try again")
+            self.expect(kind, self.require(kind, message.id), version)
         return self.require(kind, message.id)
+
+    def expect(self, kind: Kind, current: Object, version: meta_pb2.Version) -> None:
+        """Compare the version that an update was made from. Raises LostUpdateError, InvalidError."""
+        if not version.epoch and not version.number:
+            text = "is needed: meta.version of the object that the update was made from"
+            raise InvalidError([("version", text)])
+        found = current.meta.version
+        if (version.epoch, version.number) != (found.epoch, found.number):
+            numbers = [f"{v.epoch}/{v.number}" for v in (found, version)]
+            raise LostUpdateError(kind.name, name_of(kind, current), numbers[0], numbers[1])
 
     async def edit(self, kind: Kind, identities: Sequence[str], change: Callable[[Object], bool]) -> meta_pb2.Version:
         """Change objects whatever their version is; `change` says whether it changed the copy.
 
         Raises:
             NotFoundError: one of them is not there; then none was changed.
-            ConflictError: others change them faster than we can.
+            BlockedError: others change them faster than we can.
         """
         for identity in identities:
             self.require(kind, identity)
@@ -215,7 +213,7 @@ class Api:
                     operations.append(self.codec.put(kind, identity, copy))
             if not operations or await self.commit(compares, operations) is None:
                 return
-        raise ConflictError(f"the {kind.name} objects keep being changed by others; try again")
+        raise BlockedError(f"the {kind.name} objects keep being changed by others; try again", "CHANGED")
 
 
 def without_data(secret: Object) -> Object:
@@ -226,4 +224,4 @@ def without_data(secret: Object) -> Object:
     return copy
 
 
-__all__ = ["NAMES", "Api", "ServicerContext", "answered", "name_of", "project_of", "refuse", "without_data"]
+__all__ = ["NAMES", "Api", "ServicerContext", "name_of", "project_of", "without_data"]

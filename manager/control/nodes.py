@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 import pycompose
-from pycompose.manager.control.api import Api, ServicerContext, answered, name_of
-from pycompose.manager.errors import BlockedError, NotFoundError
+from pycompose.manager.control.api import Api, ServicerContext, name_of
 from pycompose.manager.model import NODE, TASK, Object, object_key
 from pycompose.manager.store import Compare, Delete, Operation
+from pycompose.proto.refusal import BlockedError, NotFoundError
 from pycompose.proto.v1 import control_pb2, node_pb2
 
 
@@ -17,7 +17,6 @@ class NodeCalls:
 
     api: Api
 
-    @answered
     async def GetNode(
         self, request: control_pb2.GetNodeRequest, context: ServicerContext
     ) -> control_pb2.GetNodeResponse:
@@ -30,15 +29,14 @@ class NodeCalls:
             raise NotFoundError("node", "(own)", "no worker has connected yet; look at `pycompose node status`")
         return control_pb2.GetNodeResponse(node=nodes[0])
 
-    @answered
     async def ListNodes(
         self, request: control_pb2.ListNodesRequest, context: ServicerContext
     ) -> control_pb2.ListNodesResponse:
         """Return nodes by host name."""
         await self.api.fresh(request.stale_ok)
-        return control_pb2.ListNodesResponse(nodes=self.api.select(NODE, request.filter), version=self.api.version())
+        found, token = self.api.list(NODE, request)
+        return control_pb2.ListNodesResponse(nodes=found, version=self.api.version(), next_page_token=token)
 
-    @answered
     async def UpdateNode(
         self, request: control_pb2.UpdateNodeRequest, context: ServicerContext
     ) -> control_pb2.UpdateNodeResponse:
@@ -49,7 +47,6 @@ class NodeCalls:
         copy.spec.CopyFrom(request.spec)
         return control_pb2.UpdateNodeResponse(node=await self.api.update(NODE, request.version, copy))
 
-    @answered
     async def RemoveNode(
         self, request: control_pb2.RemoveNodeRequest, context: ServicerContext
     ) -> control_pb2.RemoveNodeResponse:
@@ -68,7 +65,6 @@ class NodeCalls:
                 raise BlockedError(f"node {name_of(NODE, node)} changed in between; try again", "CHANGED", node.id)
         return control_pb2.RemoveNodeResponse()
 
-    @answered
     async def GetManager(
         self, request: control_pb2.GetManagerRequest, context: ServicerContext
     ) -> control_pb2.GetManagerResponse:

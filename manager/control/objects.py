@@ -7,9 +7,8 @@ from typing import Any
 
 from pycompose.manager import ids
 from pycompose.manager.control import validate
-from pycompose.manager.control.api import Api, ServicerContext, answered, name_of, without_data
+from pycompose.manager.control.api import Api, ServicerContext, name_of, without_data
 from pycompose.manager.control.services import volumes_of
-from pycompose.manager.errors import BlockedError, InvalidError
 from pycompose.manager.model import (
     CONFIG,
     NETWORK,
@@ -24,6 +23,7 @@ from pycompose.manager.model import (
     object_key,
 )
 from pycompose.manager.store import Compare, Delete, Operation
+from pycompose.proto.refusal import BlockedError, InvalidError
 from pycompose.proto.v1 import control_pb2, network_pb2, project_pb2, secret_pb2, volume_pb2
 
 
@@ -45,9 +45,9 @@ class ObjectCalls:
         await self.api.fresh(stale_ok)
         return self.api.find(kind, text)
 
-    async def _all(self, kind: Kind, request: Any) -> list[Object]:
+    async def _all(self, kind: Kind, request: Any) -> tuple[list[Object], str]:
         await self.api.fresh(request.stale_ok)
-        return self.api.select(kind, request.filter)
+        return self.api.list(kind, request)
 
     async def _replace(self, kind: Kind, identity: str, request: Any, wrong: list[validate.Violation]) -> Object:
         await self.api.fresh()
@@ -58,6 +58,23 @@ class ObjectCalls:
         if wrong:
             raise InvalidError(wrong)
         copy.spec.CopyFrom(request.spec)
+        return await self.api.update(kind, request.version, copy)
+
+    async def _relabel(self, kind: Kind, identity: str, request: Any) -> Object:
+        """Update an object of which only the labels may change."""
+        await self.api.fresh()
+        copy = kind.message()
+        copy.CopyFrom(self.api.require(kind, identity))
+        self.api.expect(kind, copy, request.version)
+        copy.spec.labels.clear()
+        copy.spec.labels.update(request.spec.labels)
+        fields = [f.name for f in copy.spec.DESCRIPTOR.fields if f.name != "labels"]
+        other = [name for name in fields if getattr(copy.spec, name) != getattr(request.spec, name)]
+        if other:
+            what = f"{', '.join(other)} of {kind.name} {copy.spec.name} cannot be changed"
+            raise BlockedError(
+                f"{what}, only labels can; remove it and create another", "IMMUTABLE", f"spec.{other[0]}"
+            )
         return await self.api.update(kind, request.version, copy)
 
     async def _delete(self, kind: Kind, identity: str, users: Callable[[Object], list[str]]) -> None:
@@ -78,7 +95,6 @@ class ObjectCalls:
 
     # Networks.
 
-    @answered
     async def CreateNetwork(
         self, request: control_pb2.CreateNetworkRequest, context: ServicerContext
     ) -> control_pb2.CreateNetworkResponse:
@@ -87,22 +103,26 @@ class ObjectCalls:
         created = await self._new(NETWORK, network, validate.network(request.spec))
         return control_pb2.CreateNetworkResponse(network=created)
 
-    @answered
     async def GetNetwork(
         self, request: control_pb2.GetNetworkRequest, context: ServicerContext
     ) -> control_pb2.GetNetworkResponse:
         """Return one network."""
         return control_pb2.GetNetworkResponse(network=await self._one(NETWORK, request.network, request.stale_ok))
 
-    @answered
     async def ListNetworks(
         self, request: control_pb2.ListNetworksRequest, context: ServicerContext
     ) -> control_pb2.ListNetworksResponse:
         """Return networks by project and name."""
-        found = await self._all(NETWORK, request)
-        return control_pb2.ListNetworksResponse(networks=found, version=self.api.version())
+        found, token = await self._all(NETWORK, request)
+        return control_pb2.ListNetworksResponse(networks=found, version=self.api.version(), next_page_token=token)
 
-    @answered
+    async def UpdateNetwork(
+        self, request: control_pb2.UpdateNetworkRequest, context: ServicerContext
+    ) -> control_pb2.UpdateNetworkResponse:
+        """Replace a network's labels."""
+        changed = await self._relabel(NETWORK, request.network_id, request)
+        return control_pb2.UpdateNetworkResponse(network=changed)
+
     async def RemoveNetwork(
         self, request: control_pb2.RemoveNetworkRequest, context: ServicerContext
     ) -> control_pb2.RemoveNetworkResponse:
@@ -119,7 +139,6 @@ class ObjectCalls:
 
     # Volumes.
 
-    @answered
     async def CreateVolume(
         self, request: control_pb2.CreateVolumeRequest, context: ServicerContext
     ) -> control_pb2.CreateVolumeResponse:
@@ -130,22 +149,26 @@ class ObjectCalls:
         volume = volume_pb2.Volume(id=request.spec.name, spec=request.spec)
         return control_pb2.CreateVolumeResponse(volume=await self._new(VOLUME, volume, wrong))
 
-    @answered
     async def GetVolume(
         self, request: control_pb2.GetVolumeRequest, context: ServicerContext
     ) -> control_pb2.GetVolumeResponse:
         """Return one volume."""
         return control_pb2.GetVolumeResponse(volume=await self._one(VOLUME, request.volume, request.stale_ok))
 
-    @answered
     async def ListVolumes(
         self, request: control_pb2.ListVolumesRequest, context: ServicerContext
     ) -> control_pb2.ListVolumesResponse:
         """Return volumes by project and name."""
-        found = await self._all(VOLUME, request)
-        return control_pb2.ListVolumesResponse(volumes=found, version=self.api.version())
+        found, token = await self._all(VOLUME, request)
+        return control_pb2.ListVolumesResponse(volumes=found, version=self.api.version(), next_page_token=token)
 
-    @answered
+    async def UpdateVolume(
+        self, request: control_pb2.UpdateVolumeRequest, context: ServicerContext
+    ) -> control_pb2.UpdateVolumeResponse:
+        """Replace a volume's labels."""
+        changed = await self._relabel(VOLUME, request.volume_id, request)
+        return control_pb2.UpdateVolumeResponse(volume=changed)
+
     async def RemoveVolume(
         self, request: control_pb2.RemoveVolumeRequest, context: ServicerContext
     ) -> control_pb2.RemoveVolumeResponse:
@@ -165,7 +188,6 @@ class ObjectCalls:
 
     # Secrets.
 
-    @answered
     async def CreateSecret(
         self, request: control_pb2.CreateSecretRequest, context: ServicerContext
     ) -> control_pb2.CreateSecretResponse:
@@ -174,7 +196,6 @@ class ObjectCalls:
         created = await self._new(SECRET, secret_pb2.Secret(id=ids.object_id(), spec=request.spec), wrong)
         return control_pb2.CreateSecretResponse(secret=without_data(created))
 
-    @answered
     async def GetSecret(
         self, request: control_pb2.GetSecretRequest, context: ServicerContext
     ) -> control_pb2.GetSecretResponse:
@@ -182,15 +203,13 @@ class ObjectCalls:
         found = await self._one(SECRET, request.secret, request.stale_ok)
         return control_pb2.GetSecretResponse(secret=without_data(found))
 
-    @answered
     async def ListSecrets(
         self, request: control_pb2.ListSecretsRequest, context: ServicerContext
     ) -> control_pb2.ListSecretsResponse:
         """Return secrets without their data."""
-        found = [without_data(secret) for secret in await self._all(SECRET, request)]
-        return control_pb2.ListSecretsResponse(secrets=found, version=self.api.version())
+        found, token = await self._all(SECRET, request)
+        return control_pb2.ListSecretsResponse(secrets=found, version=self.api.version(), next_page_token=token)
 
-    @answered
     async def UpdateSecret(
         self, request: control_pb2.UpdateSecretRequest, context: ServicerContext
     ) -> control_pb2.UpdateSecretResponse:
@@ -199,7 +218,6 @@ class ObjectCalls:
         changed = await self._replace(SECRET, request.secret_id, request, wrong)
         return control_pb2.UpdateSecretResponse(secret=without_data(changed))
 
-    @answered
     async def RemoveSecret(
         self, request: control_pb2.RemoveSecretRequest, context: ServicerContext
     ) -> control_pb2.RemoveSecretResponse:
@@ -214,7 +232,6 @@ class ObjectCalls:
 
     # Configs.
 
-    @answered
     async def CreateConfig(
         self, request: control_pb2.CreateConfigRequest, context: ServicerContext
     ) -> control_pb2.CreateConfigResponse:
@@ -223,22 +240,19 @@ class ObjectCalls:
         created = await self._new(CONFIG, secret_pb2.Config(id=ids.object_id(), spec=request.spec), wrong)
         return control_pb2.CreateConfigResponse(config=created)
 
-    @answered
     async def GetConfig(
         self, request: control_pb2.GetConfigRequest, context: ServicerContext
     ) -> control_pb2.GetConfigResponse:
         """Return one config."""
         return control_pb2.GetConfigResponse(config=await self._one(CONFIG, request.config, request.stale_ok))
 
-    @answered
     async def ListConfigs(
         self, request: control_pb2.ListConfigsRequest, context: ServicerContext
     ) -> control_pb2.ListConfigsResponse:
         """Return configs by project and name."""
-        found = await self._all(CONFIG, request)
-        return control_pb2.ListConfigsResponse(configs=found, version=self.api.version())
+        found, token = await self._all(CONFIG, request)
+        return control_pb2.ListConfigsResponse(configs=found, version=self.api.version(), next_page_token=token)
 
-    @answered
     async def UpdateConfig(
         self, request: control_pb2.UpdateConfigRequest, context: ServicerContext
     ) -> control_pb2.UpdateConfigResponse:
@@ -247,7 +261,6 @@ class ObjectCalls:
         changed = await self._replace(CONFIG, request.config_id, request, wrong)
         return control_pb2.UpdateConfigResponse(config=changed)
 
-    @answered
     async def RemoveConfig(
         self, request: control_pb2.RemoveConfigRequest, context: ServicerContext
     ) -> control_pb2.RemoveConfigResponse:
@@ -262,7 +275,6 @@ class ObjectCalls:
 
     # Projects.
 
-    @answered
     async def CreateProject(
         self, request: control_pb2.CreateProjectRequest, context: ServicerContext
     ) -> control_pb2.CreateProjectResponse:
@@ -271,22 +283,19 @@ class ObjectCalls:
         created = await self._new(PROJECT, project, validate.name(request.spec.name))
         return control_pb2.CreateProjectResponse(project=created)
 
-    @answered
     async def GetProject(
         self, request: control_pb2.GetProjectRequest, context: ServicerContext
     ) -> control_pb2.GetProjectResponse:
         """Return one project."""
         return control_pb2.GetProjectResponse(project=await self._one(PROJECT, request.project, request.stale_ok))
 
-    @answered
     async def ListProjects(
         self, request: control_pb2.ListProjectsRequest, context: ServicerContext
     ) -> control_pb2.ListProjectsResponse:
         """Return projects by name."""
-        found = await self._all(PROJECT, request)
-        return control_pb2.ListProjectsResponse(projects=found, version=self.api.version())
+        found, token = await self._all(PROJECT, request)
+        return control_pb2.ListProjectsResponse(projects=found, version=self.api.version(), next_page_token=token)
 
-    @answered
     async def UpdateProject(
         self, request: control_pb2.UpdateProjectRequest, context: ServicerContext
     ) -> control_pb2.UpdateProjectResponse:
@@ -294,7 +303,6 @@ class ObjectCalls:
         changed = await self._replace(PROJECT, request.project_id, request, [])
         return control_pb2.UpdateProjectResponse(project=changed)
 
-    @answered
     async def RemoveProject(
         self, request: control_pb2.RemoveProjectRequest, context: ServicerContext
     ) -> control_pb2.RemoveProjectResponse:

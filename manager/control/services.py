@@ -8,11 +8,11 @@ from pycompose.manager import ids, states
 from pycompose.manager.allocator import port_conflict
 from pycompose.manager.cache import Cache
 from pycompose.manager.control import validate
-from pycompose.manager.control.api import Api, ServicerContext, answered
-from pycompose.manager.errors import BlockedError, InvalidError
+from pycompose.manager.control.api import Api, ServicerContext
 from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, VOLUME, Object, revision_id
 from pycompose.manager.orchestrator.actions import leaving
 from pycompose.manager.store import Operation
+from pycompose.proto.refusal import BlockedError, InvalidError, NotFoundError
 from pycompose.proto.v1 import container_pb2, control_pb2, service_pb2, task_pb2, volume_pb2
 
 GONE_SECONDS = 30.0
@@ -77,6 +77,27 @@ class ServiceCalls:
         row = control_pb2.ServiceRevision(revision=service.revision, task=service.spec.task)
         return self.api.codec.put(REVISION, identity, row)
 
+    def _revisions(self, service_id: str) -> list[control_pb2.ServiceRevision]:
+        """Return the service's kept templates, newest first."""
+        rows = [self.api.cache.get(REVISION, row) for row in reversed(self.api.cache.revisions(service_id))]
+        return [row for row in rows if row is not None]
+
+    def _newest(self, service: service_pb2.Service) -> int:
+        """Return the highest revision that the service ever had: a rollback makes a lower one the present."""
+        return max([int(service.revision), *(int(row.revision) for row in self._revisions(service.id))])
+
+    def _earlier(self, service: service_pb2.Service, revision: int) -> control_pb2.ServiceRevision:
+        """Return the template to go back to. Raises NotFoundError, InvalidError."""
+        kept = self._revisions(service.id)
+        if revision == service.revision:
+            raise InvalidError([("revision", f"{revision} is the present one; see ListServiceRevisions")])
+        for row in kept:
+            if row.revision == revision or (not revision and row.revision < service.revision):
+                return row
+        words = ", ".join(str(row.revision) for row in kept if row.revision != service.revision)
+        name = f"{service.spec.name} {revision or 'before the present one'}"
+        raise NotFoundError("revision", name, f"there are {words}" if words else "there is no other one")
+
     async def _until_gone(self, spec: service_pb2.ServiceSpec) -> None:
         """Wait for a service of this name that is on its way out. Raises BlockedError."""
         for _ in range(int(GONE_SECONDS / 0.05)):
@@ -86,7 +107,6 @@ class ServiceCalls:
             await asyncio.sleep(0.05)
         raise BlockedError(f"service {spec.name} is still being removed; try again in a moment", "REMOVING", spec.name)
 
-    @answered
     async def CreateService(
         self, request: control_pb2.CreateServiceRequest, context: ServicerContext
     ) -> control_pb2.CreateServiceResponse:
@@ -99,7 +119,6 @@ class ServiceCalls:
             created = await self.api.create(SERVICE, service, [*extra, self._revision(service)])
         return control_pb2.CreateServiceResponse(service=counted(self.api.cache, created))
 
-    @answered
     async def GetService(
         self, request: control_pb2.GetServiceRequest, context: ServicerContext
     ) -> control_pb2.GetServiceResponse:
@@ -108,17 +127,15 @@ class ServiceCalls:
         found = self.api.find(SERVICE, request.service)
         return control_pb2.GetServiceResponse(service=counted(self.api.cache, found))
 
-    @answered
     async def ListServices(
         self, request: control_pb2.ListServicesRequest, context: ServicerContext
     ) -> control_pb2.ListServicesResponse:
         """Return services by project and name."""
         await self.api.fresh(request.stale_ok)
-        found = self.api.select(SERVICE, request.filter)
+        found, token = self.api.list(SERVICE, request)
         services = [counted(self.api.cache, service) for service in found]
-        return control_pb2.ListServicesResponse(services=services, version=self.api.version())
+        return control_pb2.ListServicesResponse(services=services, version=self.api.version(), next_page_token=token)
 
-    @answered
     async def UpdateService(
         self, request: control_pb2.UpdateServiceRequest, context: ServicerContext
     ) -> control_pb2.UpdateServiceResponse:
@@ -135,13 +152,34 @@ class ServiceCalls:
             changed.CopyFrom(current)
             changed.spec.CopyFrom(request.spec)
             if new_template(current.spec, request.spec):
-                changed.revision += 1
+                changed.revision = self._newest(current) + 1
                 extra.append(self._revision(changed))
                 changed.ClearField("update_status")
             stored = await self.api.update(SERVICE, request.version, changed, extra)
         return control_pb2.UpdateServiceResponse(service=counted(self.api.cache, stored))
 
-    @answered
+    async def RollbackService(
+        self, request: control_pb2.RollbackServiceRequest, context: ServicerContext
+    ) -> control_pb2.RollbackServiceResponse:
+        """Make an earlier template the service's again."""
+        await self.api.fresh()
+        async with self.api.checking:
+            current = self.api.require(SERVICE, request.service_id)
+            if current.removing:
+                raise BlockedError(f"service {current.spec.name} is being removed", "REMOVING", current.id)
+            changed = service_pb2.Service()
+            changed.CopyFrom(current)
+            row = self._earlier(current, request.revision)
+            changed.revision = row.revision
+            changed.spec.task.CopyFrom(row.task)
+            changed.update_status.Clear()
+            changed.update_status.state = service_pb2.UPDATE_STATE_ROLLING_BACK
+            changed.update_status.message = f"rollback from revision {current.revision} to {row.revision} was asked for"
+            changed.update_status.started_at.FromNanoseconds(int(self.api.clock() * 1e9))
+            extra = self._check(changed.spec, current.id)
+            stored = await self.api.update(SERVICE, request.version, changed, extra)
+        return control_pb2.RollbackServiceResponse(service=counted(self.api.cache, stored))
+
     async def RemoveService(
         self, request: control_pb2.RemoveServiceRequest, context: ServicerContext
     ) -> control_pb2.RemoveServiceResponse:
@@ -156,15 +194,13 @@ class ServiceCalls:
         await self.api.edit(SERVICE, [request.service_id], change)
         return control_pb2.RemoveServiceResponse()
 
-    @answered
     async def ListServiceRevisions(
         self, request: control_pb2.ListServiceRevisionsRequest, context: ServicerContext
     ) -> control_pb2.ListServiceRevisionsResponse:
         """Return a service's templates, newest first."""
         await self.api.fresh()
         self.api.require(SERVICE, request.service_id)
-        rows = [self.api.cache.get(REVISION, row) for row in reversed(self.api.cache.revisions(request.service_id))]
-        return control_pb2.ListServiceRevisionsResponse(revisions=[row for row in rows if row is not None])
+        return control_pb2.ListServiceRevisionsResponse(revisions=self._revisions(request.service_id))
 
 
 def volumes_of(spec: service_pb2.ServiceSpec) -> set[str]:

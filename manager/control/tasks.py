@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.duration_pb2 import Duration
 
 from pycompose.manager import scheduler, states
-from pycompose.manager.control.api import Api, ServicerContext, answered
+from pycompose.manager.control.api import Api, ServicerContext
 from pycompose.manager.model import NODE, SERVICE, TASK, VOLUME, Object
 from pycompose.manager.orchestrator.actions import leaving
 from pycompose.proto.v1 import control_pb2, meta_pb2, task_pb2
@@ -31,7 +31,6 @@ class TaskCalls:
 
     api: Api
 
-    @answered
     async def GetTask(
         self, request: control_pb2.GetTaskRequest, context: ServicerContext
     ) -> control_pb2.GetTaskResponse:
@@ -39,7 +38,6 @@ class TaskCalls:
         await self.api.fresh(request.stale_ok)
         return control_pb2.GetTaskResponse(task=self.api.find(TASK, request.task))
 
-    @answered
     async def ListTasks(
         self, request: control_pb2.ListTasksRequest, context: ServicerContext
     ) -> control_pb2.ListTasksResponse:
@@ -50,14 +48,13 @@ class TaskCalls:
             service = self.api.cache.get(SERVICE, task.service_id)
             return {} if service is None else dict(service.spec.task.container.labels)
 
-        found = self.api.select(TASK, request.filter, labels)
-        if request.service_ids:
-            wanted = set(request.service_ids)
-            found = [task for task in found if task.service_id in wanted]
-        if request.node_id:
-            found = [task for task in found if task.node_id == request.node_id]
-        found.sort(key=lambda task: (task.project, task.service_name, task.slot, task.id))
-        return control_pb2.ListTasksResponse(tasks=found, version=self.api.version())
+        services, node = set(request.service_ids), request.node_id
+
+        def test(task: Object) -> bool:
+            return (not services or task.service_id in services) and (not node or task.node_id == node)
+
+        found, token = self.api.list(TASK, request, labels, test)
+        return control_pb2.ListTasksResponse(tasks=found, version=self.api.version(), next_page_token=token)
 
     async def _change(
         self, task_ids: list[str], desired: int | None, grace: Duration | None, *, again: bool = False
@@ -79,7 +76,6 @@ class TaskCalls:
         await self.api.fresh()
         return await self.api.edit(TASK, task_ids, change)
 
-    @answered
     async def StartTasks(
         self, request: control_pb2.StartTasksRequest, context: ServicerContext
     ) -> control_pb2.StartTasksResponse:
@@ -87,7 +83,6 @@ class TaskCalls:
         await self.api.fresh()
         return control_pb2.StartTasksResponse(version=await self.api.edit(TASK, list(request.task_ids), begin))
 
-    @answered
     async def StopTasks(
         self, request: control_pb2.StopTasksRequest, context: ServicerContext
     ) -> control_pb2.StopTasksResponse:
@@ -96,7 +91,6 @@ class TaskCalls:
         version = await self._change(list(request.task_ids), task_pb2.DESIRED_STATE_STOPPED, grace)
         return control_pb2.StopTasksResponse(version=version)
 
-    @answered
     async def RestartTasks(
         self, request: control_pb2.RestartTasksRequest, context: ServicerContext
     ) -> control_pb2.RestartTasksResponse:
@@ -105,7 +99,6 @@ class TaskCalls:
         version = await self._change(list(request.task_ids), task_pb2.DESIRED_STATE_RUNNING, grace, again=True)
         return control_pb2.RestartTasksResponse(version=version)
 
-    @answered
     async def RemoveTasks(
         self, request: control_pb2.RemoveTasksRequest, context: ServicerContext
     ) -> control_pb2.RemoveTasksResponse:
@@ -114,7 +107,6 @@ class TaskCalls:
         version = await self._change(list(request.task_ids), task_pb2.DESIRED_STATE_REMOVED, grace)
         return control_pb2.RemoveTasksResponse(version=version)
 
-    @answered
     async def ExplainTask(
         self, request: control_pb2.ExplainTaskRequest, context: ServicerContext
     ) -> control_pb2.ExplainTaskResponse:

@@ -14,6 +14,7 @@ Errors::
     StoreError
     ├── CompactedError            the past asked for is gone, or of another epoch
     ├── TooManyOperationsError    more operations than `max_operations`
+    ├── StoreFullError            no space left where the store lies
     └── StoreClosedError          the store was closed
 """
 
@@ -34,6 +35,10 @@ class CompactedError(StoreError):
 
 class TooManyOperationsError(StoreError):
     """The transaction is larger than the backend takes: split it."""
+
+
+class StoreFullError(StoreError):
+    """There is no space left where the store lies; nothing was changed."""
 
 
 class StoreClosedError(StoreError):
@@ -88,12 +93,13 @@ Operation = Put | Delete
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of one key. `value` None: it was deleted."""
+    """A change of one key. `value` None: it was deleted; then `previous` is what it was (None: no longer known)."""
 
     key: str
     value: bytes | None
     mod_revision: int
     created: bool = False
+    previous: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,15 @@ class Batch:
 
     revision: Revision
     events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Changes in order. `revision`: everything up to here was looked at; `more`: the limit cut the answer."""
+
+    revision: Revision
+    items: tuple[Batch, ...]
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +169,13 @@ class Store(Protocol):
 
     def watch(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
         """Yield every change after `after` to keys with `prefix`. Raises CompactedError, StoreClosedError."""
+        ...
+
+    async def changes(self, prefix: str, after: Revision, limit: int) -> Past:
+        """Return the changes after `after` to keys with `prefix`, up to now, of at most `limit` transactions.
+
+        Raises CompactedError, StoreClosedError.
+        """
         ...
 
     async def compact(self, number: int) -> None:

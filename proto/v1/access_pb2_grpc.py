@@ -104,6 +104,11 @@ class TaskAccessServiceStub:
                 request_serializer=pycompose_dot_v1_dot_access__pb2.CommitTaskRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_access__pb2.CommitTaskResponse.FromString,
                 _registered_method=True)
+        self.MeasureVolumes = channel.unary_unary(
+                '/pycompose.v1.TaskAccessService/MeasureVolumes',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesResponse.FromString,
+                _registered_method=True)
         self.WatchEvents = channel.unary_stream(
                 '/pycompose.v1.TaskAccessService/WatchEvents',
                 request_serializer=pycompose_dot_v1_dot_access__pb2.WatchEventsRequest.SerializeToString,
@@ -115,21 +120,25 @@ class TaskAccessServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def ReadLogs(self, request, context):
-        """Output of tasks, in order within each task.
+        """Output of tasks: what is there merged by time (the order within each task is kept), then, with follow, what comes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Exec(self, request_iterator, context):
-        """A program beside the container's own. The first request is a start.
+        """A program beside the container's own. The first request is a start; then input, its end (output goes on),
+        sizes of the terminal, signals. The last answer is the exit status. When the stream is cut before it, the program
+        and its process group get SIGHUP, and SIGKILL after 10 s; a detached program goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Attach(self, request_iterator, context):
-        """The container's own stdio from now on. The first request is a start.
+        """The container's own stdio from now on. The first request is a start. The end of the stream leaves the container
+        as it is; the last answer, when the run has ended, is its exit status. Several may be attached: the slowest
+        reader sets the pace of the container.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,13 +152,15 @@ class TaskAccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Freezes all processes of the container; nothing happens when they are.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnpauseTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets a frozen container go on; nothing happens when it does.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -212,8 +223,17 @@ class TaskAccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MeasureVolumes(self, request, context):
+        """How much room the data of volumes takes on this node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchEvents(self, request, context):
-        """What happened to containers: create, start, die, oom, health_status, stop, kill, destroy, exec_start, …
+        """What happened to containers: create, start, restart, die, oom, health_status: healthy, stop, kill, pause, unpause,
+        exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
+        thousands), then what comes, until `until` or for ever.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -291,6 +311,11 @@ def add_TaskAccessServiceServicer_to_server(servicer, server):
                     servicer.CommitTask,
                     request_deserializer=pycompose_dot_v1_dot_access__pb2.CommitTaskRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_access__pb2.CommitTaskResponse.SerializeToString,
+            ),
+            'MeasureVolumes': grpc.unary_unary_rpc_method_handler(
+                    servicer.MeasureVolumes,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesResponse.SerializeToString,
             ),
             'WatchEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEvents,
@@ -676,6 +701,33 @@ class TaskAccessService:
             '/pycompose.v1.TaskAccessService/CommitTask',
             pycompose_dot_v1_dot_access__pb2.CommitTaskRequest.SerializeToString,
             pycompose_dot_v1_dot_access__pb2.CommitTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MeasureVolumes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.TaskAccessService/MeasureVolumes',
+            pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.MeasureVolumesResponse.FromString,
             options,
             channel_credentials,
             insecure,

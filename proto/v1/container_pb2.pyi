@@ -27,18 +27,25 @@ class _PullPolicy:
 class _PullPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PullPolicy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PULL_POLICY_UNSPECIFIED: _PullPolicy.ValueType  # 0
+    """As MISSING."""
     PULL_POLICY_MISSING: _PullPolicy.ValueType  # 1
     """Only when no local image has the name (the default)."""
     PULL_POLICY_ALWAYS: _PullPolicy.ValueType  # 2
+    """Before each new container."""
     PULL_POLICY_NEVER: _PullPolicy.ValueType  # 3
+    """Never; the image must be on the node."""
 
-class PullPolicy(_PullPolicy, metaclass=_PullPolicyEnumTypeWrapper): ...
+class PullPolicy(_PullPolicy, metaclass=_PullPolicyEnumTypeWrapper):
+    """When a registry is asked for an image."""
 
 PULL_POLICY_UNSPECIFIED: PullPolicy.ValueType  # 0
+"""As MISSING."""
 PULL_POLICY_MISSING: PullPolicy.ValueType  # 1
 """Only when no local image has the name (the default)."""
 PULL_POLICY_ALWAYS: PullPolicy.ValueType  # 2
+"""Before each new container."""
 PULL_POLICY_NEVER: PullPolicy.ValueType  # 3
+"""Never; the image must be on the node."""
 Global___PullPolicy: _TypeAlias = PullPolicy  # noqa: Y015
 
 class _MountType:
@@ -48,18 +55,29 @@ class _MountType:
 class _MountTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MountType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MOUNT_TYPE_UNSPECIFIED: _MountType.ValueType  # 0
+    """Refused."""
     MOUNT_TYPE_BIND: _MountType.ValueType  # 1
+    """A file or directory of the node."""
     MOUNT_TYPE_VOLUME: _MountType.ValueType  # 2
+    """A named or anonymous volume."""
     MOUNT_TYPE_TMPFS: _MountType.ValueType  # 3
+    """Memory of the node."""
     MOUNT_TYPE_IMAGE: _MountType.ValueType  # 4
+    """The files of an image, read-only."""
 
-class MountType(_MountType, metaclass=_MountTypeEnumTypeWrapper): ...
+class MountType(_MountType, metaclass=_MountTypeEnumTypeWrapper):
+    """What is mounted."""
 
 MOUNT_TYPE_UNSPECIFIED: MountType.ValueType  # 0
+"""Refused."""
 MOUNT_TYPE_BIND: MountType.ValueType  # 1
+"""A file or directory of the node."""
 MOUNT_TYPE_VOLUME: MountType.ValueType  # 2
+"""A named or anonymous volume."""
 MOUNT_TYPE_TMPFS: MountType.ValueType  # 3
+"""Memory of the node."""
 MOUNT_TYPE_IMAGE: MountType.ValueType  # 4
+"""The files of an image, read-only."""
 Global___MountType: _TypeAlias = MountType  # noqa: Y015
 
 class _BlkioRateKind:
@@ -69,18 +87,29 @@ class _BlkioRateKind:
 class _BlkioRateKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BlkioRateKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     BLKIO_RATE_KIND_UNSPECIFIED: _BlkioRateKind.ValueType  # 0
+    """Refused."""
     BLKIO_RATE_KIND_READ_BPS: _BlkioRateKind.ValueType  # 1
+    """Bytes read per second."""
     BLKIO_RATE_KIND_WRITE_BPS: _BlkioRateKind.ValueType  # 2
+    """Bytes written per second."""
     BLKIO_RATE_KIND_READ_IOPS: _BlkioRateKind.ValueType  # 3
+    """Reads per second."""
     BLKIO_RATE_KIND_WRITE_IOPS: _BlkioRateKind.ValueType  # 4
+    """Writes per second."""
 
-class BlkioRateKind(_BlkioRateKind, metaclass=_BlkioRateKindEnumTypeWrapper): ...
+class BlkioRateKind(_BlkioRateKind, metaclass=_BlkioRateKindEnumTypeWrapper):
+    """What a rate counts."""
 
 BLKIO_RATE_KIND_UNSPECIFIED: BlkioRateKind.ValueType  # 0
+"""Refused."""
 BLKIO_RATE_KIND_READ_BPS: BlkioRateKind.ValueType  # 1
+"""Bytes read per second."""
 BLKIO_RATE_KIND_WRITE_BPS: BlkioRateKind.ValueType  # 2
+"""Bytes written per second."""
 BLKIO_RATE_KIND_READ_IOPS: BlkioRateKind.ValueType  # 3
+"""Reads per second."""
 BLKIO_RATE_KIND_WRITE_IOPS: BlkioRateKind.ValueType  # 4
+"""Writes per second."""
 Global___BlkioRateKind: _TypeAlias = BlkioRateKind  # noqa: Y015
 
 class _OnUnhealthy:
@@ -90,14 +119,17 @@ class _OnUnhealthy:
 class _OnUnhealthyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnUnhealthy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ON_UNHEALTHY_UNSPECIFIED: _OnUnhealthy.ValueType  # 0
+    """As IGNORE."""
     ON_UNHEALTHY_IGNORE: _OnUnhealthy.ValueType  # 1
     """Report only (as Docker)."""
     ON_UNHEALTHY_RESTART: _OnUnhealthy.ValueType  # 2
     """Restart under the restart policy."""
 
-class OnUnhealthy(_OnUnhealthy, metaclass=_OnUnhealthyEnumTypeWrapper): ...
+class OnUnhealthy(_OnUnhealthy, metaclass=_OnUnhealthyEnumTypeWrapper):
+    """What follows when a container is unhealthy."""
 
 ON_UNHEALTHY_UNSPECIFIED: OnUnhealthy.ValueType  # 0
+"""As IGNORE."""
 ON_UNHEALTHY_IGNORE: OnUnhealthy.ValueType  # 1
 """Report only (as Docker)."""
 ON_UNHEALTHY_RESTART: OnUnhealthy.ValueType  # 2
@@ -486,6 +518,8 @@ Global___ContainerSpec: _TypeAlias = ContainerSpec  # noqa: Y015
 
 @_typing.final
 class Ulimit(_message.Message):
+    """One resource limit (getrlimit(2)). Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -514,6 +548,8 @@ Global___Ulimit: _TypeAlias = Ulimit  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):
+    """One device of the node in the container. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SOURCE_FIELD_NUMBER: _builtins.int
@@ -542,6 +578,8 @@ Global___Device: _TypeAlias = Device  # noqa: Y015
 
 @_typing.final
 class Mount(_message.Message):
+    """One file system in the container. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TYPE_FIELD_NUMBER: _builtins.int
@@ -610,6 +648,8 @@ Global___Mount: _TypeAlias = Mount  # noqa: Y015
 
 @_typing.final
 class SecretReference(_message.Message):
+    """A secret as a file in the container. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -646,6 +686,8 @@ Global___SecretReference: _TypeAlias = SecretReference  # noqa: Y015
 
 @_typing.final
 class ConfigReference(_message.Message):
+    """A config as a file in the container. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -682,6 +724,8 @@ Global___ConfigReference: _TypeAlias = ConfigReference  # noqa: Y015
 
 @_typing.final
 class Resources(_message.Message):
+    """What a container may use, and what is set aside for it. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMITS_FIELD_NUMBER: _builtins.int
@@ -754,6 +798,8 @@ Global___Resources: _TypeAlias = Resources  # noqa: Y015
 
 @_typing.final
 class ResourceAmounts(_message.Message):
+    """Amounts of CPU, memory, processes and countable things."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -808,6 +854,8 @@ Global___ResourceAmounts: _TypeAlias = ResourceAmounts  # noqa: Y015
 
 @_typing.final
 class BlkioRate(_message.Message):
+    """A limit of one block device. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     KIND_FIELD_NUMBER: _builtins.int
@@ -836,6 +884,8 @@ Global___BlkioRate: _TypeAlias = BlkioRate  # noqa: Y015
 
 @_typing.final
 class Healthcheck(_message.Message):
+    """How to tell whether a container is healthy. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TEST_FIELD_NUMBER: _builtins.int
@@ -890,6 +940,8 @@ Global___Healthcheck: _TypeAlias = Healthcheck  # noqa: Y015
 
 @_typing.final
 class Logging(_message.Message):
+    """Where a container's output goes. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -936,6 +988,8 @@ Global___Logging: _TypeAlias = Logging  # noqa: Y015
 
 @_typing.final
 class Hook(_message.Message):
+    """A command run in the container at a point of its life. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMAND_FIELD_NUMBER: _builtins.int

@@ -4,8 +4,17 @@ isort:skip_file
 The control API: reads and changes of the desired state, served by any manager.
 
 Reads are linearizable unless stale_ok is set. Updates name the version that they were made from; another
-writer's change in between is refused with ABORTED. Errors carry google.rpc details: BadRequest (field, what is
-wrong and what would be right), PreconditionFailure (what stands in the way), ResourceInfo (what was not found).
+writer's change in between is refused with ABORTED, and nothing is changed.
+
+Refusals carry a google.rpc.Status in the trailer grpc-status-details-bin, with these details:
+  INVALID_ARGUMENT     BadRequest: each field, what is wrong with it and what would be right
+  NOT_FOUND            ResourceInfo: what was not found
+  ALREADY_EXISTS       ResourceInfo: what has the name
+  ABORTED              ResourceInfo: what was changed in between, and ErrorInfo LOST_UPDATE with both versions
+  FAILED_PRECONDITION  PreconditionFailure: what stands in the way
+  OUT_OF_RANGE         ErrorInfo COMPACTED: the past asked for is gone
+  RESOURCE_EXHAUSTED   QuotaFailure: the limit
+  INTERNAL             ErrorInfo with an id that the manager's log has too
 """
 
 from collections import abc as _abc
@@ -40,26 +49,45 @@ class _ObjectKind:
 class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     OBJECT_KIND_UNSPECIFIED: _ObjectKind.ValueType  # 0
+    """Refused."""
     OBJECT_KIND_SERVICE: _ObjectKind.ValueType  # 1
+    """Services."""
     OBJECT_KIND_TASK: _ObjectKind.ValueType  # 2
+    """Tasks."""
     OBJECT_KIND_NETWORK: _ObjectKind.ValueType  # 3
+    """Networks."""
     OBJECT_KIND_VOLUME: _ObjectKind.ValueType  # 4
+    """Volumes."""
     OBJECT_KIND_SECRET: _ObjectKind.ValueType  # 5
+    """Secrets, without their data."""
     OBJECT_KIND_CONFIG: _ObjectKind.ValueType  # 6
+    """Configs."""
     OBJECT_KIND_NODE: _ObjectKind.ValueType  # 7
+    """Nodes."""
     OBJECT_KIND_PROJECT: _ObjectKind.ValueType  # 8
+    """Projects."""
 
-class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper): ...
+class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
+    """The kinds of objects that can be watched."""
 
 OBJECT_KIND_UNSPECIFIED: ObjectKind.ValueType  # 0
+"""Refused."""
 OBJECT_KIND_SERVICE: ObjectKind.ValueType  # 1
+"""Services."""
 OBJECT_KIND_TASK: ObjectKind.ValueType  # 2
+"""Tasks."""
 OBJECT_KIND_NETWORK: ObjectKind.ValueType  # 3
+"""Networks."""
 OBJECT_KIND_VOLUME: ObjectKind.ValueType  # 4
+"""Volumes."""
 OBJECT_KIND_SECRET: ObjectKind.ValueType  # 5
+"""Secrets, without their data."""
 OBJECT_KIND_CONFIG: ObjectKind.ValueType  # 6
+"""Configs."""
 OBJECT_KIND_NODE: ObjectKind.ValueType  # 7
+"""Nodes."""
 OBJECT_KIND_PROJECT: ObjectKind.ValueType  # 8
+"""Projects."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _EventType:
@@ -69,20 +97,29 @@ class _EventType:
 class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     EVENT_TYPE_UNSPECIFIED: _EventType.ValueType  # 0
+    """Never sent."""
     EVENT_TYPE_EXISTING: _EventType.ValueType  # 1
     """Was there when the watch began."""
     EVENT_TYPE_CREATED: _EventType.ValueType  # 2
+    """Is new."""
     EVENT_TYPE_UPDATED: _EventType.ValueType  # 3
+    """Was changed."""
     EVENT_TYPE_REMOVED: _EventType.ValueType  # 4
+    """Is gone."""
 
-class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper): ...
+class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
+    """What happened to an object."""
 
 EVENT_TYPE_UNSPECIFIED: EventType.ValueType  # 0
+"""Never sent."""
 EVENT_TYPE_EXISTING: EventType.ValueType  # 1
 """Was there when the watch began."""
 EVENT_TYPE_CREATED: EventType.ValueType  # 2
+"""Is new."""
 EVENT_TYPE_UPDATED: EventType.ValueType  # 3
+"""Was changed."""
 EVENT_TYPE_REMOVED: EventType.ValueType  # 4
+"""Is gone."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 @_typing.final
@@ -235,8 +272,14 @@ class ListServicesRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
     """Answer from this manager's cache, without asking the store for the newest version."""
+    page_size: _builtins.int
+    """Most objects in the answer; 0, and more than 1,000: 1,000. An answer may hold fewer, and ends at about 2 MiB."""
+    page_token: _builtins.str
+    """next_page_token of the answer before; empty: the first page. The other fields must be as they were."""
     @_builtins.property
     def filter(self) -> Global___ObjectFilter:
         """Which objects; absent: all."""
@@ -246,10 +289,12 @@ class ListServicesRequest(_message.Message):
         *,
         filter: Global___ObjectFilter | None = ...,
         stale_ok: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,6 +306,9 @@ class ListServicesResponse(_message.Message):
 
     SERVICES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty: this is the last one."""
     @_builtins.property
     def services(self) -> _containers.RepeatedCompositeFieldContainer[_service_pb2.Service]:
         """Matching services."""
@@ -274,10 +322,11 @@ class ListServicesResponse(_message.Message):
         *,
         services: _abc.Iterable[_service_pb2.Service] | None = ...,
         version: _meta_pb2.Version | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["services", b"services", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "services", b"services", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -468,8 +517,14 @@ class ListNetworksRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
     """Answer from this manager's cache, without asking the store for the newest version."""
+    page_size: _builtins.int
+    """Most objects in the answer; 0, and more than 1,000: 1,000. An answer may hold fewer, and ends at about 2 MiB."""
+    page_token: _builtins.str
+    """next_page_token of the answer before; empty: the first page. The other fields must be as they were."""
     @_builtins.property
     def filter(self) -> Global___ObjectFilter:
         """Which objects; absent: all."""
@@ -479,10 +534,12 @@ class ListNetworksRequest(_message.Message):
         *,
         filter: Global___ObjectFilter | None = ...,
         stale_ok: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,6 +551,9 @@ class ListNetworksResponse(_message.Message):
 
     NETWORKS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty: this is the last one."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedCompositeFieldContainer[_network_pb2.Network]:
         """Matching networks."""
@@ -507,14 +567,69 @@ class ListNetworksResponse(_message.Message):
         *,
         networks: _abc.Iterable[_network_pb2.Network] | None = ...,
         version: _meta_pb2.Version | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["networks", b"networks", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["networks", b"networks", "next_page_token", b"next_page_token", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListNetworksResponse: _TypeAlias = ListNetworksResponse  # noqa: Y015
+
+@_typing.final
+class UpdateNetworkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    network_id: _builtins.str
+    """Id of the network."""
+    @_builtins.property
+    def version(self) -> _meta_pb2.Version:
+        """Version that the new spec was made from."""
+
+    @_builtins.property
+    def spec(self) -> _network_pb2.NetworkSpec:
+        """The present spec with other labels."""
+
+    def __init__(
+        self,
+        *,
+        network_id: _builtins.str = ...,
+        version: _meta_pb2.Version | None = ...,
+        spec: _network_pb2.NetworkSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["network_id", b"network_id", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateNetworkRequest: _TypeAlias = UpdateNetworkRequest  # noqa: Y015
+
+@_typing.final
+class UpdateNetworkResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def network(self) -> _network_pb2.Network:
+        """The network."""
+
+    def __init__(
+        self,
+        *,
+        network: _network_pb2.Network | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateNetworkResponse: _TypeAlias = UpdateNetworkResponse  # noqa: Y015
 
 @_typing.final
 class RemoveNetworkRequest(_message.Message):
@@ -647,8 +762,14 @@ class ListVolumesRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
     """Answer from this manager's cache, without asking the store for the newest version."""
+    page_size: _builtins.int
+    """Most objects in the answer; 0, and more than 1,000: 1,000. An answer may hold fewer, and ends at about 2 MiB."""
+    page_token: _builtins.str
+    """next_page_token of the answer before; empty: the first page. The other fields must be as they were."""
     @_builtins.property
     def filter(self) -> Global___ObjectFilter:
         """Which objects; absent: all."""
@@ -658,10 +779,12 @@ class ListVolumesRequest(_message.Message):
         *,
         filter: Global___ObjectFilter | None = ...,
         stale_ok: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -673,6 +796,9 @@ class ListVolumesResponse(_message.Message):
 
     VOLUMES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty: this is the last one."""
     @_builtins.property
     def volumes(self) -> _containers.RepeatedCompositeFieldContainer[_volume_pb2.Volume]:
         """Matching volumes."""
@@ -686,14 +812,69 @@ class ListVolumesResponse(_message.Message):
         *,
         volumes: _abc.Iterable[_volume_pb2.Volume] | None = ...,
         version: _meta_pb2.Version | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "version", b"version", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListVolumesResponse: _TypeAlias = ListVolumesResponse  # noqa: Y015
+
+@_typing.final
+class UpdateVolumeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    volume_id: _builtins.str
+    """Name of the volume."""
+    @_builtins.property
+    def version(self) -> _meta_pb2.Version:
+        """Version that the new spec was made from."""
+
+    @_builtins.property
+    def spec(self) -> _volume_pb2.VolumeSpec:
+        """The present spec with other labels."""
+
+    def __init__(
+        self,
+        *,
+        volume_id: _builtins.str = ...,
+        version: _meta_pb2.Version | None = ...,
+        spec: _volume_pb2.VolumeSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version", "volume_id", b"volume_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateVolumeRequest: _TypeAlias = UpdateVolumeRequest  # noqa: Y015
+
+@_typing.final
+class UpdateVolumeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def volume(self) -> _volume_pb2.Volume:
+        """The volume."""
+
+    def __init__(
+        self,
+        *,
+        volume: _volume_pb2.Volume | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["volume", b"volume"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateVolumeResponse: _TypeAlias = UpdateVolumeResponse  # noqa: Y015
 
 @_typing.final
 class RemoveVolumeRequest(_message.Message):
@@ -826,8 +1007,14 @@ class ListSecretsRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
     """Answer from this manager's cache, without asking the store for the newest version."""
+    page_size: _builtins.int
+    """Most objects in the answer; 0, and more than 1,000: 1,000. An answer may hold fewer, and ends at about 2 MiB."""
+    page_token: _builtins.str
+    """next_page_token of the answer before; empty: the first page. The other fields must be as they were."""
     @_builtins.property
     def filter(self) -> Global___ObjectFilter:
         """Which objects; absent: all."""
@@ -837,10 +1024,12 @@ class ListSecretsRequest(_message.Message):
         *,
         filter: Global___ObjectFilter | None = ...,
         stale_ok: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -852,6 +1041,9 @@ class ListSecretsResponse(_message.Message):
 
     SECRETS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty: this is the last one."""
     @_builtins.property
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[_secret_pb2.Secret]:
         """Matching secrets, without their data."""
@@ -865,10 +1057,11 @@ class ListSecretsResponse(_message.Message):
         *,
         secrets: _abc.Iterable[_secret_pb2.Secret] | None = ...,
         version: _meta_pb2.Version | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["secrets", b"secrets", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "secrets", b"secrets", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1059,8 +1252,14 @@ class ListConfigsRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
     """Answer from this manager's cache, without asking the store for the newest version."""
+    page_size: _builtins.int
+    """Most objects in the answer; 0, and more than 1,000: 1,000. An answer may hold fewer, and ends at about 2 MiB."""
+    page_token: _builtins.str
+    """next_page_token of the answer before; empty: the first page. The other fields must be as they were."""
     @_builtins.property
     def filter(self) -> Global___ObjectFilter:
         """Which objects; absent: all."""
@@ -1070,10 +1269,12 @@ class ListConfigsRequest(_message.Message):
         *,
         filter: Global___ObjectFilter | None = ...,
         stale_ok: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1085,6 +1286,9 @@ class ListConfigsResponse(_message.Message):
 
     CONFIGS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty: this is the last one."""
     @_builtins.property
     def configs(self) -> _containers.RepeatedCompositeFieldContainer[_secret_pb2.Config]:
         """Matching configs."""
@@ -1098,10 +1302,11 @@ class ListConfigsResponse(_message.Message):
         *,
         configs: _abc.Iterable[_secret_pb2.Config] | None = ...,
         version: _meta_pb2.Version | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configs", b"configs", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configs", b"configs", "next_page_token", b"next_page_token", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1292,8 +1497,14 @@ class ListProjectsRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
     """Answer from this manager's cache, without asking the store for the newest version."""
+    page_size: _builtins.int
+    """Most objects in the answer; 0, and more than 1,000: 1,000. An answer may hold fewer, and ends at about 2 MiB."""
+    page_token: _builtins.str
+    """next_page_token of the answer before; empty: the first page. The other fields must be as they were."""
     @_builtins.property
     def filter(self) -> Global___ObjectFilter:
         """Which objects; absent: all."""
@@ -1303,10 +1514,12 @@ class ListProjectsRequest(_message.Message):
         *,
         filter: Global___ObjectFilter | None = ...,
         stale_ok: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1318,6 +1531,9 @@ class ListProjectsResponse(_message.Message):
 
     PROJECTS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty: this is the last one."""
     @_builtins.property
     def projects(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.Project]:
         """Matching projects."""
@@ -1331,10 +1547,11 @@ class ListProjectsResponse(_message.Message):
         *,
         projects: _abc.Iterable[_project_pb2.Project] | None = ...,
         version: _meta_pb2.Version | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["projects", b"projects", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "projects", b"projects", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1473,6 +1690,8 @@ Global___ListServiceRevisionsResponse: _TypeAlias = ListServiceRevisionsResponse
 
 @_typing.final
 class ServiceRevision(_message.Message):
+    """An earlier or the present task template of a service. Written by the manager."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
@@ -1502,6 +1721,58 @@ class ServiceRevision(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServiceRevision: _TypeAlias = ServiceRevision  # noqa: Y015
+
+@_typing.final
+class RollbackServiceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    service_id: _builtins.str
+    """Id of the service."""
+    revision: _builtins.int
+    """The revision to go back to; 0: the one before the present one."""
+    @_builtins.property
+    def version(self) -> _meta_pb2.Version:
+        """Version that the client saw."""
+
+    def __init__(
+        self,
+        *,
+        service_id: _builtins.str = ...,
+        version: _meta_pb2.Version | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "service_id", b"service_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackServiceRequest: _TypeAlias = RollbackServiceRequest  # noqa: Y015
+
+@_typing.final
+class RollbackServiceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service(self) -> _service_pb2.Service:
+        """The service."""
+
+    def __init__(
+        self,
+        *,
+        service: _service_pb2.Service | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackServiceResponse: _TypeAlias = RollbackServiceResponse  # noqa: Y015
 
 @_typing.final
 class GetTaskRequest(_message.Message):
@@ -1557,10 +1828,16 @@ class ListTasksRequest(_message.Message):
     SERVICE_IDS_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Tasks on this node; empty: on all."""
     stale_ok: _builtins.bool
     """Answer from this manager's cache, without asking the store for the newest version."""
+    page_size: _builtins.int
+    """Most objects in the answer; 0, and more than 1,000: 1,000. An answer may hold fewer, and ends at about 2 MiB."""
+    page_token: _builtins.str
+    """next_page_token of the answer before; empty: the first page. The other fields must be as they were."""
     @_builtins.property
     def filter(self) -> Global___ObjectFilter:
         """Which objects; absent: all."""
@@ -1576,10 +1853,12 @@ class ListTasksRequest(_message.Message):
         service_ids: _abc.Iterable[_builtins.str] | None = ...,
         node_id: _builtins.str = ...,
         stale_ok: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "node_id", b"node_id", "service_ids", b"service_ids", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "node_id", b"node_id", "page_size", b"page_size", "page_token", b"page_token", "service_ids", b"service_ids", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1591,6 +1870,9 @@ class ListTasksResponse(_message.Message):
 
     TASKS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty: this is the last one."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
         """The tasks."""
@@ -1604,10 +1886,11 @@ class ListTasksResponse(_message.Message):
         *,
         tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
         version: _meta_pb2.Version | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tasks", b"tasks", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "tasks", b"tasks", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1855,6 +2138,8 @@ Global___ExplainTaskResponse: _TypeAlias = ExplainTaskResponse  # noqa: Y015
 
 @_typing.final
 class NodeVerdict(_message.Message):
+    """What the scheduler says of one node for one task."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_ID_FIELD_NUMBER: _builtins.int
@@ -1943,8 +2228,14 @@ class ListNodesRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
     """Answer from this manager's cache, without asking the store for the newest version."""
+    page_size: _builtins.int
+    """Most objects in the answer; 0, and more than 1,000: 1,000. An answer may hold fewer, and ends at about 2 MiB."""
+    page_token: _builtins.str
+    """next_page_token of the answer before; empty: the first page. The other fields must be as they were."""
     @_builtins.property
     def filter(self) -> Global___ObjectFilter:
         """Which objects; absent: all."""
@@ -1954,10 +2245,12 @@ class ListNodesRequest(_message.Message):
         *,
         filter: Global___ObjectFilter | None = ...,
         stale_ok: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1969,6 +2262,9 @@ class ListNodesResponse(_message.Message):
 
     NODES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty: this is the last one."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Node]:
         """The nodes."""
@@ -1982,10 +2278,11 @@ class ListNodesResponse(_message.Message):
         *,
         nodes: _abc.Iterable[_node_pb2.Node] | None = ...,
         version: _meta_pb2.Version | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "nodes", b"nodes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2137,7 +2434,9 @@ class WatchResponse(_message.Message):
 
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
-        """Everything up to here was sent."""
+        """Everything up to here was sent; absent: more of the same change follows. Comes also without events, so that a
+        quiet watch knows a version that is not compacted.
+        """
 
     def __init__(
         self,
@@ -2156,6 +2455,8 @@ Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
 
 @_typing.final
 class ObjectEvent(_message.Message):
+    """One change of one object."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TYPE_FIELD_NUMBER: _builtins.int

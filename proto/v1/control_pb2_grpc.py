@@ -74,6 +74,11 @@ class ControlServiceStub:
                 request_serializer=pycompose_dot_v1_dot_control__pb2.ListNetworksRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_control__pb2.ListNetworksResponse.FromString,
                 _registered_method=True)
+        self.UpdateNetwork = channel.unary_unary(
+                '/pycompose.v1.ControlService/UpdateNetwork',
+                request_serializer=pycompose_dot_v1_dot_control__pb2.UpdateNetworkRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_control__pb2.UpdateNetworkResponse.FromString,
+                _registered_method=True)
         self.RemoveNetwork = channel.unary_unary(
                 '/pycompose.v1.ControlService/RemoveNetwork',
                 request_serializer=pycompose_dot_v1_dot_control__pb2.RemoveNetworkRequest.SerializeToString,
@@ -93,6 +98,11 @@ class ControlServiceStub:
                 '/pycompose.v1.ControlService/ListVolumes',
                 request_serializer=pycompose_dot_v1_dot_control__pb2.ListVolumesRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_control__pb2.ListVolumesResponse.FromString,
+                _registered_method=True)
+        self.UpdateVolume = channel.unary_unary(
+                '/pycompose.v1.ControlService/UpdateVolume',
+                request_serializer=pycompose_dot_v1_dot_control__pb2.UpdateVolumeRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_control__pb2.UpdateVolumeResponse.FromString,
                 _registered_method=True)
         self.RemoveVolume = channel.unary_unary(
                 '/pycompose.v1.ControlService/RemoveVolume',
@@ -179,6 +189,11 @@ class ControlServiceStub:
                 request_serializer=pycompose_dot_v1_dot_control__pb2.ListServiceRevisionsRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_control__pb2.ListServiceRevisionsResponse.FromString,
                 _registered_method=True)
+        self.RollbackService = channel.unary_unary(
+                '/pycompose.v1.ControlService/RollbackService',
+                request_serializer=pycompose_dot_v1_dot_control__pb2.RollbackServiceRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_control__pb2.RollbackServiceResponse.FromString,
+                _registered_method=True)
         self.GetTask = channel.unary_unary(
                 '/pycompose.v1.ControlService/GetTask',
                 request_serializer=pycompose_dot_v1_dot_control__pb2.GetTaskRequest.SerializeToString,
@@ -257,19 +272,22 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetService(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One service by id, unique id prefix or name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListServices(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A page of services, by project and name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateService(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Replaces the spec; project and name stay. A changed task template is a new revision.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -289,13 +307,22 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetNetwork(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One network by id, unique id prefix or name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListNetworks(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A page of networks, by project and name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateNetwork(self, request, context):
+        """Replaces the labels; FAILED_PRECONDITION when anything else differs.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -315,13 +342,22 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One volume by id, unique id prefix or name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVolumes(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A page of volumes, by project and name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateVolume(self, request, context):
+        """Replaces the labels; FAILED_PRECONDITION when anything else differs.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -341,19 +377,22 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSecret(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One secret by id, unique id prefix or name, without its data.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSecrets(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A page of secrets, without their data, by name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSecret(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Replaces labels and data; containers made from now on read the new data.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -373,19 +412,22 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetConfig(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One config by id, unique id prefix or name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListConfigs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A page of configs, by name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateConfig(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Replaces labels and data; containers made from now on read the new data.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -398,26 +440,29 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateProject(self, request, context):
-        """Creates or replaces a project; ALREADY_EXISTS when the name is taken.
+        """Remembers a project; ALREADY_EXISTS when the name is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProject(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One project by id, unique id prefix or name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListProjects(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A page of projects, by name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProject(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Replaces what is remembered of a project.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -430,20 +475,29 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListServiceRevisions(self, request, context):
-        """A service's earlier specs, newest first.
+        """A service's task templates, newest first: the present one and some before it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackService(self, request, context):
+        """Makes an earlier task template the service's again; tasks that still run it stay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One task by id, unique id prefix or name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTasks(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A page of tasks, by project, service and slot.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -485,19 +539,22 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetNode(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One node by id, unique id prefix or name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListNodes(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A page of nodes, by name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateNode(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Replaces availability and labels.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -510,8 +567,9 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Objects as they are, then each change. OUT_OF_RANGE when the start version is compacted or of another epoch:
-        watch anew from the present.
+        """Objects as they are, then each change, in order, none left out and none twice. A client that was cut off goes
+        on with `after` set to the last version it got, at any manager. OUT_OF_RANGE when that version is compacted or of
+        another epoch: watch anew from the present. The same ends a watch whose client reads too slowly.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -567,6 +625,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     request_deserializer=pycompose_dot_v1_dot_control__pb2.ListNetworksRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_control__pb2.ListNetworksResponse.SerializeToString,
             ),
+            'UpdateNetwork': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateNetwork,
+                    request_deserializer=pycompose_dot_v1_dot_control__pb2.UpdateNetworkRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_control__pb2.UpdateNetworkResponse.SerializeToString,
+            ),
             'RemoveNetwork': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveNetwork,
                     request_deserializer=pycompose_dot_v1_dot_control__pb2.RemoveNetworkRequest.FromString,
@@ -586,6 +649,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ListVolumes,
                     request_deserializer=pycompose_dot_v1_dot_control__pb2.ListVolumesRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_control__pb2.ListVolumesResponse.SerializeToString,
+            ),
+            'UpdateVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateVolume,
+                    request_deserializer=pycompose_dot_v1_dot_control__pb2.UpdateVolumeRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_control__pb2.UpdateVolumeResponse.SerializeToString,
             ),
             'RemoveVolume': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveVolume,
@@ -671,6 +739,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ListServiceRevisions,
                     request_deserializer=pycompose_dot_v1_dot_control__pb2.ListServiceRevisionsRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_control__pb2.ListServiceRevisionsResponse.SerializeToString,
+            ),
+            'RollbackService': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackService,
+                    request_deserializer=pycompose_dot_v1_dot_control__pb2.RollbackServiceRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_control__pb2.RollbackServiceResponse.SerializeToString,
             ),
             'GetTask': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTask,
@@ -965,6 +1038,33 @@ class ControlService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateNetwork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ControlService/UpdateNetwork',
+            pycompose_dot_v1_dot_control__pb2.UpdateNetworkRequest.SerializeToString,
+            pycompose_dot_v1_dot_control__pb2.UpdateNetworkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RemoveNetwork(request,
             target,
             options=(),
@@ -1062,6 +1162,33 @@ class ControlService:
             '/pycompose.v1.ControlService/ListVolumes',
             pycompose_dot_v1_dot_control__pb2.ListVolumesRequest.SerializeToString,
             pycompose_dot_v1_dot_control__pb2.ListVolumesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ControlService/UpdateVolume',
+            pycompose_dot_v1_dot_control__pb2.UpdateVolumeRequest.SerializeToString,
+            pycompose_dot_v1_dot_control__pb2.UpdateVolumeResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1521,6 +1648,33 @@ class ControlService:
             '/pycompose.v1.ControlService/ListServiceRevisions',
             pycompose_dot_v1_dot_control__pb2.ListServiceRevisionsRequest.SerializeToString,
             pycompose_dot_v1_dot_control__pb2.ListServiceRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ControlService/RollbackService',
+            pycompose_dot_v1_dot_control__pb2.RollbackServiceRequest.SerializeToString,
+            pycompose_dot_v1_dot_control__pb2.RollbackServiceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,8 +4,17 @@ isort:skip_file
 The control API: reads and changes of the desired state, served by any manager.
 
 Reads are linearizable unless stale_ok is set. Updates name the version that they were made from; another
-writer's change in between is refused with ABORTED. Errors carry google.rpc details: BadRequest (field, what is
-wrong and what would be right), PreconditionFailure (what stands in the way), ResourceInfo (what was not found).
+writer's change in between is refused with ABORTED, and nothing is changed.
+
+Refusals carry a google.rpc.Status in the trailer grpc-status-details-bin, with these details:
+  INVALID_ARGUMENT     BadRequest: each field, what is wrong with it and what would be right
+  NOT_FOUND            ResourceInfo: what was not found
+  ALREADY_EXISTS       ResourceInfo: what has the name
+  ABORTED              ResourceInfo: what was changed in between, and ErrorInfo LOST_UPDATE with both versions
+  FAILED_PRECONDITION  PreconditionFailure: what stands in the way
+  OUT_OF_RANGE         ErrorInfo COMPACTED: the past asked for is gone
+  RESOURCE_EXHAUSTED   QuotaFailure: the limit
+  INTERNAL             ErrorInfo with an id that the manager's log has too
 """
 
 from collections import abc as _abc
@@ -39,47 +48,71 @@ class ControlServiceStub:
     CreateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.CreateServiceResponse]
     """Creates a service; ALREADY_EXISTS when the name is taken."""
     GetService: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetServiceRequest, _control_pb2.GetServiceResponse]
+    """One service by id, unique id prefix or name."""
     ListServices: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListServicesRequest, _control_pb2.ListServicesResponse]
+    """A page of services, by project and name."""
     UpdateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.UpdateServiceResponse]
+    """Replaces the spec; project and name stay. A changed task template is a new revision."""
     RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveServiceRequest, _control_pb2.RemoveServiceResponse]
     """Ends the service's tasks and removes it; returns at once, watch for the end."""
     CreateNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateNetworkRequest, _control_pb2.CreateNetworkResponse]
     """Creates a network; ALREADY_EXISTS when the name is taken."""
     GetNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.GetNetworkResponse]
+    """One network by id, unique id prefix or name."""
     ListNetworks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListNetworksRequest, _control_pb2.ListNetworksResponse]
+    """A page of networks, by project and name."""
+    UpdateNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNetworkRequest, _control_pb2.UpdateNetworkResponse]
+    """Replaces the labels; FAILED_PRECONDITION when anything else differs."""
     RemoveNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveNetworkRequest, _control_pb2.RemoveNetworkResponse]
     """FAILED_PRECONDITION names the services that use it."""
     CreateVolume: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateVolumeRequest, _control_pb2.CreateVolumeResponse]
     """Creates a volume; ALREADY_EXISTS when the name is taken."""
     GetVolume: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetVolumeRequest, _control_pb2.GetVolumeResponse]
+    """One volume by id, unique id prefix or name."""
     ListVolumes: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListVolumesRequest, _control_pb2.ListVolumesResponse]
+    """A page of volumes, by project and name."""
+    UpdateVolume: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateVolumeRequest, _control_pb2.UpdateVolumeResponse]
+    """Replaces the labels; FAILED_PRECONDITION when anything else differs."""
     RemoveVolume: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveVolumeRequest, _control_pb2.RemoveVolumeResponse]
     """Deletes the volume's data on every node; FAILED_PRECONDITION names the tasks that use it."""
     CreateSecret: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateSecretRequest, _control_pb2.CreateSecretResponse]
     """Creates a secret; ALREADY_EXISTS when the name is taken."""
     GetSecret: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetSecretRequest, _control_pb2.GetSecretResponse]
+    """One secret by id, unique id prefix or name, without its data."""
     ListSecrets: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListSecretsRequest, _control_pb2.ListSecretsResponse]
+    """A page of secrets, without their data, by name."""
     UpdateSecret: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateSecretRequest, _control_pb2.UpdateSecretResponse]
+    """Replaces labels and data; containers made from now on read the new data."""
     RemoveSecret: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveSecretRequest, _control_pb2.RemoveSecretResponse]
     """FAILED_PRECONDITION names the services that use it."""
     CreateConfig: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateConfigRequest, _control_pb2.CreateConfigResponse]
     """Creates a config; ALREADY_EXISTS when the name is taken."""
     GetConfig: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetConfigRequest, _control_pb2.GetConfigResponse]
+    """One config by id, unique id prefix or name."""
     ListConfigs: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListConfigsRequest, _control_pb2.ListConfigsResponse]
+    """A page of configs, by name."""
     UpdateConfig: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateConfigRequest, _control_pb2.UpdateConfigResponse]
+    """Replaces labels and data; containers made from now on read the new data."""
     RemoveConfig: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveConfigRequest, _control_pb2.RemoveConfigResponse]
     """FAILED_PRECONDITION names the services that use it."""
     CreateProject: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateProjectRequest, _control_pb2.CreateProjectResponse]
-    """Creates or replaces a project; ALREADY_EXISTS when the name is taken."""
+    """Remembers a project; ALREADY_EXISTS when the name is taken."""
     GetProject: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetProjectRequest, _control_pb2.GetProjectResponse]
+    """One project by id, unique id prefix or name."""
     ListProjects: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListProjectsRequest, _control_pb2.ListProjectsResponse]
+    """A page of projects, by name."""
     UpdateProject: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateProjectRequest, _control_pb2.UpdateProjectResponse]
+    """Replaces what is remembered of a project."""
     RemoveProject: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveProjectRequest, _control_pb2.RemoveProjectResponse]
     """Forgets the project's record; its objects are removed one by one before."""
     ListServiceRevisions: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListServiceRevisionsRequest, _control_pb2.ListServiceRevisionsResponse]
-    """A service's earlier specs, newest first."""
+    """A service's task templates, newest first: the present one and some before it."""
+    RollbackService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RollbackServiceRequest, _control_pb2.RollbackServiceResponse]
+    """Makes an earlier task template the service's again; tasks that still run it stay."""
     GetTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTaskRequest, _control_pb2.GetTaskResponse]
+    """One task by id, unique id prefix or name."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]
+    """A page of tasks, by project, service and slot."""
     StartTasks: _grpc.UnaryUnaryMultiCallable[_control_pb2.StartTasksRequest, _control_pb2.StartTasksResponse]
     """Starts tasks that do not run; others are left alone. Their ids and writable layers stay."""
     StopTasks: _grpc.UnaryUnaryMultiCallable[_control_pb2.StopTasksRequest, _control_pb2.StopTasksResponse]
@@ -93,13 +126,17 @@ class ControlServiceStub:
     ExplainTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainTaskRequest, _control_pb2.ExplainTaskResponse]
     """Why a task is where it is, or why it waits: reasons node by node."""
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.GetNodeResponse]
+    """One node by id, unique id prefix or name."""
     ListNodes: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesResponse]
+    """A page of nodes, by name."""
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.UpdateNodeResponse]
+    """Replaces availability and labels."""
     RemoveNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveNodeRequest, _control_pb2.RemoveNodeResponse]
     """FAILED_PRECONDITION unless the node is down or force is set."""
     Watch: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.WatchResponse]
-    """Objects as they are, then each change. OUT_OF_RANGE when the start version is compacted or of another epoch:
-    watch anew from the present.
+    """Objects as they are, then each change, in order, none left out and none twice. A client that was cut off goes
+    on with `after` set to the last version it got, at any manager. OUT_OF_RANGE when that version is compacted or of
+    another epoch: watch anew from the present. The same ends a watch whose client reads too slowly.
     """
     GetManager: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetManagerRequest, _control_pb2.GetManagerResponse]
     """Version and identity of the manager."""
@@ -110,47 +147,71 @@ class ControlServiceAsyncStub(ControlServiceStub):
     CreateService: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.CreateServiceResponse]  # type: ignore[assignment]
     """Creates a service; ALREADY_EXISTS when the name is taken."""
     GetService: _aio.UnaryUnaryMultiCallable[_control_pb2.GetServiceRequest, _control_pb2.GetServiceResponse]  # type: ignore[assignment]
+    """One service by id, unique id prefix or name."""
     ListServices: _aio.UnaryUnaryMultiCallable[_control_pb2.ListServicesRequest, _control_pb2.ListServicesResponse]  # type: ignore[assignment]
+    """A page of services, by project and name."""
     UpdateService: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.UpdateServiceResponse]  # type: ignore[assignment]
+    """Replaces the spec; project and name stay. A changed task template is a new revision."""
     RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveServiceRequest, _control_pb2.RemoveServiceResponse]  # type: ignore[assignment]
     """Ends the service's tasks and removes it; returns at once, watch for the end."""
     CreateNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateNetworkRequest, _control_pb2.CreateNetworkResponse]  # type: ignore[assignment]
     """Creates a network; ALREADY_EXISTS when the name is taken."""
     GetNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.GetNetworkResponse]  # type: ignore[assignment]
+    """One network by id, unique id prefix or name."""
     ListNetworks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListNetworksRequest, _control_pb2.ListNetworksResponse]  # type: ignore[assignment]
+    """A page of networks, by project and name."""
+    UpdateNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNetworkRequest, _control_pb2.UpdateNetworkResponse]  # type: ignore[assignment]
+    """Replaces the labels; FAILED_PRECONDITION when anything else differs."""
     RemoveNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveNetworkRequest, _control_pb2.RemoveNetworkResponse]  # type: ignore[assignment]
     """FAILED_PRECONDITION names the services that use it."""
     CreateVolume: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateVolumeRequest, _control_pb2.CreateVolumeResponse]  # type: ignore[assignment]
     """Creates a volume; ALREADY_EXISTS when the name is taken."""
     GetVolume: _aio.UnaryUnaryMultiCallable[_control_pb2.GetVolumeRequest, _control_pb2.GetVolumeResponse]  # type: ignore[assignment]
+    """One volume by id, unique id prefix or name."""
     ListVolumes: _aio.UnaryUnaryMultiCallable[_control_pb2.ListVolumesRequest, _control_pb2.ListVolumesResponse]  # type: ignore[assignment]
+    """A page of volumes, by project and name."""
+    UpdateVolume: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateVolumeRequest, _control_pb2.UpdateVolumeResponse]  # type: ignore[assignment]
+    """Replaces the labels; FAILED_PRECONDITION when anything else differs."""
     RemoveVolume: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveVolumeRequest, _control_pb2.RemoveVolumeResponse]  # type: ignore[assignment]
     """Deletes the volume's data on every node; FAILED_PRECONDITION names the tasks that use it."""
     CreateSecret: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateSecretRequest, _control_pb2.CreateSecretResponse]  # type: ignore[assignment]
     """Creates a secret; ALREADY_EXISTS when the name is taken."""
     GetSecret: _aio.UnaryUnaryMultiCallable[_control_pb2.GetSecretRequest, _control_pb2.GetSecretResponse]  # type: ignore[assignment]
+    """One secret by id, unique id prefix or name, without its data."""
     ListSecrets: _aio.UnaryUnaryMultiCallable[_control_pb2.ListSecretsRequest, _control_pb2.ListSecretsResponse]  # type: ignore[assignment]
+    """A page of secrets, without their data, by name."""
     UpdateSecret: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateSecretRequest, _control_pb2.UpdateSecretResponse]  # type: ignore[assignment]
+    """Replaces labels and data; containers made from now on read the new data."""
     RemoveSecret: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveSecretRequest, _control_pb2.RemoveSecretResponse]  # type: ignore[assignment]
     """FAILED_PRECONDITION names the services that use it."""
     CreateConfig: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateConfigRequest, _control_pb2.CreateConfigResponse]  # type: ignore[assignment]
     """Creates a config; ALREADY_EXISTS when the name is taken."""
     GetConfig: _aio.UnaryUnaryMultiCallable[_control_pb2.GetConfigRequest, _control_pb2.GetConfigResponse]  # type: ignore[assignment]
+    """One config by id, unique id prefix or name."""
     ListConfigs: _aio.UnaryUnaryMultiCallable[_control_pb2.ListConfigsRequest, _control_pb2.ListConfigsResponse]  # type: ignore[assignment]
+    """A page of configs, by name."""
     UpdateConfig: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateConfigRequest, _control_pb2.UpdateConfigResponse]  # type: ignore[assignment]
+    """Replaces labels and data; containers made from now on read the new data."""
     RemoveConfig: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveConfigRequest, _control_pb2.RemoveConfigResponse]  # type: ignore[assignment]
     """FAILED_PRECONDITION names the services that use it."""
     CreateProject: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateProjectRequest, _control_pb2.CreateProjectResponse]  # type: ignore[assignment]
-    """Creates or replaces a project; ALREADY_EXISTS when the name is taken."""
+    """Remembers a project; ALREADY_EXISTS when the name is taken."""
     GetProject: _aio.UnaryUnaryMultiCallable[_control_pb2.GetProjectRequest, _control_pb2.GetProjectResponse]  # type: ignore[assignment]
+    """One project by id, unique id prefix or name."""
     ListProjects: _aio.UnaryUnaryMultiCallable[_control_pb2.ListProjectsRequest, _control_pb2.ListProjectsResponse]  # type: ignore[assignment]
+    """A page of projects, by name."""
     UpdateProject: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateProjectRequest, _control_pb2.UpdateProjectResponse]  # type: ignore[assignment]
+    """Replaces what is remembered of a project."""
     RemoveProject: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveProjectRequest, _control_pb2.RemoveProjectResponse]  # type: ignore[assignment]
     """Forgets the project's record; its objects are removed one by one before."""
     ListServiceRevisions: _aio.UnaryUnaryMultiCallable[_control_pb2.ListServiceRevisionsRequest, _control_pb2.ListServiceRevisionsResponse]  # type: ignore[assignment]
-    """A service's earlier specs, newest first."""
+    """A service's task templates, newest first: the present one and some before it."""
+    RollbackService: _aio.UnaryUnaryMultiCallable[_control_pb2.RollbackServiceRequest, _control_pb2.RollbackServiceResponse]  # type: ignore[assignment]
+    """Makes an earlier task template the service's again; tasks that still run it stay."""
     GetTask: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTaskRequest, _control_pb2.GetTaskResponse]  # type: ignore[assignment]
+    """One task by id, unique id prefix or name."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]  # type: ignore[assignment]
+    """A page of tasks, by project, service and slot."""
     StartTasks: _aio.UnaryUnaryMultiCallable[_control_pb2.StartTasksRequest, _control_pb2.StartTasksResponse]  # type: ignore[assignment]
     """Starts tasks that do not run; others are left alone. Their ids and writable layers stay."""
     StopTasks: _aio.UnaryUnaryMultiCallable[_control_pb2.StopTasksRequest, _control_pb2.StopTasksResponse]  # type: ignore[assignment]
@@ -164,13 +225,17 @@ class ControlServiceAsyncStub(ControlServiceStub):
     ExplainTask: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainTaskRequest, _control_pb2.ExplainTaskResponse]  # type: ignore[assignment]
     """Why a task is where it is, or why it waits: reasons node by node."""
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.GetNodeResponse]  # type: ignore[assignment]
+    """One node by id, unique id prefix or name."""
     ListNodes: _aio.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesResponse]  # type: ignore[assignment]
+    """A page of nodes, by name."""
     UpdateNode: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.UpdateNodeResponse]  # type: ignore[assignment]
+    """Replaces availability and labels."""
     RemoveNode: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveNodeRequest, _control_pb2.RemoveNodeResponse]  # type: ignore[assignment]
     """FAILED_PRECONDITION unless the node is down or force is set."""
     Watch: _aio.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.WatchResponse]  # type: ignore[assignment]
-    """Objects as they are, then each change. OUT_OF_RANGE when the start version is compacted or of another epoch:
-    watch anew from the present.
+    """Objects as they are, then each change, in order, none left out and none twice. A client that was cut off goes
+    on with `after` set to the last version it got, at any manager. OUT_OF_RANGE when that version is compacted or of
+    another epoch: watch anew from the present. The same ends a watch whose client reads too slowly.
     """
     GetManager: _aio.UnaryUnaryMultiCallable[_control_pb2.GetManagerRequest, _control_pb2.GetManagerResponse]  # type: ignore[assignment]
     """Version and identity of the manager."""
@@ -189,21 +254,24 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.GetServiceRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.GetServiceResponse, _abc.Awaitable[_control_pb2.GetServiceResponse]]: ...
+    ) -> _typing.Union[_control_pb2.GetServiceResponse, _abc.Awaitable[_control_pb2.GetServiceResponse]]:
+        """One service by id, unique id prefix or name."""
 
     @_abc_1.abstractmethod
     def ListServices(
         self,
         request: _control_pb2.ListServicesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListServicesResponse, _abc.Awaitable[_control_pb2.ListServicesResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListServicesResponse, _abc.Awaitable[_control_pb2.ListServicesResponse]]:
+        """A page of services, by project and name."""
 
     @_abc_1.abstractmethod
     def UpdateService(
         self,
         request: _control_pb2.UpdateServiceRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.UpdateServiceResponse, _abc.Awaitable[_control_pb2.UpdateServiceResponse]]: ...
+    ) -> _typing.Union[_control_pb2.UpdateServiceResponse, _abc.Awaitable[_control_pb2.UpdateServiceResponse]]:
+        """Replaces the spec; project and name stay. A changed task template is a new revision."""
 
     @_abc_1.abstractmethod
     def RemoveService(
@@ -226,14 +294,24 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.GetNetworkRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.GetNetworkResponse, _abc.Awaitable[_control_pb2.GetNetworkResponse]]: ...
+    ) -> _typing.Union[_control_pb2.GetNetworkResponse, _abc.Awaitable[_control_pb2.GetNetworkResponse]]:
+        """One network by id, unique id prefix or name."""
 
     @_abc_1.abstractmethod
     def ListNetworks(
         self,
         request: _control_pb2.ListNetworksRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListNetworksResponse, _abc.Awaitable[_control_pb2.ListNetworksResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListNetworksResponse, _abc.Awaitable[_control_pb2.ListNetworksResponse]]:
+        """A page of networks, by project and name."""
+
+    @_abc_1.abstractmethod
+    def UpdateNetwork(
+        self,
+        request: _control_pb2.UpdateNetworkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UpdateNetworkResponse, _abc.Awaitable[_control_pb2.UpdateNetworkResponse]]:
+        """Replaces the labels; FAILED_PRECONDITION when anything else differs."""
 
     @_abc_1.abstractmethod
     def RemoveNetwork(
@@ -256,14 +334,24 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.GetVolumeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.GetVolumeResponse, _abc.Awaitable[_control_pb2.GetVolumeResponse]]: ...
+    ) -> _typing.Union[_control_pb2.GetVolumeResponse, _abc.Awaitable[_control_pb2.GetVolumeResponse]]:
+        """One volume by id, unique id prefix or name."""
 
     @_abc_1.abstractmethod
     def ListVolumes(
         self,
         request: _control_pb2.ListVolumesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListVolumesResponse, _abc.Awaitable[_control_pb2.ListVolumesResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListVolumesResponse, _abc.Awaitable[_control_pb2.ListVolumesResponse]]:
+        """A page of volumes, by project and name."""
+
+    @_abc_1.abstractmethod
+    def UpdateVolume(
+        self,
+        request: _control_pb2.UpdateVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UpdateVolumeResponse, _abc.Awaitable[_control_pb2.UpdateVolumeResponse]]:
+        """Replaces the labels; FAILED_PRECONDITION when anything else differs."""
 
     @_abc_1.abstractmethod
     def RemoveVolume(
@@ -286,21 +374,24 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.GetSecretRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.GetSecretResponse, _abc.Awaitable[_control_pb2.GetSecretResponse]]: ...
+    ) -> _typing.Union[_control_pb2.GetSecretResponse, _abc.Awaitable[_control_pb2.GetSecretResponse]]:
+        """One secret by id, unique id prefix or name, without its data."""
 
     @_abc_1.abstractmethod
     def ListSecrets(
         self,
         request: _control_pb2.ListSecretsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListSecretsResponse, _abc.Awaitable[_control_pb2.ListSecretsResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListSecretsResponse, _abc.Awaitable[_control_pb2.ListSecretsResponse]]:
+        """A page of secrets, without their data, by name."""
 
     @_abc_1.abstractmethod
     def UpdateSecret(
         self,
         request: _control_pb2.UpdateSecretRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.UpdateSecretResponse, _abc.Awaitable[_control_pb2.UpdateSecretResponse]]: ...
+    ) -> _typing.Union[_control_pb2.UpdateSecretResponse, _abc.Awaitable[_control_pb2.UpdateSecretResponse]]:
+        """Replaces labels and data; containers made from now on read the new data."""
 
     @_abc_1.abstractmethod
     def RemoveSecret(
@@ -323,21 +414,24 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.GetConfigRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.GetConfigResponse, _abc.Awaitable[_control_pb2.GetConfigResponse]]: ...
+    ) -> _typing.Union[_control_pb2.GetConfigResponse, _abc.Awaitable[_control_pb2.GetConfigResponse]]:
+        """One config by id, unique id prefix or name."""
 
     @_abc_1.abstractmethod
     def ListConfigs(
         self,
         request: _control_pb2.ListConfigsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListConfigsResponse, _abc.Awaitable[_control_pb2.ListConfigsResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListConfigsResponse, _abc.Awaitable[_control_pb2.ListConfigsResponse]]:
+        """A page of configs, by name."""
 
     @_abc_1.abstractmethod
     def UpdateConfig(
         self,
         request: _control_pb2.UpdateConfigRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.UpdateConfigResponse, _abc.Awaitable[_control_pb2.UpdateConfigResponse]]: ...
+    ) -> _typing.Union[_control_pb2.UpdateConfigResponse, _abc.Awaitable[_control_pb2.UpdateConfigResponse]]:
+        """Replaces labels and data; containers made from now on read the new data."""
 
     @_abc_1.abstractmethod
     def RemoveConfig(
@@ -353,28 +447,31 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.CreateProjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.CreateProjectResponse, _abc.Awaitable[_control_pb2.CreateProjectResponse]]:
-        """Creates or replaces a project; ALREADY_EXISTS when the name is taken."""
+        """Remembers a project; ALREADY_EXISTS when the name is taken."""
 
     @_abc_1.abstractmethod
     def GetProject(
         self,
         request: _control_pb2.GetProjectRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.GetProjectResponse, _abc.Awaitable[_control_pb2.GetProjectResponse]]: ...
+    ) -> _typing.Union[_control_pb2.GetProjectResponse, _abc.Awaitable[_control_pb2.GetProjectResponse]]:
+        """One project by id, unique id prefix or name."""
 
     @_abc_1.abstractmethod
     def ListProjects(
         self,
         request: _control_pb2.ListProjectsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListProjectsResponse, _abc.Awaitable[_control_pb2.ListProjectsResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListProjectsResponse, _abc.Awaitable[_control_pb2.ListProjectsResponse]]:
+        """A page of projects, by name."""
 
     @_abc_1.abstractmethod
     def UpdateProject(
         self,
         request: _control_pb2.UpdateProjectRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.UpdateProjectResponse, _abc.Awaitable[_control_pb2.UpdateProjectResponse]]: ...
+    ) -> _typing.Union[_control_pb2.UpdateProjectResponse, _abc.Awaitable[_control_pb2.UpdateProjectResponse]]:
+        """Replaces what is remembered of a project."""
 
     @_abc_1.abstractmethod
     def RemoveProject(
@@ -390,21 +487,31 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ListServiceRevisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ListServiceRevisionsResponse, _abc.Awaitable[_control_pb2.ListServiceRevisionsResponse]]:
-        """A service's earlier specs, newest first."""
+        """A service's task templates, newest first: the present one and some before it."""
+
+    @_abc_1.abstractmethod
+    def RollbackService(
+        self,
+        request: _control_pb2.RollbackServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RollbackServiceResponse, _abc.Awaitable[_control_pb2.RollbackServiceResponse]]:
+        """Makes an earlier task template the service's again; tasks that still run it stay."""
 
     @_abc_1.abstractmethod
     def GetTask(
         self,
         request: _control_pb2.GetTaskRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.GetTaskResponse, _abc.Awaitable[_control_pb2.GetTaskResponse]]: ...
+    ) -> _typing.Union[_control_pb2.GetTaskResponse, _abc.Awaitable[_control_pb2.GetTaskResponse]]:
+        """One task by id, unique id prefix or name."""
 
     @_abc_1.abstractmethod
     def ListTasks(
         self,
         request: _control_pb2.ListTasksRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListTasksResponse, _abc.Awaitable[_control_pb2.ListTasksResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListTasksResponse, _abc.Awaitable[_control_pb2.ListTasksResponse]]:
+        """A page of tasks, by project, service and slot."""
 
     @_abc_1.abstractmethod
     def StartTasks(
@@ -453,21 +560,24 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.GetNodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.GetNodeResponse, _abc.Awaitable[_control_pb2.GetNodeResponse]]: ...
+    ) -> _typing.Union[_control_pb2.GetNodeResponse, _abc.Awaitable[_control_pb2.GetNodeResponse]]:
+        """One node by id, unique id prefix or name."""
 
     @_abc_1.abstractmethod
     def ListNodes(
         self,
         request: _control_pb2.ListNodesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListNodesResponse, _abc.Awaitable[_control_pb2.ListNodesResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListNodesResponse, _abc.Awaitable[_control_pb2.ListNodesResponse]]:
+        """A page of nodes, by name."""
 
     @_abc_1.abstractmethod
     def UpdateNode(
         self,
         request: _control_pb2.UpdateNodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.UpdateNodeResponse, _abc.Awaitable[_control_pb2.UpdateNodeResponse]]: ...
+    ) -> _typing.Union[_control_pb2.UpdateNodeResponse, _abc.Awaitable[_control_pb2.UpdateNodeResponse]]:
+        """Replaces availability and labels."""
 
     @_abc_1.abstractmethod
     def RemoveNode(
@@ -483,8 +593,9 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.WatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.WatchResponse], _abc.AsyncIterator[_control_pb2.WatchResponse]]:
-        """Objects as they are, then each change. OUT_OF_RANGE when the start version is compacted or of another epoch:
-        watch anew from the present.
+        """Objects as they are, then each change, in order, none left out and none twice. A client that was cut off goes
+        on with `after` set to the last version it got, at any manager. OUT_OF_RANGE when that version is compacted or of
+        another epoch: watch anew from the present. The same ends a watch whose client reads too slowly.
         """
 
     @_abc_1.abstractmethod

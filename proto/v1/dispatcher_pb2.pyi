@@ -63,6 +63,8 @@ Global___SessionRequest: _TypeAlias = SessionRequest  # noqa: Y015
 
 @_typing.final
 class SessionHello(_message.Message):
+    """What a worker says first."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_ID_FIELD_NUMBER: _builtins.int
@@ -95,6 +97,8 @@ Global___SessionHello: _TypeAlias = SessionHello  # noqa: Y015
 
 @_typing.final
 class StatusBatch(_message.Message):
+    """What changed on a node since the last batch. Written by the worker."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TASKS_FIELD_NUMBER: _builtins.int
@@ -123,6 +127,8 @@ Global___StatusBatch: _TypeAlias = StatusBatch  # noqa: Y015
 
 @_typing.final
 class TaskStatusUpdate(_message.Message):
+    """One task's status."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_ID_FIELD_NUMBER: _builtins.int
@@ -149,6 +155,8 @@ Global___TaskStatusUpdate: _TypeAlias = TaskStatusUpdate  # noqa: Y015
 
 @_typing.final
 class VolumeStatusUpdate(_message.Message):
+    """Where one volume's data is on the node."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VOLUME_FIELD_NUMBER: _builtins.int
@@ -173,6 +181,8 @@ Global___VolumeStatusUpdate: _TypeAlias = VolumeStatusUpdate  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):
+    """A sign of life; any other message is one too."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -218,6 +228,8 @@ Global___SessionResponse: _TypeAlias = SessionResponse  # noqa: Y015
 
 @_typing.final
 class SessionAccepted(_message.Message):
+    """What the manager says first."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
@@ -244,6 +256,8 @@ Global___SessionAccepted: _TypeAlias = SessionAccepted  # noqa: Y015
 
 @_typing.final
 class AssignmentBatch(_message.Message):
+    """Changes of what a node should have. Written by the manager."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     COMPLETE_FIELD_NUMBER: _builtins.int
@@ -274,6 +288,8 @@ Global___AssignmentBatch: _TypeAlias = AssignmentBatch  # noqa: Y015
 
 @_typing.final
 class Assignment(_message.Message):
+    """One object that a node should have, or no longer."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REMOVE_FIELD_NUMBER: _builtins.int

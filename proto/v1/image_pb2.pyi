@@ -30,26 +30,39 @@ class _LayerPhase:
 class _LayerPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LayerPhase.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     LAYER_PHASE_UNSPECIFIED: _LayerPhase.ValueType  # 0
+    """Never sent."""
     LAYER_PHASE_WAITING: _LayerPhase.ValueType  # 1
+    """Not begun."""
     LAYER_PHASE_DOWNLOADING: _LayerPhase.ValueType  # 2
+    """Being fetched."""
     LAYER_PHASE_UNPACKING: _LayerPhase.ValueType  # 3
+    """Being written to disk."""
     LAYER_PHASE_DONE: _LayerPhase.ValueType  # 4
+    """There."""
     LAYER_PHASE_EXISTS: _LayerPhase.ValueType  # 5
     """Was there already."""
 
-class LayerPhase(_LayerPhase, metaclass=_LayerPhaseEnumTypeWrapper): ...
+class LayerPhase(_LayerPhase, metaclass=_LayerPhaseEnumTypeWrapper):
+    """Where one layer is."""
 
 LAYER_PHASE_UNSPECIFIED: LayerPhase.ValueType  # 0
+"""Never sent."""
 LAYER_PHASE_WAITING: LayerPhase.ValueType  # 1
+"""Not begun."""
 LAYER_PHASE_DOWNLOADING: LayerPhase.ValueType  # 2
+"""Being fetched."""
 LAYER_PHASE_UNPACKING: LayerPhase.ValueType  # 3
+"""Being written to disk."""
 LAYER_PHASE_DONE: LayerPhase.ValueType  # 4
+"""There."""
 LAYER_PHASE_EXISTS: LayerPhase.ValueType  # 5
 """Was there already."""
 Global___LayerPhase: _TypeAlias = LayerPhase  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
+    """One image on a node. Written by the worker."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -252,6 +265,8 @@ Global___PullImageRequest: _TypeAlias = PullImageRequest  # noqa: Y015
 
 @_typing.final
 class RegistryCredentials(_message.Message):
+    """How to log in at a registry. Written by the client; never stored or logged."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     USERNAME_FIELD_NUMBER: _builtins.int
@@ -308,6 +323,8 @@ Global___PullImageResponse: _TypeAlias = PullImageResponse  # noqa: Y015
 
 @_typing.final
 class LayerProgress(_message.Message):
+    """How far one layer is. Written by the worker."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     LAYER_FIELD_NUMBER: _builtins.int
@@ -464,6 +481,8 @@ Global___ImportImageRequest: _TypeAlias = ImportImageRequest  # noqa: Y015
 
 @_typing.final
 class ImportImageStart(_message.Message):
+    """What the image is called, and how it is configured. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_ID_FIELD_NUMBER: _builtins.int

@@ -85,13 +85,15 @@ class ImageServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def ListImages(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Images by reference or id, or all.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InspectImage(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One image with its configuration.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -125,7 +127,8 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TagImage(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives an image another name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -138,7 +141,8 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PruneImages(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Removes images that no task uses.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -35,7 +35,9 @@ class ImageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ImageServiceAsyncStub: ...
     ListImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]
+    """Images by reference or id, or all."""
     InspectImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.InspectImageRequest, _image_pb2.InspectImageResponse]
+    """One image with its configuration."""
     PullImage: _grpc.UnaryStreamMultiCallable[_image_pb2.PullImageRequest, _image_pb2.PullImageResponse]
     """Progress, then the image as last message."""
     LoadImages: _grpc.StreamStreamMultiCallable[_image_pb2.LoadImagesRequest, _image_pb2.LoadImagesResponse]
@@ -45,15 +47,19 @@ class ImageServiceStub:
     ImportImage: _grpc.StreamUnaryMultiCallable[_image_pb2.ImportImageRequest, _image_pb2.ImportImageResponse]
     """An image from the tar of a root file system; the first request names it."""
     TagImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.TagImageRequest, _image_pb2.TagImageResponse]
+    """Gives an image another name."""
     RemoveImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.RemoveImageRequest, _image_pb2.RemoveImageResponse]
     """FAILED_PRECONDITION names the tasks that use it, unless force is set."""
     PruneImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.PruneImagesRequest, _image_pb2.PruneImagesResponse]
+    """Removes images that no task uses."""
 
 @_typing.type_check_only
 class ImageServiceAsyncStub(ImageServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListImages: _aio.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]  # type: ignore[assignment]
+    """Images by reference or id, or all."""
     InspectImage: _aio.UnaryUnaryMultiCallable[_image_pb2.InspectImageRequest, _image_pb2.InspectImageResponse]  # type: ignore[assignment]
+    """One image with its configuration."""
     PullImage: _aio.UnaryStreamMultiCallable[_image_pb2.PullImageRequest, _image_pb2.PullImageResponse]  # type: ignore[assignment]
     """Progress, then the image as last message."""
     LoadImages: _aio.StreamStreamMultiCallable[_image_pb2.LoadImagesRequest, _image_pb2.LoadImagesResponse]  # type: ignore[assignment]
@@ -63,9 +69,11 @@ class ImageServiceAsyncStub(ImageServiceStub):
     ImportImage: _aio.StreamUnaryMultiCallable[_image_pb2.ImportImageRequest, _image_pb2.ImportImageResponse]  # type: ignore[assignment]
     """An image from the tar of a root file system; the first request names it."""
     TagImage: _aio.UnaryUnaryMultiCallable[_image_pb2.TagImageRequest, _image_pb2.TagImageResponse]  # type: ignore[assignment]
+    """Gives an image another name."""
     RemoveImage: _aio.UnaryUnaryMultiCallable[_image_pb2.RemoveImageRequest, _image_pb2.RemoveImageResponse]  # type: ignore[assignment]
     """FAILED_PRECONDITION names the tasks that use it, unless force is set."""
     PruneImages: _aio.UnaryUnaryMultiCallable[_image_pb2.PruneImagesRequest, _image_pb2.PruneImagesResponse]  # type: ignore[assignment]
+    """Removes images that no task uses."""
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -73,14 +81,16 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _image_pb2.ListImagesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_image_pb2.ListImagesResponse, _abc.Awaitable[_image_pb2.ListImagesResponse]]: ...
+    ) -> _typing.Union[_image_pb2.ListImagesResponse, _abc.Awaitable[_image_pb2.ListImagesResponse]]:
+        """Images by reference or id, or all."""
 
     @_abc_1.abstractmethod
     def InspectImage(
         self,
         request: _image_pb2.InspectImageRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_image_pb2.InspectImageResponse, _abc.Awaitable[_image_pb2.InspectImageResponse]]: ...
+    ) -> _typing.Union[_image_pb2.InspectImageResponse, _abc.Awaitable[_image_pb2.InspectImageResponse]]:
+        """One image with its configuration."""
 
     @_abc_1.abstractmethod
     def PullImage(
@@ -119,7 +129,8 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _image_pb2.TagImageRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_image_pb2.TagImageResponse, _abc.Awaitable[_image_pb2.TagImageResponse]]: ...
+    ) -> _typing.Union[_image_pb2.TagImageResponse, _abc.Awaitable[_image_pb2.TagImageResponse]]:
+        """Gives an image another name."""
 
     @_abc_1.abstractmethod
     def RemoveImage(
@@ -134,6 +145,7 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _image_pb2.PruneImagesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_image_pb2.PruneImagesResponse, _abc.Awaitable[_image_pb2.PruneImagesResponse]]: ...
+    ) -> _typing.Union[_image_pb2.PruneImagesResponse, _abc.Awaitable[_image_pb2.PruneImagesResponse]]:
+        """Removes images that no task uses."""
 
 def add_ImageServiceServicer_to_server(servicer: ImageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

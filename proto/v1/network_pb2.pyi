@@ -21,6 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Network(_message.Message):
+    """A network: a bridge on each node whose tasks are on it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -63,6 +65,8 @@ Global___Network: _TypeAlias = Network  # noqa: Y015
 
 @_typing.final
 class NetworkSpec(_message.Message):
+    """What a client asks for. Written once by the client that creates the network; only labels change later."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -161,6 +165,8 @@ Global___NetworkSpec: _TypeAlias = NetworkSpec  # noqa: Y015
 
 @_typing.final
 class IpamSubnet(_message.Message):
+    """One subnet of a network. Written by the client, or by the allocator where the client left it out."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final

@@ -31,16 +31,19 @@ class _NodeAvailabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Node
     NODE_AVAILABILITY_UNSPECIFIED: _NodeAvailability.ValueType  # 0
     """As ACTIVE."""
     NODE_AVAILABILITY_ACTIVE: _NodeAvailability.ValueType  # 1
+    """Takes tasks."""
     NODE_AVAILABILITY_PAUSE: _NodeAvailability.ValueType  # 2
     """No new tasks."""
     NODE_AVAILABILITY_DRAIN: _NodeAvailability.ValueType  # 3
     """No tasks."""
 
-class NodeAvailability(_NodeAvailability, metaclass=_NodeAvailabilityEnumTypeWrapper): ...
+class NodeAvailability(_NodeAvailability, metaclass=_NodeAvailabilityEnumTypeWrapper):
+    """Which tasks a node takes."""
 
 NODE_AVAILABILITY_UNSPECIFIED: NodeAvailability.ValueType  # 0
 """As ACTIVE."""
 NODE_AVAILABILITY_ACTIVE: NodeAvailability.ValueType  # 1
+"""Takes tasks."""
 NODE_AVAILABILITY_PAUSE: NodeAvailability.ValueType  # 2
 """No new tasks."""
 NODE_AVAILABILITY_DRAIN: NodeAvailability.ValueType  # 3
@@ -54,18 +57,27 @@ class _NodeState:
 class _NodeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     NODE_STATE_UNSPECIFIED: _NodeState.ValueType  # 0
+    """Never connected."""
     NODE_STATE_READY: _NodeState.ValueType  # 1
+    """Its worker is connected."""
     NODE_STATE_DOWN: _NodeState.ValueType  # 2
+    """Its worker has not been heard of for the grace time."""
 
-class NodeState(_NodeState, metaclass=_NodeStateEnumTypeWrapper): ...
+class NodeState(_NodeState, metaclass=_NodeStateEnumTypeWrapper):
+    """Whether a node answers."""
 
 NODE_STATE_UNSPECIFIED: NodeState.ValueType  # 0
+"""Never connected."""
 NODE_STATE_READY: NodeState.ValueType  # 1
+"""Its worker is connected."""
 NODE_STATE_DOWN: NodeState.ValueType  # 2
+"""Its worker has not been heard of for the grace time."""
 Global___NodeState: _TypeAlias = NodeState  # noqa: Y015
 
 @_typing.final
 class Node(_message.Message):
+    """One machine with a worker."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -110,6 +122,8 @@ Global___Node: _TypeAlias = Node  # noqa: Y015
 
 @_typing.final
 class NodeSpec(_message.Message):
+    """What the operator wants of a node. Written by the operator."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -156,6 +170,8 @@ Global___NodeSpec: _TypeAlias = NodeSpec  # noqa: Y015
 
 @_typing.final
 class NodeDescription(_message.Message):
+    """What a machine is. Written by its worker at each connection."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -238,6 +254,8 @@ Global___NodeDescription: _TypeAlias = NodeDescription  # noqa: Y015
 
 @_typing.final
 class NodeStatus(_message.Message):
+    """Whether a node's worker is connected. Written by the manager that has its session."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_FIELD_NUMBER: _builtins.int

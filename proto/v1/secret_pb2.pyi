@@ -21,6 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Secret(_message.Message):
+    """A small file that only the tasks that name it can read."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -53,6 +55,8 @@ Global___Secret: _TypeAlias = Secret  # noqa: Y015
 
 @_typing.final
 class SecretSpec(_message.Message):
+    """What a client asks for. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -107,6 +111,8 @@ Global___SecretSpec: _TypeAlias = SecretSpec  # noqa: Y015
 
 @_typing.final
 class Config(_message.Message):
+    """A small file that tasks can read."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -139,6 +145,8 @@ Global___Config: _TypeAlias = Config  # noqa: Y015
 
 @_typing.final
 class ConfigSpec(_message.Message):
+    """What a client asks for. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final

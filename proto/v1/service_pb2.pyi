@@ -32,18 +32,23 @@ class _RestartConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rest
     RESTART_CONDITION_UNSPECIFIED: _RestartCondition.ValueType  # 0
     """As NONE."""
     RESTART_CONDITION_NONE: _RestartCondition.ValueType  # 1
+    """Never."""
     RESTART_CONDITION_ON_FAILURE: _RestartCondition.ValueType  # 2
+    """After an exit status other than 0."""
     RESTART_CONDITION_ANY: _RestartCondition.ValueType  # 3
     """Always, also after the node's daemon starts anew."""
     RESTART_CONDITION_UNLESS_STOPPED: _RestartCondition.ValueType  # 4
     """Always, unless it was stopped by request."""
 
-class RestartCondition(_RestartCondition, metaclass=_RestartConditionEnumTypeWrapper): ...
+class RestartCondition(_RestartCondition, metaclass=_RestartConditionEnumTypeWrapper):
+    """The ends after which a container is started again."""
 
 RESTART_CONDITION_UNSPECIFIED: RestartCondition.ValueType  # 0
 """As NONE."""
 RESTART_CONDITION_NONE: RestartCondition.ValueType  # 1
+"""Never."""
 RESTART_CONDITION_ON_FAILURE: RestartCondition.ValueType  # 2
+"""After an exit status other than 0."""
 RESTART_CONDITION_ANY: RestartCondition.ValueType  # 3
 """Always, also after the node's daemon starts anew."""
 RESTART_CONDITION_UNLESS_STOPPED: RestartCondition.ValueType  # 4
@@ -63,7 +68,8 @@ class _EndpointModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Endpoint
     ENDPOINT_MODE_DNSRR: _EndpointMode.ValueType  # 2
     """The service's name resolves to the addresses of its tasks."""
 
-class EndpointMode(_EndpointMode, metaclass=_EndpointModeEnumTypeWrapper): ...
+class EndpointMode(_EndpointMode, metaclass=_EndpointModeEnumTypeWrapper):
+    """How a service's name resolves."""
 
 ENDPOINT_MODE_UNSPECIFIED: EndpointMode.ValueType  # 0
 """As VIP."""
@@ -82,16 +88,23 @@ class _ProtocolEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Protocol.Val
     PROTOCOL_UNSPECIFIED: _Protocol.ValueType  # 0
     """As TCP."""
     PROTOCOL_TCP: _Protocol.ValueType  # 1
+    """A byte stream."""
     PROTOCOL_UDP: _Protocol.ValueType  # 2
+    """User datagrams."""
     PROTOCOL_SCTP: _Protocol.ValueType  # 3
+    """SCTP."""
 
-class Protocol(_Protocol, metaclass=_ProtocolEnumTypeWrapper): ...
+class Protocol(_Protocol, metaclass=_ProtocolEnumTypeWrapper):
+    """Transport protocol of a port."""
 
 PROTOCOL_UNSPECIFIED: Protocol.ValueType  # 0
 """As TCP."""
 PROTOCOL_TCP: Protocol.ValueType  # 1
+"""A byte stream."""
 PROTOCOL_UDP: Protocol.ValueType  # 2
+"""User datagrams."""
 PROTOCOL_SCTP: Protocol.ValueType  # 3
+"""SCTP."""
 Global___Protocol: _TypeAlias = Protocol  # noqa: Y015
 
 class _PublishMode:
@@ -107,7 +120,8 @@ class _PublishModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PublishMo
     PUBLISH_MODE_HOST: _PublishMode.ValueType  # 2
     """On the task's own node, for that task alone."""
 
-class PublishMode(_PublishMode, metaclass=_PublishModeEnumTypeWrapper): ...
+class PublishMode(_PublishMode, metaclass=_PublishModeEnumTypeWrapper):
+    """Where a published port is open."""
 
 PUBLISH_MODE_UNSPECIFIED: PublishMode.ValueType  # 0
 """As INGRESS."""
@@ -126,16 +140,23 @@ class _DependencyConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_D
     DEPENDENCY_CONDITION_UNSPECIFIED: _DependencyCondition.ValueType  # 0
     """As STARTED."""
     DEPENDENCY_CONDITION_STARTED: _DependencyCondition.ValueType  # 1
+    """Its tasks were started once."""
     DEPENDENCY_CONDITION_HEALTHY: _DependencyCondition.ValueType  # 2
+    """Its tasks are healthy."""
     DEPENDENCY_CONDITION_COMPLETED_SUCCESSFULLY: _DependencyCondition.ValueType  # 3
+    """Its tasks ended with status 0."""
 
-class DependencyCondition(_DependencyCondition, metaclass=_DependencyConditionEnumTypeWrapper): ...
+class DependencyCondition(_DependencyCondition, metaclass=_DependencyConditionEnumTypeWrapper):
+    """What a dependency's tasks must have reached."""
 
 DEPENDENCY_CONDITION_UNSPECIFIED: DependencyCondition.ValueType  # 0
 """As STARTED."""
 DEPENDENCY_CONDITION_STARTED: DependencyCondition.ValueType  # 1
+"""Its tasks were started once."""
 DEPENDENCY_CONDITION_HEALTHY: DependencyCondition.ValueType  # 2
+"""Its tasks are healthy."""
 DEPENDENCY_CONDITION_COMPLETED_SUCCESSFULLY: DependencyCondition.ValueType  # 3
+"""Its tasks ended with status 0."""
 Global___DependencyCondition: _TypeAlias = DependencyCondition  # noqa: Y015
 
 class _UpdateOrder:
@@ -147,14 +168,19 @@ class _UpdateOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpdateOrd
     UPDATE_ORDER_UNSPECIFIED: _UpdateOrder.ValueType  # 0
     """As STOP_FIRST."""
     UPDATE_ORDER_STOP_FIRST: _UpdateOrder.ValueType  # 1
+    """The old task is gone before the new one is made."""
     UPDATE_ORDER_START_FIRST: _UpdateOrder.ValueType  # 2
+    """The old task goes once the new one is up."""
 
-class UpdateOrder(_UpdateOrder, metaclass=_UpdateOrderEnumTypeWrapper): ...
+class UpdateOrder(_UpdateOrder, metaclass=_UpdateOrderEnumTypeWrapper):
+    """Which of the old and the new task of a slot goes first."""
 
 UPDATE_ORDER_UNSPECIFIED: UpdateOrder.ValueType  # 0
 """As STOP_FIRST."""
 UPDATE_ORDER_STOP_FIRST: UpdateOrder.ValueType  # 1
+"""The old task is gone before the new one is made."""
 UPDATE_ORDER_START_FIRST: UpdateOrder.ValueType  # 2
+"""The old task goes once the new one is up."""
 Global___UpdateOrder: _TypeAlias = UpdateOrder  # noqa: Y015
 
 class _UpdateFailureAction:
@@ -166,16 +192,23 @@ class _UpdateFailureActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_U
     UPDATE_FAILURE_ACTION_UNSPECIFIED: _UpdateFailureAction.ValueType  # 0
     """As PAUSE."""
     UPDATE_FAILURE_ACTION_PAUSE: _UpdateFailureAction.ValueType  # 1
+    """Stop where it is."""
     UPDATE_FAILURE_ACTION_CONTINUE: _UpdateFailureAction.ValueType  # 2
+    """Go on."""
     UPDATE_FAILURE_ACTION_ROLLBACK: _UpdateFailureAction.ValueType  # 3
+    """Go back to the template before."""
 
-class UpdateFailureAction(_UpdateFailureAction, metaclass=_UpdateFailureActionEnumTypeWrapper): ...
+class UpdateFailureAction(_UpdateFailureAction, metaclass=_UpdateFailureActionEnumTypeWrapper):
+    """What happens when too many new tasks fail."""
 
 UPDATE_FAILURE_ACTION_UNSPECIFIED: UpdateFailureAction.ValueType  # 0
 """As PAUSE."""
 UPDATE_FAILURE_ACTION_PAUSE: UpdateFailureAction.ValueType  # 1
+"""Stop where it is."""
 UPDATE_FAILURE_ACTION_CONTINUE: UpdateFailureAction.ValueType  # 2
+"""Go on."""
 UPDATE_FAILURE_ACTION_ROLLBACK: UpdateFailureAction.ValueType  # 3
+"""Go back to the template before."""
 Global___UpdateFailureAction: _TypeAlias = UpdateFailureAction  # noqa: Y015
 
 class _UpdateState:
@@ -185,20 +218,43 @@ class _UpdateState:
 class _UpdateStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpdateState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     UPDATE_STATE_UNSPECIFIED: _UpdateState.ValueType  # 0
+    """No update was made yet."""
     UPDATE_STATE_UPDATING: _UpdateState.ValueType  # 1
+    """Tasks are being replaced."""
     UPDATE_STATE_PAUSED: _UpdateState.ValueType  # 2
+    """Too many new tasks failed; update the service again to go on."""
     UPDATE_STATE_COMPLETED: _UpdateState.ValueType  # 3
+    """All tasks are of the newest template."""
+    UPDATE_STATE_ROLLING_BACK: _UpdateState.ValueType  # 4
+    """Too many new tasks failed: the template before is coming back."""
+    UPDATE_STATE_ROLLED_BACK: _UpdateState.ValueType  # 5
+    """The template before is back."""
+    UPDATE_STATE_ROLLBACK_PAUSED: _UpdateState.ValueType  # 6
+    """Too many tasks failed on the way back, too; update the service again to go on."""
 
-class UpdateState(_UpdateState, metaclass=_UpdateStateEnumTypeWrapper): ...
+class UpdateState(_UpdateState, metaclass=_UpdateStateEnumTypeWrapper):
+    """Where an update is."""
 
 UPDATE_STATE_UNSPECIFIED: UpdateState.ValueType  # 0
+"""No update was made yet."""
 UPDATE_STATE_UPDATING: UpdateState.ValueType  # 1
+"""Tasks are being replaced."""
 UPDATE_STATE_PAUSED: UpdateState.ValueType  # 2
+"""Too many new tasks failed; update the service again to go on."""
 UPDATE_STATE_COMPLETED: UpdateState.ValueType  # 3
+"""All tasks are of the newest template."""
+UPDATE_STATE_ROLLING_BACK: UpdateState.ValueType  # 4
+"""Too many new tasks failed: the template before is coming back."""
+UPDATE_STATE_ROLLED_BACK: UpdateState.ValueType  # 5
+"""The template before is back."""
+UPDATE_STATE_ROLLBACK_PAUSED: UpdateState.ValueType  # 6
+"""Too many tasks failed on the way back, too; update the service again to go on."""
 Global___UpdateState: _TypeAlias = UpdateState  # noqa: Y015
 
 @_typing.final
 class Service(_message.Message):
+    """A service: what its tasks run, how many there are, and how they are reached."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -212,7 +268,9 @@ class Service(_message.Message):
     id: _builtins.str
     """25 lower-case letters and digits. Written by the manager."""
     revision: _builtins.int
-    """Counts the different task templates that the service has had, from 1. Written by the manager."""
+    """Names the task template: each new one gets a higher number, from 1; a rollback brings the old number back.
+    Written by the manager.
+    """
     removing: _builtins.bool
     """The service is being removed: its tasks end, then it disappears. Written by the manager."""
     @_builtins.property
@@ -412,6 +470,8 @@ Global___TaskSpec: _TypeAlias = TaskSpec  # noqa: Y015
 
 @_typing.final
 class ReplicatedMode(_message.Message):
+    """A fixed number of tasks, in slots from 1."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REPLICAS_FIELD_NUMBER: _builtins.int
@@ -432,6 +492,8 @@ Global___ReplicatedMode: _TypeAlias = ReplicatedMode  # noqa: Y015
 
 @_typing.final
 class GlobalMode(_message.Message):
+    """One task on each node that the placement allows."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -447,6 +509,8 @@ Global___GlobalMode: _TypeAlias = GlobalMode  # noqa: Y015
 
 @_typing.final
 class ReplicatedJobMode(_message.Message):
+    """Slots that each run to their end once; a changed template runs them again."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     COMPLETIONS_FIELD_NUMBER: _builtins.int
@@ -471,6 +535,8 @@ Global___ReplicatedJobMode: _TypeAlias = ReplicatedJobMode  # noqa: Y015
 
 @_typing.final
 class NetworkAttachmentSpec(_message.Message):
+    """One network that a service's tasks are on. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -553,6 +619,8 @@ Global___NetworkAttachmentSpec: _TypeAlias = NetworkAttachmentSpec  # noqa: Y015
 
 @_typing.final
 class RestartPolicy(_message.Message):
+    """When the worker starts a container again by itself. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CONDITION_FIELD_NUMBER: _builtins.int
@@ -589,6 +657,8 @@ Global___RestartPolicy: _TypeAlias = RestartPolicy  # noqa: Y015
 
 @_typing.final
 class Placement(_message.Message):
+    """Which nodes may run a task, and how tasks spread over them. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CONSTRAINTS_FIELD_NUMBER: _builtins.int
@@ -627,6 +697,8 @@ Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
 @_typing.final
 class EndpointSpec(_message.Message):
+    """How a service is reached. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MODE_FIELD_NUMBER: _builtins.int
@@ -653,6 +725,8 @@ Global___EndpointSpec: _TypeAlias = EndpointSpec  # noqa: Y015
 
 @_typing.final
 class PortSpec(_message.Message):
+    """One published port, or a range of which each replica gets one. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -701,6 +775,8 @@ Global___PortSpec: _TypeAlias = PortSpec  # noqa: Y015
 
 @_typing.final
 class ServiceDependency(_message.Message):
+    """One entry of depends_on. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVICE_FIELD_NUMBER: _builtins.int
@@ -733,6 +809,8 @@ Global___ServiceDependency: _TypeAlias = ServiceDependency  # noqa: Y015
 
 @_typing.final
 class UpdateConfig(_message.Message):
+    """How tasks of an older template are replaced. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PARALLELISM_FIELD_NUMBER: _builtins.int
@@ -777,6 +855,8 @@ Global___UpdateConfig: _TypeAlias = UpdateConfig  # noqa: Y015
 
 @_typing.final
 class UpdateStatus(_message.Message):
+    """Progress of the running or last update. Written by the update loop."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_FIELD_NUMBER: _builtins.int
@@ -843,6 +923,8 @@ Global___ServiceEndpoint: _TypeAlias = ServiceEndpoint  # noqa: Y015
 
 @_typing.final
 class VirtualAddress(_message.Message):
+    """A service's one address on a network. Written by the allocator."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NETWORK_ID_FIELD_NUMBER: _builtins.int
@@ -867,6 +949,8 @@ Global___VirtualAddress: _TypeAlias = VirtualAddress  # noqa: Y015
 
 @_typing.final
 class ServiceCounts(_message.Message):
+    """How many tasks are where. Computed by the manager at each read."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DESIRED_FIELD_NUMBER: _builtins.int

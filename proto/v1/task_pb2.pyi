@@ -29,20 +29,25 @@ class _DesiredState:
 class _DesiredStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DesiredState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     DESIRED_STATE_UNSPECIFIED: _DesiredState.ValueType  # 0
+    """Never stored."""
     DESIRED_STATE_CREATED: _DesiredState.ValueType  # 1
     """The container exists and was not started."""
     DESIRED_STATE_RUNNING: _DesiredState.ValueType  # 2
+    """The container runs."""
     DESIRED_STATE_STOPPED: _DesiredState.ValueType  # 3
     """The container is stopped and kept."""
     DESIRED_STATE_REMOVED: _DesiredState.ValueType  # 4
     """The container is stopped and removed with its writable layer; then the task is deleted."""
 
-class DesiredState(_DesiredState, metaclass=_DesiredStateEnumTypeWrapper): ...
+class DesiredState(_DesiredState, metaclass=_DesiredStateEnumTypeWrapper):
+    """What should become of a task. Written by the control API and the orchestrators."""
 
 DESIRED_STATE_UNSPECIFIED: DesiredState.ValueType  # 0
+"""Never stored."""
 DESIRED_STATE_CREATED: DesiredState.ValueType  # 1
 """The container exists and was not started."""
 DESIRED_STATE_RUNNING: DesiredState.ValueType  # 2
+"""The container runs."""
 DESIRED_STATE_STOPPED: DesiredState.ValueType  # 3
 """The container is stopped and kept."""
 DESIRED_STATE_REMOVED: DesiredState.ValueType  # 4
@@ -56,17 +61,23 @@ class _TaskState:
 class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TASK_STATE_UNSPECIFIED: _TaskState.ValueType  # 0
+    """Never stored."""
     TASK_STATE_NEW: _TaskState.ValueType  # 1
+    """Made, and not looked at yet."""
     TASK_STATE_PENDING: _TaskState.ValueType  # 2
     """Waits for a dependency or for a node; status.message says which and why."""
     TASK_STATE_ASSIGNED: _TaskState.ValueType  # 3
+    """Has a node and its addresses; the worker has not answered yet."""
     TASK_STATE_ACCEPTED: _TaskState.ValueType  # 4
+    """The worker has it."""
     TASK_STATE_PREPARING: _TaskState.ValueType  # 5
     """The image is pulled, the network attached."""
     TASK_STATE_READY: _TaskState.ValueType  # 6
     """The container exists."""
     TASK_STATE_STARTING: _TaskState.ValueType  # 7
+    """The program is being started."""
     TASK_STATE_RUNNING: _TaskState.ValueType  # 8
+    """The program runs."""
     TASK_STATE_COMPLETE: _TaskState.ValueType  # 9
     """Ended by itself with status 0."""
     TASK_STATE_SHUTDOWN: _TaskState.ValueType  # 10
@@ -80,20 +91,27 @@ class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.V
     TASK_STATE_REMOVE: _TaskState.ValueType  # 14
     """The container is gone."""
 
-class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper): ...
+class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
+    """Where a task is. manager/states.py has the table of what may follow what."""
 
 TASK_STATE_UNSPECIFIED: TaskState.ValueType  # 0
+"""Never stored."""
 TASK_STATE_NEW: TaskState.ValueType  # 1
+"""Made, and not looked at yet."""
 TASK_STATE_PENDING: TaskState.ValueType  # 2
 """Waits for a dependency or for a node; status.message says which and why."""
 TASK_STATE_ASSIGNED: TaskState.ValueType  # 3
+"""Has a node and its addresses; the worker has not answered yet."""
 TASK_STATE_ACCEPTED: TaskState.ValueType  # 4
+"""The worker has it."""
 TASK_STATE_PREPARING: TaskState.ValueType  # 5
 """The image is pulled, the network attached."""
 TASK_STATE_READY: TaskState.ValueType  # 6
 """The container exists."""
 TASK_STATE_STARTING: TaskState.ValueType  # 7
+"""The program is being started."""
 TASK_STATE_RUNNING: TaskState.ValueType  # 8
+"""The program runs."""
 TASK_STATE_COMPLETE: TaskState.ValueType  # 9
 """Ended by itself with status 0."""
 TASK_STATE_SHUTDOWN: TaskState.ValueType  # 10
@@ -117,20 +135,29 @@ class _HealthStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HealthSta
     HEALTH_STATE_UNSPECIFIED: _HealthState.ValueType  # 0
     """No healthcheck."""
     HEALTH_STATE_STARTING: _HealthState.ValueType  # 1
+    """No check has succeeded yet, and the start period or the retries are not used up."""
     HEALTH_STATE_HEALTHY: _HealthState.ValueType  # 2
+    """The last check succeeded."""
     HEALTH_STATE_UNHEALTHY: _HealthState.ValueType  # 3
+    """As many checks in a row failed as retries says."""
 
-class HealthState(_HealthState, metaclass=_HealthStateEnumTypeWrapper): ...
+class HealthState(_HealthState, metaclass=_HealthStateEnumTypeWrapper):
+    """What a container's health checks say."""
 
 HEALTH_STATE_UNSPECIFIED: HealthState.ValueType  # 0
 """No healthcheck."""
 HEALTH_STATE_STARTING: HealthState.ValueType  # 1
+"""No check has succeeded yet, and the start period or the retries are not used up."""
 HEALTH_STATE_HEALTHY: HealthState.ValueType  # 2
+"""The last check succeeded."""
 HEALTH_STATE_UNHEALTHY: HealthState.ValueType  # 3
+"""As many checks in a row failed as retries says."""
 Global___HealthState: _TypeAlias = HealthState  # noqa: Y015
 
 @_typing.final
 class Task(_message.Message):
+    """One container of a service, or one run of a job."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -219,6 +246,8 @@ Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
 class TaskStatus(_message.Message):
+    """What is. Written by the worker that has the task, by the manager before that and when the node is lost."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_FIELD_NUMBER: _builtins.int
@@ -321,6 +350,8 @@ Global___TaskStatus: _TypeAlias = TaskStatus  # noqa: Y015
 
 @_typing.final
 class TaskAttachment(_message.Message):
+    """A task's place on one network. Written by the allocator."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NETWORK_ID_FIELD_NUMBER: _builtins.int
@@ -363,6 +394,8 @@ Global___TaskAttachment: _TypeAlias = TaskAttachment  # noqa: Y015
 
 @_typing.final
 class TaskPort(_message.Message):
+    """A port published for one task alone. Written by the allocator."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TARGET_PORT_FIELD_NUMBER: _builtins.int

@@ -21,6 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Volume(_message.Message):
+    """A named volume: a directory on each node whose tasks used it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -63,6 +65,8 @@ Global___Volume: _TypeAlias = Volume  # noqa: Y015
 
 @_typing.final
 class VolumeSpec(_message.Message):
+    """What a client asks for. Written once by the client that creates the volume; only labels change later."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -147,6 +151,8 @@ Global___VolumeSpec: _TypeAlias = VolumeSpec  # noqa: Y015
 
 @_typing.final
 class VolumeLocation(_message.Message):
+    """One node's copy of a volume's data. Written by that node's worker."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_ID_FIELD_NUMBER: _builtins.int

@@ -265,7 +265,8 @@ def test_only_what_changed_is_recreated(cli: Any) -> None:
     before = set(cli("ps", "-q", "--no-trunc")[1].split())
     status, out, _ = cli("plan", file=WEB.replace("[run, web]", "[run, other]"))
     assert status == 3
-    assert out == "recreate service web: changed: container.command.args, container.labels\n"
+    assert "recreate  service web" in out
+    assert "command: run web → run other" in out
     status, _, err = cli("up", "-d")
     assert status == 0, err
     after = set(cli("ps", "-q", "--no-trunc")[1].split())
@@ -457,8 +458,8 @@ def test_secrets_change_their_services(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "s.txt").write_text("two")
     status, out, _ = cli("plan")
     assert status == 3
-    assert f"update secret {cli.project}_s" in out
-    assert "recreate service a" in out
+    assert f"update    secret {cli.project}_s" in out
+    assert "recreate  service a" in out
     assert "service b" not in out
 
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pycompose.compose.cli import planprint
 from pycompose.compose.convert import Desired, convert
 from pycompose.compose.loader import MemoryFiles, load
 from pycompose.compose.plan import fingerprint, progress
 from pycompose.compose.plan.current import Current
-from pycompose.compose.plan.differences import differences
 from pycompose.compose.plan.steps import PlanError, Step
 from pycompose.compose.plan.up import UpOptions, UpPlan, plan_up
 from pycompose.proto.v1 import (
@@ -60,7 +60,8 @@ def carried_out(steps: list[Step], current: Current | None = None) -> Current:
             into[step.name] = made(id=f"id-{step.name}", spec=step.spec)  # type: ignore[index, assignment]
     for service in now.services.values():
         if not now.tasks_of(service.id):
-            task = task_pb2.Task(id=f"t-{service.id}", service_id=service.id)
+            name = f"{service.spec.project}-{service.spec.name}-1"
+            task = task_pb2.Task(id=f"t-{service.id}", service_id=service.id, name=name)
             task.desired_state = task_pb2.DESIRED_STATE_RUNNING
             task.status.state = task_pb2.TASK_STATE_RUNNING
             now.tasks.append(task)
@@ -106,7 +107,7 @@ def test_a_change_recreates_one_service_and_what_shares_its_namespace() -> None:
     found = plan(BASE.replace("image: pg", "image: pg16"), now)
     assert words(found) == ["recreate service db", "recreate service side"]
     reasons = {step.name: step.reason for step in found.steps}
-    assert "container.image" in reasons["db"]
+    assert "image changed" in reasons["db"]
     assert reasons["side"] == "shares a namespace with db, which is new"
 
 
@@ -182,16 +183,73 @@ def test_fingerprints(first: bytes, second: bytes) -> None:
     assert first == b"" or first.hex() not in print_ or len(first) < 3
 
 
-def test_differences_name_the_fields() -> None:
-    old, new = service_pb2.TaskSpec(), service_pb2.TaskSpec()
-    assert differences(old, new) == ""
-    new.container.env.append("A=b")
-    new.container.image = "x"
-    new.networks.add(network="n")
-    new.network_mode = "host"
-    assert differences(old, new) == "container, networks, network_mode"
-    old.container.image = "y"
-    assert differences(old, new).startswith("container.image, container.env, networks and 1 more")
+KEYS = """
+name: p
+services:
+  a:
+    image: i
+    command: [sh, -c, one]
+    environment: {A: "1", B: "2"}
+    labels: {tier: front}
+    volumes: ["data:/data"]
+    depends_on: [b]
+  b: {image: i}
+volumes: {data: {}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("one]", "two]", ["command: sh -c one → sh -c two"]),
+        ('A: "1"', 'A: "3", C: x', ["environment.A", "environment.C"]),
+        ("tier: front", "tier: back", ["labels.tier: front → back"]),
+        ('["data:/data"]', '["data:/data:ro", "data:/more"]', ["volumes./data", "volumes./more"]),
+        ("image: i\n    c", "image: j\n    c", ["image: i → j"]),
+        ("depends_on: [b]", "mem_limit: 8m", ["deploy.resources.limits.memory: (none) → 8m"]),
+        ("depends_on: [b]", "group_add: [x]", ["group_add: (none) → x"]),
+        ("depends_on: [b]", "healthcheck: {test: x, interval: 5s}", ["healthcheck"]),
+        ("depends_on: [b]", "stop_grace_period: 5s", ["stop_grace_period: (none) → 5s"]),
+        ("depends_on: [b]", "restart: always", ["restart"]),
+        ("depends_on: [b]", "network_mode: host", ["networks.p_default", "network_mode: (none) → host"]),
+    ],
+)
+def test_a_recreated_service_tells_the_keys_of_the_file(old: str, new: str, told: list[str]) -> None:
+    now = carried_out(plan(KEYS).steps)
+    assert old in KEYS
+    found = plan(KEYS.replace(old, new), now)
+    (step,) = (one for one in found.steps if one.kind == "service" and one.action == "recreate")
+    assert [str(one) for one in step.keys] == told
+    assert step.reason.endswith(" changed")
+
+
+def test_what_does_not_change_a_container_recreates_none() -> None:
+    now = carried_out(plan(KEYS).steps)
+    for old, new in (
+        ("depends_on: [b]", "depends_on: []"),
+        ("image: i\n    c", "image: i\n    pull_policy: never\n    c"),
+    ):
+        assert old in KEYS
+        actions = {step.action for step in plan(KEYS.replace(old, new), now).steps if step.kind == "service"}
+        assert "recreate" not in actions
+    # another version of pycompose may reckon the hash otherwise
+    now.services["a"].spec.task.container.labels["com.docker.compose.config-hash"] = "another"
+    assert not plan(KEYS, now).changes
+
+
+def test_a_plan_on_paper() -> None:
+    text = KEYS.replace("one]", "two]").replace("  b: {image: i}", "  b: {image: i, scale: 3}\n  c: {image: i}")
+    found = plan(text, carried_out(plan(KEYS).steps))
+    assert planprint.lines(found.steps) == [
+        "update    service b: p-b-2, p-b-3 – scale from 1 to 3",
+        "            deploy.replicas: 1 → 3",
+        "create    service c: p-c-1",
+        "recreate  service a: p-a-1 (stop first)",
+        "            command: sh -c one → sh -c two",
+    ]
+    assert planprint.summary(found.steps) == "1 to update, 1 to create, 1 to recreate"
+    data = planprint.as_data("p", found.steps)
+    assert [one["action"] for one in data["changes"]].count("recreate") == 1
 
 
 def _task(state: task_pb2.TaskState.ValueType, **status: object) -> task_pb2.Task:

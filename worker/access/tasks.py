@@ -20,6 +20,7 @@ from pycompose.worker.agent.runner import Runner, signal_number
 from pycompose.worker.runtime import logs
 from pycompose.worker.runtime.errors import RuntimeFault, StartError
 from pycompose.worker.runtime.sessions import Session
+from pycompose.worker.volumes import VolumeError
 
 if TYPE_CHECKING:
     from pycompose.worker.agent.agent import Agent
@@ -200,6 +201,18 @@ class TaskCalls(FileCalls):
         runner.record.paused = paused
         runner.tell(runner.record.state)
         runner.happened("pause" if paused else "unpause")
+
+    async def MeasureVolumes(
+        self, request: access_pb2.MeasureVolumesRequest, context: Context
+    ) -> access_pb2.MeasureVolumesResponse:
+        """Return how much room volumes take."""
+        response = access_pb2.MeasureVolumesResponse()
+        for name in request.volumes:
+            with contextlib.suppress(VolumeError):
+                usage = await self._agent.volumes.measure(name)
+                if usage is not None:
+                    response.usages.add(volume=name, bytes=usage[0], entries=usage[1])
+        return response
 
     async def ListProcesses(
         self, request: access_pb2.ListProcessesRequest, context: Context

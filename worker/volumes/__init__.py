@@ -60,12 +60,37 @@ class Volumes:
                 raise
         return path
 
+    async def measure(self, name: str) -> tuple[int, int] | None:
+        """Return the bytes on the disk and the number of files and folders; None when there is no data here."""
+        path = self.path(name)
+        if not path.is_dir():
+            return None
+        return await asyncio.to_thread(_measure, path)
+
     async def remove(self, name: str) -> None:
         """Delete the volume's data."""
         path = self.path(name)
         if os.path.ismount(path):
             await _run(f"volume {name}", "umount", str(path))
         await asyncio.to_thread(shutil.rmtree, path.parent, True)
+
+
+def _measure(path: Path) -> tuple[int, int]:
+    """Add up what is below a folder; links are not followed, other file systems not entered (as `du -x`)."""
+    total = entries = 0
+    device = os.lstat(path).st_dev
+    seen: set[int] = set()
+    for folder, _, names in os.walk(path):
+        for name in [".", *names]:
+            try:
+                found = os.lstat(os.path.join(folder, name))
+            except OSError:
+                continue
+            if found.st_dev != device or found.st_ino in seen:
+                continue
+            seen.add(found.st_ino)
+            total, entries = total + found.st_blocks * 512, entries + 1
+    return total, entries - 1
 
 
 async def _run(what: str, *command: str) -> None:
