@@ -26,6 +26,18 @@ _DONE = {"create": "Created", "update": "Updated", "recreate": "Updated", "remov
 _DOING = {"create": "Creating", "update": "Updating", "recreate": "Updating", "remove": "Removing"}
 
 
+_CHANGED = ("ABORTED", "ALREADY_EXISTS", "NOT_FOUND")
+ATTEMPTS = 5
+
+
+class ChangedError(CliError):
+    """The project was changed by somebody else at the same moment, or `step` cannot be for good."""
+
+    def __init__(self, message: str, step: Step) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 @dataclass
 class Applied:
     """What applying a plan gave: ids of services by name, and tasks to start by service id."""
@@ -91,10 +103,58 @@ def compared(settings: Settings, desired: Desired, current: Current, options: Up
         settings.warn(notice)
     if plan.orphans and not settings.truth("COMPOSE_IGNORE_ORPHANS"):
         settings.warn(
-            f"project {desired.project.name} has services that are not in the files: {', '.join(plan.orphans)}; "
-            "--remove-orphans removes them, COMPOSE_IGNORE_ORPHANS=1 silences this"
+            f"orphans in project {desired.project.name}, which the files do not know: {', '.join(plan.orphans)}\n"
+            f"  {settings.command_prefix()}up --remove-orphans   removes them\n"
+            f"  pycompose -p NAME up               where another application has the same project name"
         )
     return plan
+
+
+def bring(
+    settings: Settings,
+    client: Client,
+    project: Project,
+    desired: Desired,
+    options: UpOptions,
+    display: Display,
+    *,
+    images: Display,
+    pull: str | None,
+    ask: bool,
+    leave_out: str = "",
+) -> Applied:
+    """Make the project what the files say, up to requests to start.
+
+    Another command may change the project at the same moment: then both are compared again.
+
+    Args:
+        settings: the global flags.
+        client: the node.
+        project, desired: of `load_desired`.
+        options: the flags of `up`.
+        display: shows a line per object.
+        images: shows pulls.
+        pull: when to pull, in place of the services' own.
+        ask: ask on a terminal before orphans go.
+        leave_out: a service that is not brought up.
+
+    Raises:
+        CliError: a step was refused; says what was done before it.
+    """
+    refused = ""
+    for attempt in range(1, ATTEMPTS + 1):
+        plan = make_plan(settings, client, desired, options, images=images, pull=pull)
+        plan.steps = [step for step in plan.steps if step.kind != "service" or step.name != leave_out]
+        try:
+            return carry_out(client, plan, project, display, ask=ask)
+        except ChangedError as error:
+            again = f"{error.step.action} {error.step.kind} {error.step.name}"
+            if attempt == ATTEMPTS or (again == refused and error.step.action == "create"):
+                raise
+            if not refused:
+                display.note("another command changes this project at the same moment; looking again")
+            refused = again
+    raise AssertionError
 
 
 def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, *, ask: bool) -> Applied:
@@ -115,7 +175,7 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, 
         label = f"{step.kind.capitalize()} {step.name}"
         shown = step.changes and step.kind != "service"
         if step.action in ("recreate", "update") and step.kind == "service":
-            display.note(f"service {step.name}: {step.action}, {step.reason}")
+            display.note(f"{step.action} {step.name}: {step.reason}")
         if shown:
             display.set(label, _DOING[step.action])
         try:
@@ -123,7 +183,8 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, 
         except ApiError as error:
             if shown:
                 display.set(label, "Error", error.message, "failed")
-            raise CliError(_explain(project, step, error, applied.done)) from None
+            text = _explain(project, step, error, applied.done)
+            raise (ChangedError(text, step) if error.code in _CHANGED else CliError(text)) from None
         if shown:
             display.set(label, _DONE[step.action], state="done")
         display.tick()

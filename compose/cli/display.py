@@ -136,8 +136,9 @@ class Display:
         if self.mode == "json":
             self._write(json.dumps({"id": "", "status": "Working", "text": text, "details": ""}) + "\n")
         elif self.mode != "quiet":
-            with self.flow():
-                self._write(text + "\n")
+            self._write(self._erase() + text + "\n")
+            self._drawn = 0.0
+            self.tick()
 
     def _draw(self) -> None:
         screen, now = self._screen(), time.monotonic()

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan
+from pycompose.compose.cli.bringup import bring, load_desired
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
@@ -157,10 +157,19 @@ def run(
         with chosen.display(quiet=quiet) as display:
             images = Display("quiet") if quiet_pull else display
             options = UpOptions(no_recreate=True, remove_orphans=orphan_default(remove_orphans))
-            plan = make_plan(chosen, client, desired, options, images=images, pull=pull)
+            applied = bring(
+                chosen,
+                client,
+                project,
+                desired,
+                options,
+                display,
+                images=images,
+                pull=pull,
+                ask=True,
+                leave_out=service,
+            )
             spec.task.container.image_digest = desired.services[service].task.container.image_digest
-            plan.steps = [step for step in plan.steps if step.kind != "service" or step.name != service]
-            applied = carry_out(client, plan, project, display, ask=True)
             observed = Observed()
             follow_project(client, streams, project.name)
             goal = Goal(list(applied.services.values()), starts=applied.starts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import click
 
 from pycompose.compose.cli.attached import Attached, AttachOptions, DetachError
-from pycompose.compose.cli.bringup import carry_out, load_desired, make_plan
+from pycompose.compose.cli.bringup import Applied, bring, load_desired
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
 from pycompose.compose.cli.failure import explained
@@ -19,7 +19,10 @@ from pycompose.compose.cli.planning import WOULD_CHANGE, would
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.upflags import orphan_default, recreation
 from pycompose.compose.cli.watching import follow_project
+from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Streams
+from pycompose.compose.convert import Desired
+from pycompose.compose.loader import Project
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.up import UpOptions
 
@@ -186,15 +189,21 @@ def _refuse_build(build: bool) -> None:
         raise CliError(BUILD)
 
 
+def _bring(
+    chosen: Settings, client: Client, project: Project, desired: Desired, request: _Request, display: Display
+) -> Applied:
+    images = Display("quiet") if request.quiet_pull else display
+    ask = not request.yes
+    return bring(chosen, client, project, desired, request.options, display, images=images, pull=request.pull, ask=ask)
+
+
 def _background(chosen: Settings, request: _Request) -> None:
     """Apply the plan and wait until containers are started (or healthy), then leave."""
     if chosen.dry_run:
         return would(chosen, request.services, request.options, no_deps=request.no_deps, pull=request.pull)
     project, desired = load_desired(chosen, request.services, no_deps=request.no_deps)
     with chosen.client() as client, chosen.display() as display, interrupts_into(Streams()) as streams:
-        images = Display("quiet") if request.quiet_pull else display
-        plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
-        applied = carry_out(client, plan, project, display, ask=not request.yes)
+        applied = _bring(chosen, client, project, desired, request, display)
         observed = Observed()
         follow_project(client, streams, desired.project.name)
         goal = Goal(
@@ -223,10 +232,8 @@ def _foreground(chosen: Settings, request: _Request, options: AttachOptions) -> 
         raise UsageError(f"--exit-code-from {options.exit_code_from}: no such service in this run")
     options = replace(options, colour=options.colour and chosen.colour(sys.stdout.isatty()))
     with chosen.client() as client, chosen.display() as display, interrupts_into(Streams(), leaving=True) as streams:
-        images = Display("quiet") if request.quiet_pull else display
-        plan = make_plan(chosen, client, desired, request.options, images=images, pull=request.pull)
         attached = Attached(client, streams, desired.project.name, options, display)
-        applied = carry_out(client, plan, project, display, ask=not request.yes)
+        applied = _bring(chosen, client, project, desired, request, display)
         follow_project(client, streams, desired.project.name)
         goal = Goal(list(applied.services.values()), starts=applied.starts)
         try:

@@ -423,7 +423,7 @@ def test_orphans_are_named_and_removed_on_request(cli: Any) -> None:
     cli("up", "-d", file="services: {a: {image: sleep}, b: {image: sleep}}\n")
     status, _, err = cli("up", "-d", file="services: {a: {image: sleep}}\n")
     assert status == 0
-    assert "not in the files: b" in err
+    assert "which the files do not know: b" in err
     assert cli("up", "-d", "--remove-orphans")[0] == 0
     assert cli("ps", "--services")[1].split() == ["a"]
 
