@@ -159,9 +159,9 @@ def idle(place: Place) -> list[Row]:
     """The daemons at rest."""
     memory = Row("idle node daemon, memory (PSS)", "MB", 120, peer="dockerd + containerd")
     cpu = Row("idle node daemon, CPU", "%", 1, peer="dockerd + containerd")
-    mine, other = proc.tree(place.node.pid), proc.tree(place.docker.pid)
     span = 5 if place.quick else 30
     time.sleep(2)
+    mine, other = proc.tree(place.node.pid), proc.tree(place.docker.pid)
     before, begin = (proc.cpu(mine), proc.cpu(other)), time.perf_counter()
     time.sleep(span)
     passed = time.perf_counter() - begin

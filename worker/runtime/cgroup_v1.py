@@ -5,6 +5,7 @@ Source: kernel Documentation/admin-guide/cgroup-v1/*.rst, OCI runtime-spec confi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -45,13 +46,16 @@ class CgroupV1:
         self.directories = {name: root + path for name, root in controllers.items()}
 
     def create(self, resources: dict[str, Any]) -> None:
-        for name, directory in self.directories.items():
+        for directory in dict.fromkeys(self.directories.values()):
             try:
+                with contextlib.suppress(FileNotFoundError, FileExistsError):
+                    os.mkdir(directory)
+                    continue
                 os.makedirs(directory, exist_ok=True)
             except OSError as error:
                 raise StepError(f"cgroup: cannot make {directory}: {error.strerror}") from error
-            if name == "cpuset":
-                self._inherit_cpuset(directory)
+        if "cpuset" in self.directories:
+            self._inherit_cpuset(self.directories["cpuset"])
         self.update(resources)
         self._devices(resources.get("devices") or [])
 
@@ -111,8 +115,13 @@ class CgroupV1:
             self._write("devices", name, f"{kind} {numbers} {rule.get('access') or 'rwm'}")
 
     def join(self) -> None:
+        """By ``tasks``: a single thread that moves itself needs no lock on all thread groups of the machine.
+
+        Through ``cgroup.procs`` the same takes an RCU grace period, 5 to 15 ms
+        (cgroup_procs_write_start in kernel/cgroup/cgroup.c).
+        """
         for directory in dict.fromkeys(self.directories.values()):
-            cgroups.write(directory, "cgroup.procs", "0")
+            cgroups.write(directory, "tasks", "0")
 
     def freeze(self, frozen: bool) -> None:
         directory, wanted = self.directories["freezer"], "FROZEN" if frozen else "THAWED"

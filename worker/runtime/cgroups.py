@@ -5,8 +5,10 @@ Source: cgroups(7), kernel Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst
 
 from __future__ import annotations
 
+import functools
 import os
 
+from pycompose.worker.runtime import state
 from pycompose.worker.runtime.errors import StepError
 
 TYPE_CHECKING = False
@@ -45,8 +47,9 @@ if TYPE_CHECKING:
             """Remove the directories; those that are gone already are fine."""
 
 
+@functools.cache
 def mounted() -> tuple[dict[str, str], str]:
-    """What is mounted: ({v1 controller: mount point}, v2 mount point or "")."""
+    """What is mounted: ({v1 controller: mount point}, v2 mount point or ""); the machine's, asked once a process."""
     controllers: dict[str, str] = {}
     unified = ""
     with open("/proc/self/mountinfo") as file:
@@ -111,8 +114,7 @@ def write(directory: str, name: str, value: str) -> None:
 def read(directory: str, name: str, default: str = "") -> str:
     """A control file's text; ``default`` where it is not there."""
     try:
-        with open(f"{directory}/{name}") as file:
-            return file.read()
+        return state.read(f"{directory}/{name}").decode()
     except OSError:
         return default
 

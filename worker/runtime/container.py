@@ -23,7 +23,7 @@ import stat
 import struct
 import termios
 
-from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, syscalls
+from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, state, syscalls
 from pycompose.worker.runtime.capabilities import CapabilitySets, last_capability
 from pycompose.worker.runtime.errors import ConfigError, StartError
 
@@ -107,7 +107,7 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     plan = namespaces.Plan(linux.get("namespaces") or [])
     user = Identity(process)
     progress.step = "read the seccomp filter"
-    seccomp = read_file(launch["seccomp"]) if launch.get("seccomp") else b""
+    seccomp = state.read(launch["seccomp"]) if launch.get("seccomp") else b""
     init = _open_init(config)
     if stdio:
         for number, fd in enumerate(stdio):
@@ -289,11 +289,6 @@ def exec_error(name: bytes, error: OSError) -> StartError:
     return StartError(f'exec: "{shown}": {(error.strerror or "").lower()}', 126)
 
 
-def read_file(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
-
-
 def oom_score(value: int | None) -> None:
     fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     os.write(fd, str(value or 0).encode())
@@ -386,7 +381,10 @@ def _mount_cgroup(root: int, mount: dict[str, Any], options: mounts.MountOptions
         groups.setdefault(point, []).append(name)
     for names in groups.values():
         made = mounts.new_filesystem("cgroup", "cgroup", [(name, None) for name in names], flags | options.set)
-        mounts.mount_over(root, made, destination + b"/" + ",".join(names).encode())
+        os.mkdir(",".join(names), dir_fd=base)  # a fresh tmpfs of ours: nothing in it can lead elsewhere
+        place = os.open(",".join(names), os.O_PATH | os.O_CLOEXEC, dir_fd=base)
+        syscalls.move_mount(made, place)
+        os.close(place)
         os.close(made)
     if options.set & mounts.RDONLY:
         syscalls.mount_setattr(base, set_=mounts.RDONLY)

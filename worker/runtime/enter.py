@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 
-from pycompose.worker.runtime import container, paths, syscalls
+from pycompose.worker.runtime import container, paths, state, syscalls
 from pycompose.worker.runtime.errors import StartError
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ def run(
     try:
         progress.step = "prepare the process"
         user = container.Identity(process)
-        program = container.read_file(seccomp) if seccomp else b""
+        program = state.read(seccomp) if seccomp else b""
         progress.step = "join the cgroup"
         cgroup.join()
         container.oom_score(process.get("oomScoreAdj"))

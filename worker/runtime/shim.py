@@ -19,7 +19,7 @@ import time
 from pycompose.worker.runtime import cgroups, container, namespaces, protocol, shim_exec, state, syscalls
 from pycompose.worker.runtime.errors import StartError
 from pycompose.worker.runtime.jsonlog import JsonLog
-from pycompose.worker.runtime.shim_streams import Peer, Streams, child_signals, reap
+from pycompose.worker.runtime.shim_streams import Peer, Streams, reap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def run(directory: str, control: int) -> NoReturn:
         os.dup2(null, number)
     os.close(null)
     syscalls.set_process_name(b"pycompose-shim")
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("-999")
+    with contextlib.suppress(OSError):
+        container.oom_score(-999)
     try:
         Shim(directory, socket.socket(fileno=control)).live()
     except BaseException as error:
@@ -66,8 +66,9 @@ class Shim:
 
     def __init__(self, directory: str, control: socket.socket) -> None:
         self.directory = directory
-        with open(f"{directory}/launch.json") as file:
-            self.launch: dict[str, Any] = json.load(file)
+        self.launch: dict[str, Any] = json.loads(state.read(f"{directory}/launch.json"))
+        self.known = state.load(directory)
+        self.known.update(shim=os.getpid(), shim_start=state.start_time(os.getpid()))
         self.config: dict[str, Any] = self.launch["config"]
         self.cgroup = cgroups.at(self.launch["cgroup"])
         self.poll = select.epoll()
@@ -75,7 +76,7 @@ class Shim:
         self.peers: set[Peer] = set()
         self.execs: dict[int, shim_exec.Exec] = {}
         self.streams = Streams(self)
-        self.pid = 0
+        self.pid = self.pid_start = 0
         self.channel: socket.socket | None = None
         self.status: int | None = None
         self.listener: socket.socket | None = None
@@ -113,8 +114,6 @@ class Shim:
         wakeup, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _noticed)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
         self.watch(wakeup, self._woken)
         try:
             self.start()
@@ -131,8 +130,9 @@ class Shim:
 
     def start(self) -> None:
         """Fork the container's first process and wait until it has executed its program, or failed."""
-        with contextlib.suppress(OSError):
-            self.cgroup.remove()  # of a run whose shim was lost
+        if self.known["run"] > 1:
+            with contextlib.suppress(OSError):
+                self.cgroup.remove()  # of a run whose shim was lost
         self.cgroup.create((self.config.get("linux") or {}).get("resources") or {})
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         terminal = bool(self.config["process"].get("terminal"))
@@ -144,13 +144,14 @@ class Shim:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         self.pid = os.fork()
         if self.pid == 0:
-            child_signals()
+            signal.set_wakeup_fd(-1)
             theirs.setblocking(True)
             container.run(self.launch, theirs, stdio)
         theirs.close()
         for fd in set(stdio or ()):
             os.close(fd)
         self.channel = mine
+        self._listen()  # while the container is being made: nobody knows of it yet
         self._await_exec(mine)
 
     def _await_exec(self, channel: socket.socket) -> None:
@@ -167,10 +168,10 @@ class Shim:
                 raise StartError(report["error"], report.get("code", 125))
         channel.close()
         self.started_ns = time.time_ns()
-        if state.start_time(self.pid) == 0:
+        self.pid_start = state.start_time(self.pid)
+        if self.pid_start == 0:
             raise StartError("the container's first process was killed before it ran its program", 125)
         self._save("running")
-        self._listen()
         self.control.send(protocol.encode(protocol.JSON, {"pid": self.pid, "started_ns": self.started_ns}))
 
     def _listen(self) -> None:
@@ -185,10 +186,8 @@ class Shim:
             Peer(self, connection)
 
     def _save(self, status: str, exit_: dict[str, Any] | None = None) -> None:
-        known = state.load(self.directory)
-        known.update(status=status, pid=self.pid, pid_start=state.start_time(self.pid), exit=exit_)
-        known.update(started_ns=self.started_ns, shim=os.getpid(), shim_start=state.start_time(os.getpid()))
-        state.save(self.directory, known)
+        self.known.update(status=status, pid=self.pid, pid_start=self.pid_start, exit=exit_, started_ns=self.started_ns)
+        state.save(self.directory, self.known)
 
     def failed(self, message: str, code: int) -> None:
         """The start failed: leave nothing but the reason."""
@@ -199,9 +198,14 @@ class Shim:
         with contextlib.suppress(OSError):
             self.cgroup.remove()
         now = time.time_ns()
-        self.pid = 0
+        self._gone()
         self._save("stopped", exit_record(code << 8, False, now, now, message))
         self.control.send(protocol.encode(protocol.JSON, {"error": message, "code": code}))
+
+    def _gone(self) -> None:
+        self.pid = self.pid_start = 0
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.directory}/{protocol.SOCKET_NAME}")
 
     # -- end --------------------------------------------------------------------------------
 
@@ -227,10 +231,8 @@ class Shim:
         with contextlib.suppress(OSError):
             self.cgroup.remove()
         record = exit_record(self.status or 0, oom, self.started_ns, finished)
-        self.pid = 0
+        self._gone()
         self._save("stopped", record)
-        with contextlib.suppress(OSError):
-            os.unlink(f"{self.directory}/{protocol.SOCKET_NAME}")
         for peer in list(self.peers):
             if peer.role in ("watch", "attach"):
                 peer.finish(protocol.encode(protocol.EXIT, record))

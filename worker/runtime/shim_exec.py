@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 
 from pycompose.worker.runtime import container, enter, namespaces, protocol
 from pycompose.worker.runtime.errors import StartError
-from pycompose.worker.runtime.shim_streams import Peer, Sink, Source, child_signals
+from pycompose.worker.runtime.shim_streams import Peer, Sink, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def begin(shim: Shim, peer: Peer, message: dict[str, Any]) -> None:
     root = os.open(f"/proc/{shim.pid}/root", os.O_PATH | os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        child_signals()
+        signal.set_wakeup_fd(-1)
         enter.run(
             process,
             theirs,

@@ -34,11 +34,15 @@ def reap() -> Iterator[tuple[int, int]]:
         yield pid, status
 
 
-def child_signals() -> None:
-    """The forked child must not write to the shim's wake-up pipe, nor inherit what the shim ignores."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+#: What must not end a shim. Blocked, not ignored: a mask costs nothing to inherit, and is empty again before exec.
+UNHEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def deafen() -> None:
+    """Block what must not end a shim (the zygote does so for all of its own), with default actions behind."""
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):  # Python's own handlings
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, UNHEARD)
 
 
 def hang_up(connection: socket.socket) -> None:

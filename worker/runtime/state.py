@@ -39,15 +39,25 @@ def load(directory: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError: the container is not known.
     """
-    with open(f"{directory}/{NAME}") as file:
-        result: dict[str, Any] = json.load(file)
+    result: dict[str, Any] = json.loads(read(f"{directory}/{NAME}"))
     return result
+
+
+def read(path: str) -> bytes:
+    """The whole of a file, with as few system calls as it takes."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := os.read(fd, 1 << 16):
+            pieces.append(piece)
+    finally:
+        os.close(fd)
+    return b"".join(pieces)
 
 
 def start_time(pid: int) -> int:
     """When the process started, in clock ticks since boot (proc_pid_stat(5)); 0 when it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        return int(read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
     except OSError:
         return 0

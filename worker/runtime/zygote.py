@@ -17,7 +17,8 @@ import signal
 import socket
 import sys
 
-from pycompose.worker.runtime import cgroup_v1, shim, syscalls
+from pycompose.worker.runtime import cgroup_v1, cgroups, shim, syscalls
+from pycompose.worker.runtime.shim_streams import deafen
 
 
 def main(arguments: list[str]) -> int:
@@ -27,11 +28,12 @@ def main(arguments: list[str]) -> int:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.set_process_name(b"pycompose-zyg")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # shims need no reaping here
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    deafen()
     gc.collect()
     gc.disable()
     gc.freeze()
-    assert cgroup_v1  # loaded before any fork
+    assert cgroup_v1  # loaded before any fork, as what is mounted is known before
+    cgroups.mounted()
     channel.send(b"ready")
     while True:
         message, fds, _, _ = socket.recv_fds(channel, 4096, 1)
