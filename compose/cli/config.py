@@ -128,7 +128,9 @@ def _hashes(project: Project, wanted: str) -> list[str]:
 
 
 def _write(text: str, output: str | None) -> None:
-    if output:
+    if output and settings().dry_run:
+        settings().would([f"write {output}"])
+    elif output:
         with open(output, "w", encoding="utf-8") as file:
             file.write(text)
     else:

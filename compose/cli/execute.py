@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -50,6 +51,8 @@ def exec_(
     chosen = settings()
     with chosen.client(start=False) as client:
         task = task_of(client, chosen.name(), service, index)
+        if chosen.dry_run:
+            return chosen.would([f"run {shlex.join(command)} in container {task.name}"])
         has_tty = not no_tty and not detach and sys.stdin.isatty() and sys.stdout.isatty()
         start = access_pb2.ExecStart(
             task_id=task.id,
@@ -63,6 +66,7 @@ def exec_(
             detach=detach,
         )
         run_exec(client, start)
+    return None
 
 
 def run_exec(client: Client, start: access_pb2.ExecStart) -> None:

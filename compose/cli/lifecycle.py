@@ -17,6 +17,7 @@ from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.stopping import by_id, grace
 from pycompose.compose.cli.stopping import kill as kill_tasks
 from pycompose.compose.cli.stopping import stop as stop_tasks
+from pycompose.compose.cli.upflags import orphan_default
 from pycompose.compose.cli.watching import follow_project, see
 from pycompose.compose.client import Client
 from pycompose.compose.client.state import services_and_tasks
@@ -47,6 +48,9 @@ def start(services: tuple[str, ...], wait: bool, wait_timeout: float | None) -> 
                 starts[service.id] = ids
         if not tasks:
             raise CliError(f"project {name} has no container to start; pycompose up makes them")
+        if chosen.dry_run:
+            idle = {one for ids in starts.values() for one in ids}
+            return chosen.would(f"start container {task.name}" for task in tasks if task.id in idle)
         observed = Observed()
         follow_project(client, streams, name)
         goal = Goal(list(starts), wait, starts=starts, timeout=wait_timeout)
@@ -61,6 +65,7 @@ def start(services: tuple[str, ...], wait: bool, wait_timeout: float | None) -> 
             if left:
                 chosen.tell(f"interrupted: {', '.join(left)} were not started; {chosen.command_prefix()}start goes on")
             raise
+    return None
 
 
 @command()
@@ -75,9 +80,12 @@ def stop(services: tuple[str, ...], timeout: int | None) -> None:
         chosen.display("Stopping") as display,
         interrupts_into(Streams()) as streams,
     ):
-        found, _ = _select(client, name, services)
+        found, tasks = _select(client, name, services)
+        if chosen.dry_run:
+            return chosen.would(f"stop container {task.name}" for task in tasks if not stop_done(task))
         observed = _observe(client, streams, name)
         stop_tasks(client, streams, observed, by_id(found), display, timeout)
+    return None
 
 
 @command()
@@ -102,6 +110,8 @@ def restart(services: tuple[str, ...], timeout: int | None, no_deps: bool) -> No
         tasks = [task for one in ids for task in observed.of(one) if not leaving(task)]
         if not tasks:
             raise CliError(f"project {name} has no container to restart; pycompose up makes them")
+        if chosen.dry_run:
+            return chosen.would(f"restart container {task.name}" for task in tasks)
         request = control_pb2.RestartTasksRequest(task_ids=[task.id for task in tasks], grace_period=grace(timeout))
         number = client.control.RestartTasks(request).version.number
         for task in tasks:
@@ -109,6 +119,7 @@ def restart(services: tuple[str, ...], timeout: int | None, no_deps: bool) -> No
         _until(streams, observed, lambda: _restarted(observed, tasks, number), display)
         for task in tasks:
             display.set(f"Container {task.name}", "Started", state="done")
+    return None
 
 
 def _restarted(observed: Observed, before: list[task_pb2.Task], number: int) -> bool:
@@ -144,16 +155,24 @@ def _with_followers(
 @command()
 @click.argument("services", nargs=-1)
 @click.option("-s", "--signal", default="SIGKILL", help="Signal to send.")
-@click.option("--remove-orphans", is_flag=True, hidden=True)
-def kill(services: tuple[str, ...], signal: str, remove_orphans: bool) -> None:
+@click.option("--remove-orphans", is_flag=True, default=None, help="Also containers of services not in the files.")
+def kill(services: tuple[str, ...], signal: str, remove_orphans: bool | None) -> None:
     """Send a signal to containers."""
     chosen = settings()
+    project = None if orphan_default(remove_orphans) or services else chosen.known_project()
+    name = project.name if project else chosen.name()
     with chosen.client(start=False) as client, chosen.display("Killing") as display:
-        _, tasks = _select(client, chosen.name(), services)
-        alive = [task for task in tasks if running(task)]
+        _, tasks = _select(client, name, services)
+        known = {*project.services, *project.disabled_services} if project is not None else None
+        alive = [task for task in tasks if running(task) and (known is None or task.service_name in known)]
+        if chosen.dry_run:
+            return chosen.would(f"send {signal} to container {task.name}" for task in alive)
+        if not alive:
+            chosen.tell(f"nothing of project {name} runs")
         kill_tasks(client, [task.id for task in alive], signal)
         for task in alive:
             display.set(f"Container {task.name}", "Killed", state="done")
+    return None
 
 
 @command()
@@ -179,12 +198,14 @@ def rm(services: tuple[str, ...], force: bool, stop_first: bool, volumes: bool, 
             found = [service for service in found if service.id not in busy]
         ids = {service.id for service in found}
         names = [task.name for task in tasks if task.service_id in ids]
+        if chosen.dry_run:
+            return chosen.would(f"remove container {one}" for one in names)
         if not names:
-            chosen.tell("no stopped containers")
-            return
+            return chosen.tell("no stopped containers")
         if not force:
             confirm(f"remove {', '.join(names)}?", "--force")
         remove_services(client, streams, name, found, display)
+    return None
 
 
 @command()
@@ -193,10 +214,14 @@ def pause(services: tuple[str, ...]) -> None:
     """Freeze containers."""
     chosen = settings()
     with chosen.client(start=False) as client, chosen.display("Pausing") as display:
-        for task in _select(client, chosen.name(), services)[1]:
-            if running(task) and not task.status.paused:
-                client.access.PauseTask(access_pb2.PauseTaskRequest(task_id=task.id))
-                display.set(f"Container {task.name}", "Paused", state="done")
+        tasks = _select(client, chosen.name(), services)[1]
+        moving = [task for task in tasks if running(task) and not task.status.paused]
+        if chosen.dry_run:
+            return chosen.would(f"pause container {task.name}" for task in moving)
+        for task in moving:
+            client.access.PauseTask(access_pb2.PauseTaskRequest(task_id=task.id))
+            display.set(f"Container {task.name}", "Paused", state="done")
+    return None
 
 
 @command()
@@ -205,10 +230,13 @@ def unpause(services: tuple[str, ...]) -> None:
     """Thaw containers."""
     chosen = settings()
     with chosen.client(start=False) as client, chosen.display("Unpausing") as display:
-        for task in _select(client, chosen.name(), services)[1]:
-            if task.status.paused:
-                client.access.UnpauseTask(access_pb2.UnpauseTaskRequest(task_id=task.id))
-                display.set(f"Container {task.name}", "Unpaused", state="done")
+        frozen = [task for task in _select(client, chosen.name(), services)[1] if task.status.paused]
+        if chosen.dry_run:
+            return chosen.would(f"unpause container {task.name}" for task in frozen)
+        for task in frozen:
+            client.access.UnpauseTask(access_pb2.UnpauseTaskRequest(task_id=task.id))
+            display.set(f"Container {task.name}", "Unpaused", state="done")
+    return None
 
 
 @command()

@@ -79,6 +79,9 @@ def start() -> None:
     if running:
         print("the node runs already")
         return
+    if settings().dry_run:
+        settings().would(["start the node"])
+        return
     local.start(path, lambda text: None)
     print("the node runs")
 
@@ -92,6 +95,9 @@ def stop(stop_containers: bool) -> None:
     pid = record.get("pid")
     if not isinstance(pid, int) or not _alive(pid):
         print("the node does not run")
+        return
+    if settings().dry_run:
+        settings().would([*(["stop all containers"] if stop_containers else []), "stop the node"])
         return
     if stop_containers:
         with settings().client(start=False) as client:
@@ -185,7 +191,7 @@ def _facts(one: node_pb2.Node) -> dict[str, Any]:
 def install(only_print: bool) -> None:
     """Make the node a systemd service that starts with the machine."""
     text = UNIT.format(python=sys.executable, module=local.MODULE, state=state_dir(), run=run_dir())
-    if only_print:
+    if only_print or settings().dry_run:
         print(text, end="")
         return
     if os.geteuid() != 0:

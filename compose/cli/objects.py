@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from pycompose.compose.cli.errors import Exit, UsageError
 from pycompose.compose.cli.tables import fill
-from pycompose.compose.client import ClientError
+from pycompose.compose.client import ClientError, DryRunError
 
 
 def as_dict(message: Message) -> dict[str, Any]:
@@ -53,6 +53,8 @@ def each(names: Iterable[str], do: Callable[[str], Any], *, say: bool = True) ->
     for name in names:
         try:
             do(name)
+        except DryRunError as error:
+            print(f"{name}: {error}", file=sys.stderr)
         except ClientError as error:
             failed = True
             print(f"error: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from pycompose.compose.cli.bringup import bring, load_desired
+from pycompose.compose.cli.bringup import bring, compared, load_desired
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
@@ -27,11 +27,13 @@ from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.cli.upflags import REMOVE_ORPHANS, orphan_default
 from pycompose.compose.cli.watching import follow_project
 from pycompose.compose.client import Client
+from pycompose.compose.client.state import fetch
 from pycompose.compose.client.streams import Streams
 from pycompose.compose.labels import ONEOFF
 from pycompose.compose.loader import Project
 from pycompose.compose.plan.observed import Observed
-from pycompose.compose.plan.up import UpOptions
+from pycompose.compose.plan.steps import Step
+from pycompose.compose.plan.up import UpOptions, UpPlan
 from pycompose.proto.v1 import control_pb2, service_pb2
 
 
@@ -153,10 +155,14 @@ def run(
     chosen = settings()
     project, desired = load_desired(chosen, (service,), no_deps=no_deps)
     spec = one_off(project, desired.services[service], wishes)
+    options = UpOptions(no_recreate=True, remove_orphans=orphan_default(remove_orphans))
+    if chosen.dry_run:
+        with chosen.client() as client:
+            steps = _others(compared(chosen, desired, fetch(client, project.name), options), service)
+        return chosen.would([*map(str, steps), f"run container {spec.task.container_name}"])
     with chosen.client() as client, interrupts_into(Streams()) as streams:
         with chosen.display(quiet=quiet) as display:
             images = Display("quiet") if quiet_pull else display
-            options = UpOptions(no_recreate=True, remove_orphans=orphan_default(remove_orphans))
             applied = bring(
                 chosen,
                 client,
@@ -178,6 +184,12 @@ def run(
         status = _attend(chosen, client, streams, observed, made, wishes, detach=detach, remove=remove)
     if status:
         raise Exit(status)
+    return None
+
+
+def _others(plan: UpPlan, service: str) -> list[Step]:
+    """Return the steps of a plan but those about the service itself."""
+    return [step for step in plan.steps if step.kind != "service" or step.name != service]
 
 
 def _attend(

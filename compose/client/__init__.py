@@ -5,6 +5,22 @@ loop. It knows nothing of YAML.
 """
 
 from pycompose.compose.client.connection import Client, default_host
-from pycompose.compose.client.errors import ApiError, ClientError, NodeError, NotRunningError, NotThereError
+from pycompose.compose.client.errors import (
+    ApiError,
+    ClientError,
+    DryRunError,
+    NodeError,
+    NotRunningError,
+    NotThereError,
+)
 
-__all__ = ["ApiError", "Client", "ClientError", "NodeError", "NotRunningError", "NotThereError", "default_host"]
+__all__ = [
+    "ApiError",
+    "Client",
+    "ClientError",
+    "DryRunError",
+    "NodeError",
+    "NotRunningError",
+    "NotThereError",
+    "default_host",
+]

@@ -471,3 +471,68 @@ def test_no_node(cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         f"error: no node answers at {tmp_path}/none/api.sock; start it with pycompose up or pycompose node start\n"
     )
     assert cli("node", "status")[0] == 3
+
+
+EVERY_COMMAND = (
+    "attach web",
+    "commit web new:1",
+    "config -o written.yaml",
+    "cp web:/file written",
+    "create",
+    "down -v --rmi all",
+    "exec web true",
+    "export -o written web",
+    "kill",
+    "pause",
+    "pull",
+    "restart",
+    "rm -fs",
+    "run --rm web true",
+    "run -d web true",
+    "scale web=4",
+    "start",
+    "stop",
+    "unpause",
+    "up",
+    "up -d --force-recreate",
+    "up -d --scale web=3 --remove-orphans",
+    "container stop CONTAINER",
+    "container rm -f CONTAINER",
+    "container exec CONTAINER true",
+    "container kill CONTAINER",
+    "image rm sleep",
+    "image prune -af",
+    "network create other",
+    "network prune -f",
+    "volume create other",
+    "volume prune -af",
+    "service create sleep",
+    "service scale PROJECT/web=5",
+    "service rm PROJECT/web",
+    "node update --availability drain self",
+    "node stop",
+)
+
+
+def test_a_dry_run_changes_nothing(cli: Any, node: PretendedWorker, tmp_path: Path) -> None:
+    """The objects of the manager and the worker's tasks are the same before and after, and no file was written."""
+    cli("up", "-d", file=WEB)
+    worker = {task: status.SerializeToString(deterministic=True) for task, status in node.tasks.items()}
+    signals = list(node.signals)
+
+    def objects() -> list[str]:
+        lists = ("ps -a --no-trunc --format {{.ID}}{{.State}}", "network ls", "volume ls", "service ls -q", "node ls")
+        return [cli(*words.split())[1] for words in lists]
+
+    before, files = objects(), sorted(tmp_path.rglob("*"))
+    for line in EVERY_COMMAND:
+        words = line.replace("CONTAINER", f"{cli.project}-web-1").replace("PROJECT", cli.project).split()
+        status, out, err = cli("--dry-run", *words)
+        assert status == 0, (line, out, err)
+        assert "Traceback" not in err, line
+        cut = 2 if words[0] in ("container", "image", "network", "volume", "service", "node") else 1
+        assert cli(*words[:cut], "--dry-run", *words[cut:])[0] == 0, line
+    assert objects() == before
+    assert sorted(tmp_path.rglob("*")) == files
+    assert {task: status.SerializeToString(deterministic=True) for task, status in node.tasks.items()} == worker
+    assert node.signals == signals
