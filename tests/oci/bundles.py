@@ -19,7 +19,7 @@ from pycompose.worker.runtime import oci
 
 Config = dict[str, Any]
 Change = Callable[[Config], None]
-OURS = [sys.executable, "-m", "pycompose.worker.runtime.command.main"]
+OURS = [sys.executable, "-m", "pycompose.worker.runtime.command"]
 RUNTIMES = {"pycompose-runtime": OURS, "runc": ["runc"]}
 
 

@@ -17,12 +17,14 @@ import signal
 import socket
 import sys
 
-from pycompose.worker.runtime import cgroup_v1, cgroups, shim, syscalls
+from pycompose.worker.runtime import cgroup_v1, cgroups, sealing, shim, syscalls
 from pycompose.worker.runtime.shim_streams import deafen
 
 
 def main(arguments: list[str]) -> int:
     """Serve until the agent is gone."""
+    os.set_inheritable(int(arguments[1]), True)
+    sealing.seal()
     channel = socket.socket(fileno=int(arguments[1]))
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)

@@ -285,6 +285,3 @@ def main() -> int:
         return 130
     return 255 if options is not None and options.verb == "exec" else 1
 
-
-if __name__ == "__main__":
-    sys.exit(main())
