@@ -12,7 +12,7 @@ EXAMPLE_PACKAGES := mmdebstrap busybox-static
 TEST_PACKAGES := nftables iproute2 procps util-linux runc
 BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
 
-.PHONY: help install demo test unit lint format proto lock soak bench clean
+.PHONY: help install demo test unit lint format proto lock soak bench clean attacks
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ lock: install ## Pin all dependencies with their hashes
 	$(BIN)/pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev \
 	    --no-emit-index-url --no-emit-find-links --output-file requirements-dev.lock pyproject.toml
+
+attacks: install $(VENV)/.example-packages $(VENV)/.test-packages ## Attacks in full, on our runtime and on runc, as a table
+	-PYCOMPOSE_ATTACKS=full $(BIN)/pytest -q tests/attacks --timeout 7200 --tb line
 
 soak: install $(VENV)/.example-packages $(VENV)/.test-packages ## The long rounds: 50 of up/down, 30 of killing the daemon
 	PYCOMPOSE_SOAK=full $(BIN)/pytest -q tests/node -k soak --timeout 3600

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 
 from pycompose.worker.runtime import paths, syscalls
+from pycompose.worker.runtime.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,13 +146,35 @@ def _escape(path: str) -> str:
     return path.replace("\\", "\\\\").replace(":", "\\:")
 
 
+#: Files of /proc that may be replaced, as by lxcfs: what they say about the machine decides nothing.
+REPLACEABLE = frozenset(
+    b"/proc/" + name
+    for name in (b"cpuinfo", b"diskstats", b"loadavg", b"meminfo", b"slabinfo", b"stat", b"swaps", b"uptime")
+)
+PROC_SUPER_MAGIC = 0x9FA0
+
+
 def mount_over(root: int, mount: int, path: bytes) -> None:
-    """Attach a detached mount at ``path`` of the container, making the mount point where it is missing."""
+    """Attach a detached mount at ``path`` of the container, making the mount point where it is missing.
+
+    Raises:
+        ConfigError: it would take the place of procfs, which the runtime and the program trust (CVE-2023-28642).
+    """
+    name = os.path.normpath(b"/" + path.lstrip(b"/"))
+    allowed = syscalls.filesystem_type(mount) == PROC_SUPER_MAGIC or name in REPLACEABLE
+    if not allowed and (name == b"/proc" or name.startswith(b"/proc/")):
+        raise _over_proc(path)
     target = paths.make_target(root, path, directory=paths.is_directory(mount))
     try:
+        if not allowed and syscalls.filesystem_type(target) == PROC_SUPER_MAGIC:
+            raise _over_proc(path)
         syscalls.move_mount(mount, target)
     finally:
         os.close(target)
+
+
+def _over_proc(path: bytes) -> ConfigError:
+    return ConfigError(f"{path.decode('utf-8', 'replace')}: nothing but procfs may be mounted on or below /proc")
 
 
 def mask(root: int, path: bytes) -> None:

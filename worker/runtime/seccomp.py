@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def compile_profile(profile: dict[str, Any]) -> bytes:
         _add_architectures(library, context, profile.get("architectures") or [])
         for number, rule in enumerate(profile.get("syscalls") or []):
             _add_rule(library, context, rule, default, number)
-        return _export(library, context)
+        return _unknown_calls(library, profile, default) + _export(library, context)
     finally:
         library.seccomp_release(context)
 
@@ -137,6 +138,35 @@ def _add_rule(library: ctypes.CDLL, context: int, rule: dict[str, Any], default:
         result = library.seccomp_rule_add_array(context, action, call, len(arguments), array)
         if result < 0:
             raise ConfigError(f"linux.seccomp.syscalls[{number}]: {name}: {os.strerror(-result)}")
+
+
+#: Machine -> its AUDIT_ARCH (linux/audit.h), which seccomp(2) puts into seccomp_data.arch.
+_AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_X32_BIT = 0x40000000
+_ENOSYS = 38
+
+
+def _unknown_calls(library: ctypes.CDLL, profile: dict[str, Any], default: int) -> bytes:
+    """Instructions ahead of the filter: ENOSYS for calls newer than any that the profile names.
+
+    A C library tries a new call and falls back when it is told ENOSYS; the profile's own default, EPERM, would be
+    taken as the answer. Only where the default is an errno. BPF: linux/bpf_common.h, seccomp_data of seccomp(2).
+    """
+    audit = _AUDIT.get(platform.machine())
+    if audit is None or default & 0x7FFF0000 != ACTIONS["SCMP_ACT_ERRNO"]:
+        return b""
+    names = {name for rule in profile.get("syscalls") or [] for name in rule.get("names") or ()}
+    highest = max((library.seccomp_syscall_resolve_name(name.encode()) for name in names), default=0)
+    load, equal, greater, end = 0x20, 0x15, 0x25, 0x06
+    code = [
+        (load, 0, 0, 4),
+        (equal, 0, 4, audit),
+        (load, 0, 0, 0),
+        (greater, 2, 0, _X32_BIT - 1),
+        (greater, 0, 1, highest),
+        (end, 0, 0, ACTIONS["SCMP_ACT_ERRNO"] | _ENOSYS),
+    ]
+    return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
 
 
 def _export(library: ctypes.CDLL, context: int) -> bytes:

@@ -209,6 +209,13 @@ def mount_setattr(
     )
 
 
+def filesystem_type(fd: int) -> int:
+    """fstatfs(2): the magic number of the file system that the descriptor lies on."""
+    buffer = (ctypes.c_long * 32)()  # f_type is the first field on all architectures but s390 and mips
+    _checked(_libc.fstatfs(fd, buffer))
+    return int(buffer[0])
+
+
 def execveat(fd: int, arguments: list[bytes], environment: list[bytes]) -> None:
     """execveat(2) of the file that ``fd`` describes; returns only by raising."""
     argv = (ctypes.c_char_p * (len(arguments) + 1))(*arguments, None)

@@ -284,4 +284,3 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     return 255 if options is not None and options.verb == "exec" else 1
-
