@@ -21,6 +21,10 @@ class Machine(Protocol):
         """Return whether a path exists."""
         ...
 
+    def caller(self) -> tuple[int, int]:
+        """Return uid and gid of the person who runs the command."""
+        ...
+
 
 class MachineFiles:
     """This machine."""
@@ -31,6 +35,12 @@ class MachineFiles:
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
+
+    def caller(self) -> tuple[int, int]:
+        sudo = [os.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID")]
+        if os.geteuid() == 0 and all(text.isdigit() for text in sudo):
+            return int(sudo[0]), int(sudo[1])
+        return os.getuid(), os.getgid()
 
 
 @dataclass

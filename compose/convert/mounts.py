@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pycompose.compose.convert.desired import Machine
@@ -9,13 +10,15 @@ from pycompose.compose.convert.problems import Problems
 from pycompose.compose.convert.values import size
 from pycompose.compose.loader import Project
 from pycompose.proto.v1 import container_pb2 as pb
+from pycompose.proto.vocabulary import PROPAGATIONS, TMPFS_FLAGS, TMPFS_VALUES
 
+Path = tuple[str | int, ...]
 DOCKER_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock")
-_TMPFS_DEFAULTS = {"rw", "nosuid", "nodev", "noexec", "defaults"}
+_PERCENT = re.compile(r"\d{1,3}%\Z")
 
 
 def mounts(project: Project, name: str, machine: Machine, problems: Problems) -> list[pb.Mount]:
-    """Return everything that the service mounts besides secrets and configs."""
+    """Return everything that the service itself mounts besides secrets and configs."""
     service = project.services[name]
     result = []
     for index, entry in enumerate(service.get("volumes") or ()):
@@ -24,23 +27,35 @@ def mounts(project: Project, name: str, machine: Machine, problems: Problems) ->
             result.append(mount)
     for index, text in enumerate(service.get("tmpfs") or ()):
         result.append(_tmpfs(text, ("services", name, "tmpfs", index), problems))
-    taken = {mount.target for mount in result}
-    for index, text in enumerate(service.get("volumes_from") or ()):
-        for mount in _volumes_from(project, text, ("services", name, "volumes_from", index), machine, problems):
-            if mount.target not in taken:
-                taken.add(mount.target)
-                result.append(mount)
+    return result
+
+
+def volumes_from(project: Project, name: str, problems: Problems) -> list[pb.VolumesFrom]:
+    """Return the containers whose volumes the service mounts too."""
+    result = []
+    for index, text in enumerate(project.services[name].get("volumes_from") or ()):
+        path = ("services", name, "volumes_from", index)
+        outside = text.startswith("container:")
+        source, _, mode = text.removeprefix("container:").partition(":")
+        if mode not in ("", "rw", "ro"):
+            problems.error(path, f'unknown mode "{mode}"', "want ro or rw")
+        if not outside and source not in project.services:
+            problems.error(path, f'no service "{source}" in this run', "name a service of the file")
+        kind = "container" if outside else "service"
+        result.append(pb.VolumesFrom(source=f"{kind}:{source}", read_only=mode == "ro"))
     return result
 
 
 def _mount(
-    project: Project, entry: dict[str, Any], path: tuple[str | int, ...], machine: Machine, problems: Problems
+    project: Project, entry: dict[str, Any], path: Path, machine: Machine, problems: Problems
 ) -> pb.Mount | None:
     kind = entry["type"]
     mount = pb.Mount(target=entry.get("target", ""), read_only=entry.get("read_only", False))
     source = entry.get("source") or ""
+    if not mount.target.startswith("/"):
+        problems.error(path, f'the target "{mount.target}" is not absolute', "begin it with /")
     if kind == "bind":
-        return _bind(project, mount, entry, source, path, machine, problems)
+        return _bind(mount, entry, source, path, machine, problems)
     if kind == "volume":
         options = entry.get("volume") or {}
         mount.type = pb.MOUNT_TYPE_VOLUME
@@ -50,7 +65,7 @@ def _mount(
         mount.no_copy = options.get("nocopy", False)
         mount.subpath = options.get("subpath", "")
         if options.get("labels"):
-            problems.warn((*path, "volume", "labels"), "labels of a mount are not kept")
+            problems.warn((*path, "volume", "labels"), "labels of a mount are not kept; label the volume")
         return mount
     if kind == "tmpfs":
         options = entry.get("tmpfs") or {}
@@ -61,103 +76,103 @@ def _mount(
     if kind == "image":
         mount.type = pb.MOUNT_TYPE_IMAGE
         mount.source = source
+        mount.read_only = True
         mount.subpath = (entry.get("image") or {}).get("subpath", "")
+        if not source:
+            problems.error(path, "an image has to be named", "add source: IMAGE")
         return mount
-    problems.error(path, f'mounts of type "{kind}" cannot be made on Linux', "use bind, volume, tmpfs or image")
+    what = {"npipe": "named pipes are Windows'", "cluster": "volumes of type cluster are Swarm's"}.get(kind, kind)
+    problems.error(path, f"{what} and cannot be mounted here", "use bind, volume, tmpfs or image")
     return None
 
 
-def _declined(project: Project, path: tuple[str | int, ...]) -> bool:
-    """Return whether the file says `create_host_path: false`: the model, as Docker prints it, leaves that out."""
-    written = project.tree
-    for part in (*path, "bind", "create_host_path"):
-        try:
-            written = written[part]
-        except (KeyError, IndexError, TypeError):
-            return False
-    return written is False
-
-
 def _bind(
-    project: Project,
     mount: pb.Mount,
     entry: dict[str, Any],
     source: str,
-    path: tuple[str | int, ...],
+    path: Path,
     machine: Machine,
     problems: Problems,
 ) -> pb.Mount:
     options = entry.get("bind") or {}
     mount.type = pb.MOUNT_TYPE_BIND
     mount.source = source
-    mount.create_host_path = not _declined(project, path)
+    # the model, as Docker prints it, leaves a false one out
+    mount.create_host_path = problems.written((*path, "bind", "create_host_path")) is not False
     mount.propagation = options.get("propagation", "")
     mount.recursive = options.get("recursive", "")
     mount.selinux = options.get("selinux", "")
+    if mount.propagation and mount.propagation not in PROPAGATIONS:
+        place = (*path, "bind", "propagation")
+        problems.error(place, f'unknown propagation "{mount.propagation}"', f"want one of {', '.join(PROPAGATIONS)}")
+    if mount.recursive == "readonly" and not (mount.read_only and mount.propagation in ("", "rprivate")):
+        place = (*path, "bind", "recursive")
+        problems.error(place, "readonly needs read_only: true and no propagation", "add read_only: true")
     idmap = entry.get("x-idmap", options.get("x-idmap", ""))
     if idmap not in ("", "auto"):
         problems.error((*path, "x-idmap"), f'unknown value "{idmap}"', 'want "auto"')
-    else:
-        mount.idmap = idmap
+    elif idmap:
+        mount.idmap = "{}:{}".format(*machine.caller())
     if not machine.exists(source):
-        if source in DOCKER_SOCKETS:
-            problems.error(
-                path,
-                f"bind source {source} does not exist: the Docker API is not there on this machine",
-                "leave the mount out, or run a Docker daemon beside pycompose",
-            )
-        elif not mount.create_host_path:
-            problems.error(
-                path, f"bind source {source} does not exist", "make it, or leave create_host_path: false out"
-            )
+        _missing(mount, source, path, problems)
     return mount
 
 
-def _tmpfs(text: str, path: tuple[str | int, ...], problems: Problems) -> pb.Mount:
+def _missing(mount: pb.Mount, source: str, path: Path, problems: Problems) -> None:
+    if source in DOCKER_SOCKETS:
+        problems.error(
+            path,
+            f"bind source {source} does not exist: the Docker API is not there on this machine",
+            "leave the mount out, or run a Docker daemon beside pycompose",
+        )
+    elif not mount.create_host_path:
+        problems.error(path, f"bind source {source} does not exist", "make it, or leave create_host_path: false out")
+
+
+def _tmpfs(text: str, path: Path, problems: Problems) -> pb.Mount:
+    """Read "/run:size=64m,mode=755,uid=1000,exec"."""
     target, _, options = text.partition(":")
     mount = pb.Mount(type=pb.MOUNT_TYPE_TMPFS, target=target)
+    if not target.startswith("/"):
+        problems.error(path, f'the target "{target}" is not absolute', "begin it with /")
     for option in filter(None, options.split(",")):
-        key, _, value = option.partition("=")
-        try:
-            if key == "size":
-                mount.tmpfs_size_bytes = size(value)
-            elif key == "mode":
-                mount.tmpfs_mode = int(value, 8)
-            elif key == "ro":
+        key, equals, value = option.partition("=")
+        if not equals and key in TMPFS_FLAGS:
+            if key == "ro":
                 mount.read_only = True
-            elif key not in _TMPFS_DEFAULTS:
-                problems.warn(path, f"tmpfs option {option} has no effect; known are size, mode and ro")
-        except ValueError:
-            problems.error(path, f'tmpfs option {key}: "{value}" is not a value of it', "write size=64m or mode=1777")
+            elif key not in ("rw", "defaults"):
+                mount.tmpfs_options.append(key)
+        elif equals and value and key in TMPFS_VALUES:
+            _tmpfs_value(mount, key, value, path, problems)
+        else:
+            known = ", ".join(sorted(TMPFS_VALUES))
+            problems.error(
+                path, f'unknown tmpfs option "{option}"', f"known are {known}, and flags such as ro, exec, dev"
+            )
     return mount
 
 
-def _volumes_from(
-    project: Project, text: str, path: tuple[str | int, ...], machine: Machine, problems: Problems
-) -> list[pb.Mount]:
-    first, _, rest = text.partition(":")
-    if first == "container":
-        problems.error(path, "volumes of a container outside the project cannot be taken", "name the volumes")
-        return []
-    if first not in project.services:
-        problems.error(path, f'no service "{first}" in this run', "name a service of the file")
-        return []
-    result = mounts(project, first, machine, Problems(project))
-    for mount in result:
-        if mount.type == pb.MOUNT_TYPE_VOLUME and not mount.source:
-            problems.error(
-                path,
-                f"{first} has an anonymous volume at {mount.target}, which cannot be shared",
-                f"give it a name: volumes: [data:{mount.target}]",
-            )
-        mount.read_only = mount.read_only or rest == "ro"
-    return result
+def _tmpfs_value(mount: pb.Mount, key: str, value: str, path: Path, problems: Problems) -> None:
+    try:
+        if key == "size" and not _PERCENT.match(value):
+            mount.tmpfs_size_bytes = size(value)
+        elif key == "mode":
+            mount.tmpfs_mode = int(value, 8)
+        elif key in ("uid", "gid"):
+            mount.tmpfs_options.append(f"{key}={int(value)}")
+        else:
+            mount.tmpfs_options.append(f"{key}={value}")
+    except ValueError:
+        examples = {"size": "64m", "mode": "1777"}
+        problems.error(
+            path, f'tmpfs option {key}: "{value}" is not a value of it', f"write {key}={examples.get(key, 0)}"
+        )
 
 
-def writable_state(all_mounts: list[pb.Mount]) -> bool:
+def writable_state(spec: pb.ContainerSpec) -> bool:
     """Return whether two containers would write the same data: a writable bind or named volume."""
-    return any(
+    return any(not one.read_only for one in spec.volumes_from) or any(
         not mount.read_only
         and (mount.type == pb.MOUNT_TYPE_BIND or (mount.type == pb.MOUNT_TYPE_VOLUME and mount.source))
-        for mount in all_mounts
+        for mount in spec.mounts
     )

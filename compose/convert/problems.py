@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pycompose.compose.loader import LoadError, Problem, Project
 
 
@@ -29,6 +31,16 @@ class Problems:
         text = f"{self.place(path)}: {message}"
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def written(self, path: tuple[str | int, ...]) -> Any:
+        """Return what the files say at `path`, also where the printed model leaves it out; None when nothing."""
+        found = self._project.tree
+        for part in path:
+            try:
+                found = found[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return found
 
     def place(self, path: tuple[str | int, ...]) -> str:
         """Return `file:line:column: key` of an attribute."""

@@ -9,7 +9,8 @@ from pycompose.compose import labels as label
 from pycompose.compose.convert.container import container
 from pycompose.compose.convert.desired import Machine
 from pycompose.compose.convert.mounts import writable_state
-from pycompose.compose.convert.networks import attach, ports
+from pycompose.compose.convert.networks import attach
+from pycompose.compose.convert.ports import ports, publishing
 from pycompose.compose.convert.problems import Problems
 from pycompose.compose.convert.values import duration
 from pycompose.compose.loader import Project
@@ -47,9 +48,9 @@ def service(project: Project, name: str, machine: Machine, problems: Problems) -
     _restart(spec.task, entry, name, problems)
     _placement(spec.task, deploy)
     count = _mode(spec, entry, deploy, name, problems)
-    mode = pb.ENDPOINT_MODE_DNSRR if deploy.get("endpoint_mode") == "dnsrr" else pb.ENDPOINT_MODE_VIP
-    spec.endpoint.mode = mode
+    spec.endpoint.mode = _endpoint_mode(deploy, name, problems)
     spec.endpoint.ports.extend(ports(entry, name, spec.task.network_mode, problems))
+    publishing(spec.endpoint, entry, name, problems)
     for other, condition in (entry.get("depends_on") or {}).items():
         spec.dependencies.add(
             service=other,
@@ -64,6 +65,14 @@ def service(project: Project, name: str, machine: Machine, problems: Problems) -
     return spec
 
 
+def _endpoint_mode(deploy: dict[str, Any], name: str, problems: Problems) -> pb.EndpointMode.ValueType:
+    word = deploy.get("endpoint_mode") or "vip"
+    if word not in ("vip", "dnsrr"):
+        place = ("services", name, "deploy", "endpoint_mode")
+        problems.error(place, f'unknown mode "{word}"', "want vip or dnsrr")
+    return pb.ENDPOINT_MODE_DNSRR if word == "dnsrr" else pb.ENDPOINT_MODE_VIP
+
+
 def _mode(spec: pb.ServiceSpec, entry: dict[str, Any], deploy: dict[str, Any], name: str, problems: Problems) -> int:
     """Write how many tasks there are; return the number that may run at once."""
     count = entry.get("scale")
@@ -74,6 +83,10 @@ def _mode(spec: pb.ServiceSpec, entry: dict[str, Any], deploy: dict[str, Any], n
         problems.error(("services", name, "scale"), f"{count} is no number of containers", "want 0 or more")
         return 0
     mode = deploy.get("mode") or "replicated"
+    if mode == "global" and entry.get("container_name"):
+        problems.error(
+            ("services", name, "container_name"), "a container on each node cannot have one name", "remove it"
+        )
     if mode == "global":
         getattr(spec, "global").SetInParent()
         return 1
@@ -101,37 +114,41 @@ def _alone(spec: pb.ServiceSpec, name: str, problems: Problems) -> None:
 
 
 def _restart(task: pb.TaskSpec, entry: dict[str, Any], name: str, problems: Problems) -> None:
-    policy = (entry.get("deploy") or {}).get("restart_policy") or {}
-    if entry.get("restart"):
-        word, _, attempts = str(entry["restart"]).partition(":")
-        if word not in _RESTARTS or (attempts and not attempts.isdigit()):
-            problems.error(
-                ("services", name, "restart"),
-                f'"{entry["restart"]}" is no restart policy',
-                'want "no", always, on-failure[:NUMBER] or unless-stopped',
-            )
-            return
-        task.restart.condition = _RESTARTS[word]
-        task.restart.max_attempts = int(attempts or 0)
-    elif policy:
-        word = policy.get("condition") or "any"
-        if word not in _RESTARTS:
-            problems.error(
-                ("services", name, "deploy", "restart_policy", "condition"),
-                f'unknown condition "{word}"',
-                "want none, on-failure or any",
-            )
-            return
-        task.restart.condition = _RESTARTS[word]
-    else:
-        task.restart.condition = pb.RESTART_CONDITION_NONE
+    """Write the restart policy; `deploy.restart_policy` wins over `restart`, as in Docker Compose."""
+    policy = (entry.get("deploy") or {}).get("restart_policy")
+    if policy is None:
+        _short_restart(task, str(entry.get("restart") or "no"), name, problems)
         return
-    if policy.get("delay") is not None:
-        task.restart.delay.CopyFrom(duration(policy["delay"]))
-    if policy.get("window") is not None:
-        task.restart.window.CopyFrom(duration(policy["window"]))
-    if policy.get("max_attempts") is not None and not task.restart.max_attempts:
-        task.restart.max_attempts = int(policy["max_attempts"])
+    word = policy.get("condition") or "any"
+    if word not in ("none", "on-failure", "any"):
+        problems.error(
+            ("services", name, "deploy", "restart_policy", "condition"),
+            f'unknown condition "{word}"',
+            "want none, on-failure or any",
+        )
+        return
+    task.restart.condition = _RESTARTS[word]
+    for field in ("delay", "window"):
+        if policy.get(field) is not None:
+            getattr(task.restart, field).CopyFrom(duration(policy[field]))
+    task.restart.max_attempts = int(policy.get("max_attempts") or 0)
+
+
+def _short_restart(task: pb.TaskSpec, text: str, name: str, problems: Problems) -> None:
+    word, _, attempts = text.partition(":")
+    if (
+        word not in _RESTARTS
+        or word in ("none", "any")
+        or (attempts and not (attempts.isdigit() and word == "on-failure"))
+    ):
+        problems.error(
+            ("services", name, "restart"),
+            f'"{text}" is no restart policy',
+            'want "no", always, on-failure[:NUMBER] or unless-stopped',
+        )
+        return
+    task.restart.condition = _RESTARTS[word]
+    task.restart.max_attempts = int(attempts or 0)
 
 
 def _placement(task: pb.TaskSpec, deploy: dict[str, Any]) -> None:
@@ -148,7 +165,7 @@ def _updates(
 ) -> None:
     shared = entry.get("x-shared-volume") or False
     why = ""
-    if writable_state(list(spec.task.container.mounts)) and not shared:
+    if writable_state(spec.task.container) and not shared:
         why = "it writes to a volume or bind that two containers would share"
     elif spec.task.container_name:
         why = "two containers cannot have one container_name"

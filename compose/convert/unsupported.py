@@ -10,9 +10,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from pycompose.compose.convert.problems import Problems
+from pycompose.compose.convert.resources import DEVICE_REMEDY
 from pycompose.compose.loader import Project
 
-HONOURED = {"x-on-unhealthy", "x-shared-volume", "x-idmap"}
+HONOURED = {"x-on-unhealthy", "x-shared-volume", "x-idmap", "x-publish"}
 LATER = {
     "x-cron": "scheduled jobs",
     "x-autoscale": "autoscaling",
@@ -20,7 +21,6 @@ LATER = {
     "x-disruption": "disruption budgets",
     "x-exclusive": "exclusive tasks",
     "x-per-slot": "volumes per replica",
-    "x-publish": "ingress options",
     "x-allow-from": "network policy",
     "x-verify": "image signatures",
 }
@@ -28,15 +28,11 @@ _ERRORS = {
     "provider": ("services of an outside provider are not supported", "run it as a service of its own image"),
     "models": ("models are not supported", "run the model as a service of its own"),
     "use_api_socket": ("the Docker API is not there", "leave it out"),
-    "gpus": ("GPUs are not there yet", "name device files under `devices:`"),
-}
-_WARNINGS = {
-    "credential_spec": "has a meaning on Windows only, and none here",
-    "cpu_count": "has a meaning on Windows only, and none here; use cpus",
-    "cpu_percent": "has a meaning on Windows only, and none here; use cpus",
-    "cpu_rt_period": "real-time CPU limits are not supported and have no effect",
-    "cpu_rt_runtime": "real-time CPU limits are not supported and have no effect",
-    "external_links": "is not supported and has no effect; share a network instead",
+    "gpus": ("GPUs cannot be given to containers: this node has none to give", DEVICE_REMEDY),
+    "credential_spec": ("credentials of that kind are Windows'", "leave it out"),
+    "cpu_count": ("counts the CPUs of Windows containers", "use cpus"),
+    "cpu_percent": ("is a limit of Windows containers", "use cpus"),
+    "storage_opt": ("the writable layer of a container cannot be limited", "put data on a tmpfs with a size"),
 }
 
 
@@ -45,11 +41,15 @@ def check_service(name: str, service: dict[str, Any], problems: Problems) -> Non
     for key, (message, remedy) in _ERRORS.items():
         if service.get(key):
             problems.error(("services", name, key), message, remedy)
-    for key, message in _WARNINGS.items():
-        if service.get(key):
-            problems.warn(("services", name, key), message)
-    if service.get("isolation") not in (None, "default", ""):
-        problems.warn(("services", name, "isolation"), "has a meaning on Windows only, and none here")
+    isolation, runtime = service.get("isolation") or "default", service.get("runtime") or "pycompose"
+    if isolation != "default":
+        problems.error(("services", name, "isolation"), f'"{isolation}" is a mode of Windows', "leave it out")
+    if runtime == "runc":
+        problems.warn(
+            ("services", name, "runtime"), "runc stands for the runtime of pycompose here, which does the same"
+        )
+    elif runtime != "pycompose":
+        problems.error(("services", name, "runtime"), f'there is no runtime "{runtime}"', "leave it out")
     mode = (service.get("deploy") or {}).get("mode") or "replicated"
     if mode not in ("replicated", "global", "replicated-job"):
         problems.error(

@@ -24,3 +24,15 @@ def size(value: Any) -> int:
 def pairs(values: Any) -> list[str]:
     """Return a mapping as "KEY=value"; keys without a value are left out."""
     return [f"{key}={value}" for key, value in (values or {}).items() if value is not None]
+
+
+def texts(values: Any) -> dict[str, str]:
+    """Return a mapping of texts; a missing value is an empty text."""
+    return {key: "" if value is None else str(value) for key, value in (values or {}).items()}
+
+
+def file_mode(value: Any) -> int:
+    """Return permission bits: an octal text as the model prints it, or a number; 0 for none."""
+    if value is None:
+        return 0
+    return int(value, 8) if isinstance(value, str) else int(value)

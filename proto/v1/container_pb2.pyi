@@ -246,6 +246,26 @@ class ContainerSpec(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class LinksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     IMAGE_FIELD_NUMBER: _builtins.int
     IMAGE_DIGEST_FIELD_NUMBER: _builtins.int
     PULL_POLICY_FIELD_NUMBER: _builtins.int
@@ -297,6 +317,9 @@ class ContainerSpec(_message.Message):
     POST_START_FIELD_NUMBER: _builtins.int
     PRE_STOP_FIELD_NUMBER: _builtins.int
     STORAGE_OPTIONS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    VOLUMES_FROM_FIELD_NUMBER: _builtins.int
+    EXPOSED_PORTS_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     """Image reference as the user wrote it, e.g. "redis:7"."""
     image_digest: _builtins.str
@@ -326,7 +349,7 @@ class ContainerSpec(_message.Message):
     privileged: _builtins.bool
     """Give all capabilities and devices; no masked paths."""
     shm_size_bytes: _builtins.int
-    """Size of /dev/shm in bytes; 0: 64 MiB."""
+    """Size of /dev/shm in bytes; 0: 64 MiB. Not with ipc_mode host, service: or container:."""
     pid_mode: _builtins.str
     """"", "host", "service:NAME" or "container:ID"."""
     ipc_mode: _builtins.str
@@ -383,7 +406,9 @@ class ContainerSpec(_message.Message):
 
     @_builtins.property
     def security_opt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """As Docker's: "no-new-privileges:true", "seccomp=unconfined", "seccomp=<JSON>", "apparmor=…", "label=…"."""
+        """As Docker's: "no-new-privileges:true", "seccomp=unconfined", "seccomp=<JSON>", "apparmor=…", "label=…",
+        "systempaths=unconfined", "writable-cgroups=true"; as Podman's: "mask=/a:/b", "unmask=ALL", "unmask=/a:/b".
+        """
 
     @_builtins.property
     def sysctls(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -453,6 +478,18 @@ class ContainerSpec(_message.Message):
     def storage_options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Options of the root file system as Docker names them, e.g. size."""
 
+    @_builtins.property
+    def links(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Names that this container alone has for others: alias to the name of a service or container (links)."""
+
+    @_builtins.property
+    def volumes_from(self) -> _containers.RepeatedCompositeFieldContainer[Global___VolumesFrom]:
+        """Containers whose volumes and binds this one mounts at the same places, where it has none of its own."""
+
+    @_builtins.property
+    def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ports that the program listens on, for people: "80/tcp", "3000-3005/udp". Nothing is opened by them."""
+
     def __init__(
         self,
         *,
@@ -507,14 +544,43 @@ class ContainerSpec(_message.Message):
         post_start: _abc.Iterable[Global___Hook] | None = ...,
         pre_stop: _abc.Iterable[Global___Hook] | None = ...,
         storage_options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        links: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        volumes_from: _abc.Iterable[Global___VolumesFrom] | None = ...,
+        exposed_ports: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "entrypoint", b"entrypoint", "healthcheck", b"healthcheck", "logging", b"logging", "resources", b"resources", "stop_grace_period", b"stop_grace_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cap_add", b"cap_add", "cap_drop", b"cap_drop", "cgroup_mode", b"cgroup_mode", "cgroup_parent", b"cgroup_parent", "command", b"command", "configs", b"configs", "device_cgroup_rules", b"device_cgroup_rules", "devices", b"devices", "dns", b"dns", "dns_options", b"dns_options", "dns_search", b"dns_search", "domainname", b"domainname", "entrypoint", b"entrypoint", "env", b"env", "extra_hosts", b"extra_hosts", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "image", b"image", "image_digest", b"image_digest", "init", b"init", "ipc_mode", b"ipc_mode", "labels", b"labels", "logging", b"logging", "mounts", b"mounts", "oom_kill_disable", b"oom_kill_disable", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "pid_mode", b"pid_mode", "platform", b"platform", "post_start", b"post_start", "pre_stop", b"pre_stop", "privileged", b"privileged", "pull_policy", b"pull_policy", "read_only", b"read_only", "resources", b"resources", "runtime", b"runtime", "secrets", b"secrets", "security_opt", b"security_opt", "shm_size_bytes", b"shm_size_bytes", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "storage_options", b"storage_options", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user", "userns_mode", b"userns_mode", "uts_mode", b"uts_mode", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cap_add", b"cap_add", "cap_drop", b"cap_drop", "cgroup_mode", b"cgroup_mode", "cgroup_parent", b"cgroup_parent", "command", b"command", "configs", b"configs", "device_cgroup_rules", b"device_cgroup_rules", "devices", b"devices", "dns", b"dns", "dns_options", b"dns_options", "dns_search", b"dns_search", "domainname", b"domainname", "entrypoint", b"entrypoint", "env", b"env", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "image", b"image", "image_digest", b"image_digest", "init", b"init", "ipc_mode", b"ipc_mode", "labels", b"labels", "links", b"links", "logging", b"logging", "mounts", b"mounts", "oom_kill_disable", b"oom_kill_disable", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "pid_mode", b"pid_mode", "platform", b"platform", "post_start", b"post_start", "pre_stop", b"pre_stop", "privileged", b"privileged", "pull_policy", b"pull_policy", "read_only", b"read_only", "resources", b"resources", "runtime", b"runtime", "secrets", b"secrets", "security_opt", b"security_opt", "shm_size_bytes", b"shm_size_bytes", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "storage_options", b"storage_options", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user", "userns_mode", b"userns_mode", "uts_mode", b"uts_mode", "volumes_from", b"volumes_from", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContainerSpec: _TypeAlias = ContainerSpec  # noqa: Y015
+
+@_typing.final
+class VolumesFrom(_message.Message):
+    """Another container whose volumes and binds are mounted too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """"service:NAME" (of the same project) or "container:NAME"; that container must exist on the node."""
+    read_only: _builtins.bool
+    """Refuse writes."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        read_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["read_only", b"read_only", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VolumesFrom: _TypeAlias = VolumesFrom  # noqa: Y015
 
 @_typing.final
 class Ulimit(_message.Message):
@@ -595,6 +661,7 @@ class Mount(_message.Message):
     TMPFS_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     TMPFS_MODE_FIELD_NUMBER: _builtins.int
     IDMAP_FIELD_NUMBER: _builtins.int
+    TMPFS_OPTIONS_FIELD_NUMBER: _builtins.int
     type: Global___MountType.ValueType
     """What is mounted."""
     source: _builtins.str
@@ -620,7 +687,13 @@ class Mount(_message.Message):
     tmpfs_mode: _builtins.int
     """Tmpfs: permission bits; 0: 01777."""
     idmap: _builtins.str
-    """Bind: whose ids the files show, "" or "auto" (x-idmap)."""
+    """Bind: "uid:gid" of the node's user to whom the files belong that the container's user makes, and whose files it
+    sees as its own (x-idmap); empty: ids as they are.
+    """
+    @_builtins.property
+    def tmpfs_options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tmpfs: further options as of mount(8) and tmpfs(5): "uid=1000", "gid=5", "nr_inodes=1k", "exec", "dev", "suid"."""
+
     def __init__(
         self,
         *,
@@ -637,10 +710,11 @@ class Mount(_message.Message):
         tmpfs_size_bytes: _builtins.int = ...,
         tmpfs_mode: _builtins.int = ...,
         idmap: _builtins.str = ...,
+        tmpfs_options: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_host_path", b"create_host_path", "idmap", b"idmap", "no_copy", b"no_copy", "propagation", b"propagation", "read_only", b"read_only", "recursive", b"recursive", "selinux", b"selinux", "source", b"source", "subpath", b"subpath", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_host_path", b"create_host_path", "idmap", b"idmap", "no_copy", b"no_copy", "propagation", b"propagation", "read_only", b"read_only", "recursive", b"recursive", "selinux", b"selinux", "source", b"source", "subpath", b"subpath", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_options", b"tmpfs_options", "tmpfs_size_bytes", b"tmpfs_size_bytes", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -740,6 +814,9 @@ class Resources(_message.Message):
     CPUSET_MEMS_FIELD_NUMBER: _builtins.int
     BLKIO_WEIGHT_FIELD_NUMBER: _builtins.int
     BLKIO_RATES_FIELD_NUMBER: _builtins.int
+    BLKIO_DEVICE_WEIGHTS_FIELD_NUMBER: _builtins.int
+    CPU_RT_PERIOD_US_FIELD_NUMBER: _builtins.int
+    CPU_RT_RUNTIME_US_FIELD_NUMBER: _builtins.int
     memory_reservation_bytes: _builtins.int
     """Soft memory limit in bytes (mem_reservation); 0: none."""
     memory_swap_bytes: _builtins.int
@@ -758,6 +835,10 @@ class Resources(_message.Message):
     """Memory nodes that may be used."""
     blkio_weight: _builtins.int
     """Relative weight of block I/O, 10 to 1000; 0: the node's."""
+    cpu_rt_period_us: _builtins.int
+    """Microseconds per real-time period; 0: the node's."""
+    cpu_rt_runtime_us: _builtins.int
+    """Microseconds that real-time threads may run in a period (sched(7)); 0: none."""
     @_builtins.property
     def limits(self) -> Global___ResourceAmounts:
         """Hard limits, enforced by the node's cgroups."""
@@ -769,6 +850,10 @@ class Resources(_message.Message):
     @_builtins.property
     def blkio_rates(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlkioRate]:
         """Limits per device."""
+
+    @_builtins.property
+    def blkio_device_weights(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlkioWeight]:
+        """Weights per device, in place of blkio_weight."""
 
     def __init__(
         self,
@@ -785,10 +870,13 @@ class Resources(_message.Message):
         cpuset_mems: _builtins.str = ...,
         blkio_weight: _builtins.int = ...,
         blkio_rates: _abc.Iterable[Global___BlkioRate] | None = ...,
+        blkio_device_weights: _abc.Iterable[Global___BlkioWeight] | None = ...,
+        cpu_rt_period_us: _builtins.int = ...,
+        cpu_rt_runtime_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "limits", b"limits", "memory_swappiness", b"memory_swappiness", "reservations", b"reservations"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "blkio_rates", b"blkio_rates", "blkio_weight", b"blkio_weight", "cpu_period_us", b"cpu_period_us", "cpu_quota_us", b"cpu_quota_us", "cpu_shares", b"cpu_shares", "cpuset_cpus", b"cpuset_cpus", "cpuset_mems", b"cpuset_mems", "limits", b"limits", "memory_reservation_bytes", b"memory_reservation_bytes", "memory_swap_bytes", b"memory_swap_bytes", "memory_swappiness", b"memory_swappiness", "reservations", b"reservations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "blkio_device_weights", b"blkio_device_weights", "blkio_rates", b"blkio_rates", "blkio_weight", b"blkio_weight", "cpu_period_us", b"cpu_period_us", "cpu_quota_us", b"cpu_quota_us", "cpu_rt_period_us", b"cpu_rt_period_us", "cpu_rt_runtime_us", b"cpu_rt_runtime_us", "cpu_shares", b"cpu_shares", "cpuset_cpus", b"cpuset_cpus", "cpuset_mems", b"cpuset_mems", "limits", b"limits", "memory_reservation_bytes", b"memory_reservation_bytes", "memory_swap_bytes", b"memory_swap_bytes", "memory_swappiness", b"memory_swappiness", "reservations", b"reservations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__memory_swappiness: _TypeAlias = _typing.Literal["memory_swappiness"]  # noqa: Y015
     _WhichOneofArgType__memory_swappiness: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness"]  # noqa: Y015
@@ -883,6 +971,32 @@ class BlkioRate(_message.Message):
 Global___BlkioRate: _TypeAlias = BlkioRate  # noqa: Y015
 
 @_typing.final
+class BlkioWeight(_message.Message):
+    """The weight of one device's I/O."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Device path on the node."""
+    weight: _builtins.int
+    """10 to 1000."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        weight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlkioWeight: _TypeAlias = BlkioWeight  # noqa: Y015
+
+@_typing.final
 class Healthcheck(_message.Message):
     """How to tell whether a container is healthy. Written by the client."""
 
@@ -967,10 +1081,10 @@ class Logging(_message.Message):
     DRIVER_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     driver: _builtins.str
-    """"json-file" or "none"; empty: json-file."""
+    """"json-file", "local" (the same with Docker's limits of 5 files of 20 MB) or "none"; empty: json-file."""
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """As Docker names them: max-size, max-file, labels, tag."""
+        """As Docker names them: max-size (bytes with k, m, g of 1000; -1: unlimited), max-file."""
 
     def __init__(
         self,

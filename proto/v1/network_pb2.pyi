@@ -321,6 +321,8 @@ class PublishedPort(_message.Message):
     TARGET_PORT_FIELD_NUMBER: _builtins.int
     NETWORK_ID_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
+    MASQUERADE_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     """Id of the service."""
     holder: _builtins.str
@@ -337,6 +339,10 @@ class PublishedPort(_message.Message):
     """Network over which the tasks are reached."""
     task_id: _builtins.str
     """The one task behind it; empty: all of the service's tasks in rotation."""
+    masquerade: _builtins.bool
+    """Tasks see an address of the node in place of the client's."""
+    sticky: _builtins.bool
+    """A client's address decides on the task."""
     def __init__(
         self,
         *,
@@ -348,10 +354,12 @@ class PublishedPort(_message.Message):
         target_port: _builtins.int = ...,
         network_id: _builtins.str = ...,
         task_id: _builtins.str = ...,
+        masquerade: _builtins.bool = ...,
+        sticky: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "host_ip", b"host_ip", "network_id", b"network_id", "protocol", b"protocol", "published_port", b"published_port", "service_id", b"service_id", "target_port", b"target_port", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "host_ip", b"host_ip", "masquerade", b"masquerade", "network_id", b"network_id", "protocol", b"protocol", "published_port", b"published_port", "service_id", b"service_id", "sticky", b"sticky", "target_port", b"target_port", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

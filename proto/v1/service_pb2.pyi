@@ -55,6 +55,54 @@ RESTART_CONDITION_UNLESS_STOPPED: RestartCondition.ValueType  # 4
 """Always, unless it was stopped by request."""
 Global___RestartCondition: _TypeAlias = RestartCondition  # noqa: Y015
 
+class _PublishSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PublishSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PublishSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PUBLISH_SOURCE_UNSPECIFIED: _PublishSource.ValueType  # 0
+    """As KEEP."""
+    PUBLISH_SOURCE_KEEP: _PublishSource.ValueType  # 1
+    """Tasks see the client's own address."""
+    PUBLISH_SOURCE_MASQUERADE: _PublishSource.ValueType  # 2
+    """Tasks see an address of the node on their network."""
+
+class PublishSource(_PublishSource, metaclass=_PublishSourceEnumTypeWrapper):
+    """Whose address a published port's task sees."""
+
+PUBLISH_SOURCE_UNSPECIFIED: PublishSource.ValueType  # 0
+"""As KEEP."""
+PUBLISH_SOURCE_KEEP: PublishSource.ValueType  # 1
+"""Tasks see the client's own address."""
+PUBLISH_SOURCE_MASQUERADE: PublishSource.ValueType  # 2
+"""Tasks see an address of the node on their network."""
+Global___PublishSource: _TypeAlias = PublishSource  # noqa: Y015
+
+class _PublishSticky:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PublishStickyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PublishSticky.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PUBLISH_STICKY_UNSPECIFIED: _PublishSticky.ValueType  # 0
+    """As NONE."""
+    PUBLISH_STICKY_NONE: _PublishSticky.ValueType  # 1
+    """Connections go to the tasks in turn."""
+    PUBLISH_STICKY_SOURCE: _PublishSticky.ValueType  # 2
+    """Connections from one address go to one task, as long as the set of tasks does not change."""
+
+class PublishSticky(_PublishSticky, metaclass=_PublishStickyEnumTypeWrapper):
+    """How clients of published ports are shared out."""
+
+PUBLISH_STICKY_UNSPECIFIED: PublishSticky.ValueType  # 0
+"""As NONE."""
+PUBLISH_STICKY_NONE: PublishSticky.ValueType  # 1
+"""Connections go to the tasks in turn."""
+PUBLISH_STICKY_SOURCE: PublishSticky.ValueType  # 2
+"""Connections from one address go to one task, as long as the set of tasks does not change."""
+Global___PublishSticky: _TypeAlias = PublishSticky  # noqa: Y015
+
 class _EndpointMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -703,8 +751,14 @@ class EndpointSpec(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
     mode: Global___EndpointMode.ValueType
     """How the service's name resolves."""
+    source: Global___PublishSource.ValueType
+    """Which address published ports' clients show (x-publish.source)."""
+    sticky: Global___PublishSticky.ValueType
+    """Whether a client of published ports stays with one task (x-publish.sticky)."""
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortSpec]:
         """Ports to publish."""
@@ -714,10 +768,12 @@ class EndpointSpec(_message.Message):
         *,
         mode: Global___EndpointMode.ValueType = ...,
         ports: _abc.Iterable[Global___PortSpec] | None = ...,
+        source: Global___PublishSource.ValueType = ...,
+        sticky: Global___PublishSticky.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "ports", b"ports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "ports", b"ports", "source", b"source", "sticky", b"sticky"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

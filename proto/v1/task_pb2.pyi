@@ -269,6 +269,7 @@ class TaskStatus(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     IMAGE_DIGEST_FIELD_NUMBER: _builtins.int
     HEALTH_CHECKS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     state: Global___TaskState.ValueType
     """The state now."""
     message: _builtins.str
@@ -315,6 +316,10 @@ class TaskStatus(_message.Message):
     def finished_at(self) -> _timestamp_pb2.Timestamp:
         """When the last run ended, by the node's clock."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For people: what of the spec this node could not honour and does without, each with its remedy."""
+
     def __init__(
         self,
         *,
@@ -337,10 +342,11 @@ class TaskStatus(_message.Message):
         paused: _builtins.bool = ...,
         image_digest: _builtins.str = ...,
         health_checks: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "finished_at", b"finished_at", "next_restart_at", b"next_restart_at", "since", b"since", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "error", b"error", "exit_code", b"exit_code", "finished_at", b"finished_at", "health", b"health", "health_checks", b"health_checks", "health_failures", b"health_failures", "health_output", b"health_output", "image_digest", b"image_digest", "message", b"message", "next_restart_at", b"next_restart_at", "oom_killed", b"oom_killed", "paused", b"paused", "pid", b"pid", "restarts", b"restarts", "run", b"run", "run_request", b"run_request", "since", b"since", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "error", b"error", "exit_code", b"exit_code", "finished_at", b"finished_at", "health", b"health", "health_checks", b"health_checks", "health_failures", b"health_failures", "health_output", b"health_output", "image_digest", b"image_digest", "message", b"message", "next_restart_at", b"next_restart_at", "oom_killed", b"oom_killed", "paused", b"paused", "pid", b"pid", "restarts", b"restarts", "run", b"run", "run_request", b"run_request", "since", b"since", "started_at", b"started_at", "state", b"state", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

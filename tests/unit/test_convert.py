@@ -27,6 +27,9 @@ class Files:
     def exists(self, path: str) -> bool:
         return path in self.files
 
+    def caller(self) -> tuple[int, int]:
+        return 1000, 1001
+
 
 def desired(text: str, files: Mapping[str, bytes] | None = None) -> Desired:
     memory = MemoryFiles({"/p/compose.yaml": text})
@@ -121,12 +124,14 @@ def test_volumes_of_all_kinds() -> None:
     assert (mounts[4].tmpfs_size_bytes, mounts[4].tmpfs_mode) == (1 << 20, 0o755)
 
 
-def test_volumes_from_shares_named_volumes_only() -> None:
-    text = "services: {a: {image: x, volumes: ['vol:/v']}, b: {image: x, volumes_from: ['a:ro']}}\nvolumes: {vol: }"
-    mount = desired(text).services["b"].task.container.mounts[0]
-    assert (mount.source, mount.target, mount.read_only) == ("p_vol", "/v", True)
-    with pytest.raises(LoadError, match="anonymous volume at /v"):
-        desired("services: {a: {image: x, volumes: ['/v']}, b: {image: x, volumes_from: [a]}}")
+def test_volumes_from_names_containers() -> None:
+    text = "services: {a: {image: x, volumes: [/v]}, b: {image: x, volumes_from: ['a:ro', 'container:c']}}"
+    found = desired(text).services["b"].task.container
+    assert [(one_.source, one_.read_only) for one_ in found.volumes_from] == [
+        ("service:a", True),
+        ("container:c", False),
+    ]
+    assert not found.mounts
 
 
 def test_secrets_and_configs() -> None:
@@ -230,13 +235,13 @@ networks:
     assert found.networks["p_front"].internal
     assert found.networks["p_front"].subnets[0].subnet == "10.1.0.0/24"
     assert [network.network for network in found.services["a"].task.networks] == ["outside", "p_front"]
-    assert list(found.services["b"].task.networks[0].aliases) == ["database"]
+    assert dict(found.services["a"].task.container.links) == {"database": "b"}
 
 
 @pytest.mark.parametrize(
     ("body", "place", "message"),
     [
-        ("gpus: all", "4:5: services.web.gpus", "not there yet"),
+        ("gpus: all", "4:5: services.web.gpus", "this node has none to give"),
         ("x-cron: '* * * * *'", "4:5: services.web.x-cron", "not there yet"),
         ("restart: sometimes", "4:5: services.web.restart", "no restart policy"),
         ("deploy: {mode: hourly}", "4:14: services.web.deploy.mode", "unsupported mode"),
@@ -269,10 +274,9 @@ def test_all_problems_are_reported_at_once() -> None:
     assert "mem_limit" in text
 
 
-def test_log_drivers_that_are_not_there_are_named() -> None:
-    found = desired("services: {a: {image: x, logging: {driver: syslog, options: {x: y}}}}")
-    assert found.services["a"].task.container.logging.driver == "json-file"
-    assert "log driver syslog is not there" in found.warnings[0]
+def test_the_deploy_sections_restart_policy_wins() -> None:
+    policy = one("restart: always\n    deploy: {restart_policy: {condition: on-failure, max_attempts: 2}}").task.restart
+    assert (policy.condition, policy.max_attempts) == (service_pb2.RESTART_CONDITION_ON_FAILURE, 2)
 
 
 def test_a_near_x_key_is_pointed_out() -> None:
@@ -283,7 +287,7 @@ def test_a_near_x_key_is_pointed_out() -> None:
 
 def test_seccomp_profiles_are_read() -> None:
     spec = one("security_opt: ['seccomp:./prof.json', 'no-new-privileges:true']", files={"/p/prof.json": b"{}"})
-    assert list(spec.task.container.security_opt) == ["seccomp={}", "no-new-privileges:true"]
+    assert list(spec.task.container.security_opt) == ["seccomp={}", "no-new-privileges=true"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""A spec's limits as OCI ``linux.resources`` (runtime-spec config-linux.md). Pure: device numbers come in resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pycompose.proto.v1 import container_pb2
+
+DEFAULT_PERIOD_US = 100_000
+_RATES = {
+    container_pb2.BLKIO_RATE_KIND_READ_BPS: "throttleReadBpsDevice",
+    container_pb2.BLKIO_RATE_KIND_WRITE_BPS: "throttleWriteBpsDevice",
+    container_pb2.BLKIO_RATE_KIND_READ_IOPS: "throttleReadIOPSDevice",
+    container_pb2.BLKIO_RATE_KIND_WRITE_IOPS: "throttleWriteIOPSDevice",
+}
+Number = Callable[[str], tuple[int, int]]
+
+
+def resources_of(container: container_pb2.ContainerSpec, number: Number) -> dict[str, Any]:
+    """Return everything of ``linux.resources`` but its device rules.
+
+    Args:
+        container: the spec.
+        number: gives (major, minor) of a block device's path on this node.
+    """
+    wanted = container.resources
+    found = {
+        "memory": _memory(wanted, disable_killer=container.oom_kill_disable),
+        "cpu": _cpu(wanted),
+        "blockIO": _block_io(wanted, number),
+        "pids": {"limit": wanted.limits.pids} if wanted.limits.pids > 0 else {},
+    }
+    return {section: values for section, values in found.items() if values}
+
+
+def _memory(wanted: container_pb2.Resources, *, disable_killer: bool) -> dict[str, Any]:
+    memory: dict[str, Any] = {}
+    if wanted.limits.memory_bytes:
+        memory["limit"] = wanted.limits.memory_bytes
+        memory["swap"] = wanted.memory_swap_bytes or 2 * wanted.limits.memory_bytes
+    if wanted.memory_reservation_bytes:
+        memory["reservation"] = wanted.memory_reservation_bytes
+    if wanted.HasField("memory_swappiness"):
+        memory["swappiness"] = wanted.memory_swappiness
+    if disable_killer:
+        memory["disableOOMKiller"] = True
+    return memory
+
+
+def _cpu(wanted: container_pb2.Resources) -> dict[str, Any]:
+    cpu: dict[str, Any] = {}
+    period = wanted.cpu_period_us or DEFAULT_PERIOD_US
+    if wanted.limits.nano_cpus:
+        cpu |= {"period": period, "quota": wanted.limits.nano_cpus * period // 1_000_000_000}
+    elif wanted.cpu_quota_us or wanted.cpu_period_us:
+        cpu |= {"period": period, "quota": wanted.cpu_quota_us or -1}
+    values = {
+        "shares": wanted.cpu_shares,
+        "cpus": wanted.cpuset_cpus,
+        "mems": wanted.cpuset_mems,
+        "realtimePeriod": wanted.cpu_rt_period_us,
+        "realtimeRuntime": wanted.cpu_rt_runtime_us,
+    }
+    return cpu | {key: value for key, value in values.items() if value}
+
+
+def _block_io(wanted: container_pb2.Resources, number: Number) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if wanted.blkio_weight:
+        found["weight"] = wanted.blkio_weight
+    for weight in wanted.blkio_device_weights:
+        major, minor = number(weight.path)
+        found.setdefault("weightDevice", []).append({"major": major, "minor": minor, "weight": weight.weight})
+    for rate in wanted.blkio_rates:
+        major, minor = number(rate.path)
+        found.setdefault(_RATES[rate.kind], []).append({"major": major, "minor": minor, "rate": rate.rate})
+    return found
