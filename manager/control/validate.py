@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from pycompose.manager.scheduler import parse_constraint
+from pycompose.proto import vocabulary
 from pycompose.proto.v1 import container_pb2, network_pb2, service_pb2
 
 Violation = tuple[str, str]
@@ -32,8 +33,8 @@ def network(spec: network_pb2.NetworkSpec) -> list[Violation]:
     import ipaddress
 
     wrong = name(spec.name)
-    if spec.driver not in ("", "bridge", "overlay", "host", "none"):
-        wrong.append(("spec.driver", f"there is no driver {spec.driver!r}; use bridge, overlay, host or none"))
+    if spec.driver not in ("", "bridge", "overlay", "macvlan"):
+        wrong.append(("spec.driver", f"there is no driver {spec.driver!r}; use bridge, overlay or macvlan"))
     for index, subnet in enumerate(spec.subnets):
         field = f"spec.subnets[{index}].subnet"
         try:
@@ -127,10 +128,26 @@ def _container(
     for index, config in enumerate(container.configs):
         if config.name not in configs:
             yield f"{place}.configs[{index}].name", f"there is no config {config.name!r}; create it first"
-    if container.userns_mode not in ("", "host"):
-        yield f"{place}.userns_mode", f"{container.userns_mode!r} is not supported yet; leave it out or use host"
+    for field, allowed in vocabulary.NAMESPACE_MODES.items():
+        value = getattr(container, field)
+        if not vocabulary.matches_mode(field, value):
+            yield f"{place}.{field}", f"{value!r} cannot be done; use {', '.join(allowed)}, or leave it out"
+    for field in ("cap_add", "cap_drop"):
+        for index, word in enumerate(getattr(container, field)):
+            if word.upper().removeprefix("CAP_") not in {*vocabulary.CAPABILITIES, "ALL"}:
+                yield f"{place}.{field}[{index}]", f"there is no capability {word!r}; see capabilities(7)"
+    for index, limit in enumerate(container.ulimits):
+        if limit.name not in vocabulary.ULIMITS:
+            yield f"{place}.ulimits[{index}].name", f"there is no limit {limit.name!r}; see getrlimit(2)"
+    if container.stop_signal and vocabulary.signal_number(container.stop_signal) is None:
+        yield f"{place}.stop_signal", f"there is no signal {container.stop_signal!r}; see signal(7)"
+    if container.logging.driver and container.logging.driver not in vocabulary.LOG_DRIVERS:
+        known = ", ".join(vocabulary.LOG_DRIVERS)
+        yield f"{place}.logging.driver", f"there is no log driver {container.logging.driver!r}; use {known}"
     if container.runtime not in ("", "pycompose"):
-        yield f"{place}.runtime", f"{container.runtime!r} is not supported yet; leave it out"
+        yield f"{place}.runtime", f"there is no runtime {container.runtime!r}; leave it out"
+    if container.storage_options:
+        yield f"{place}.storage_options", "the writable layer of a container cannot be limited; leave it out"
     limits = container.resources.limits
     if 0 < limits.memory_bytes < 6 * 1024 * 1024:
         yield f"{place}.resources.limits.memory_bytes", f"{limits.memory_bytes} bytes are less than the least, 6 MiB"

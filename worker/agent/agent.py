@@ -24,6 +24,7 @@ from pycompose.worker.agent.network_view import view_of
 from pycompose.worker.agent.record import Record, Records
 from pycompose.worker.agent.runner import Runner
 from pycompose.worker.agent.session import Session
+from pycompose.worker.agent.shared import Cgroups, SharedMemory
 from pycompose.worker.images import ImageStore
 from pycompose.worker.images.store import architecture
 from pycompose.worker.network import etcfiles
@@ -51,6 +52,10 @@ class Agent:
         self.busy = asyncio.Semaphore(AT_ONCE)
         self.events = Events()
         self.runners: dict[str, Runner] = {}
+        self.shared_memory = SharedMemory(run / "shm")
+        self.cgroups = Cgroups(cgroup_parent, state / "agent" / "cgroups")
+        self.cgroup_version = 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
+        self.servers: tuple[str, ...] = ()
         self.search: tuple[str, ...] = ()
         self.recovered = asyncio.Event()
         self._dirty: set[str] = set()
@@ -74,7 +79,7 @@ class Agent:
         async with self.runtime:
             await self.secrets.open()
             with contextlib.suppress(OSError):
-                self.search = etcfiles.parse_resolv_conf(Path("/etc/resolv.conf").read_text())[1]
+                self.servers, self.search = etcfiles.parse_resolv_conf(Path("/etc/resolv.conf").read_text())
             await self._recover()
             self.recovered.set()
             try:
@@ -223,7 +228,7 @@ class Agent:
             engine_version=pycompose.__version__,
             kernel_version=os.uname().release,
             operating_system=release.get("PRETTY_NAME", "Linux"),
-            cgroup_version=2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
+            cgroup_version=self.cgroup_version,
             access_address=f"unix:{self.run_dir}/worker.sock",
         )
         found.resources.nano_cpus = (os.cpu_count() or 1) * 1_000_000_000
@@ -231,6 +236,16 @@ class Agent:
         return found
 
     # Questions of runners and of the access server.
+
+    async def release_volumes(self, leaving: Runner) -> None:
+        """A container goes: what only it used of volumes goes too, anonymous ones whole, named ones their mounts."""
+        others = [runner.record for runner in self.runners.values() if runner is not leaving and not runner.done]
+        for name in leaving.record.volumes:
+            if not any(name in record.volumes for record in others):
+                await self.volumes.remove(name)
+        for name in leaving.record.named_volumes:
+            if not any(name in record.named_volumes for record in others):
+                await self.volumes.release(name)
 
     def network_path(self, container_id: str) -> Path:
         """Return the path of a container's network namespace."""
@@ -262,6 +277,6 @@ class Agent:
         """Return image id -> names of the containers that use it."""
         users: dict[str, list[str]] = {}
         for runner in self.runners.values():
-            if runner.record.image_id:
-                users.setdefault(runner.record.image_id, []).append(runner.task.name)
+            for image_id in {runner.record.image_id, *runner.record.image_mounts} - {""}:
+                users.setdefault(image_id, []).append(runner.task.name)
         return users

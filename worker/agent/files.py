@@ -1,17 +1,18 @@
-"""Files that the agent gives a task: hosts, resolv.conf, hostname, secrets (on a tmpfs) and configs; and its mounts."""
+"""Files that the agent gives a task: hosts, resolv.conf, hostname, secrets (on a tmpfs) and configs."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import shutil
-import stat
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
-from pycompose.proto.v1 import container_pb2, secret_pb2, service_pb2, task_pb2
+from pycompose.proto.v1 import container_pb2, secret_pb2, service_pb2
 from pycompose.worker.agent.oci_config import SpecError
 from pycompose.worker.network import etcfiles
 from pycompose.worker.network.model import DnsOptions
@@ -88,82 +89,55 @@ def config_mounts(
     return mounts
 
 
-def etc_mounts(
-    home: Path, task: task_pb2.Task, spec: service_pb2.TaskSpec, hostname: str, search: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Write hosts, resolv.conf and hostname below `home`; return their mounts."""
+ETC_NAMES = ("hosts", "resolv.conf", "hostname")
+
+
+@dataclass(frozen=True)
+class Etc:
+    """What the machine says for a container's files in /etc.
+
+    Attributes:
+        addresses: the container's own, first network first.
+        host_gateway: where the container reaches the machine.
+        hosts: the machine's /etc/hosts, for a container on its network.
+        servers: the machine's name servers, for a container without the embedded one.
+        search: the machine's search domains.
+    """
+
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+    host_gateway: str = ""
+    hosts: str = ""
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+
+
+def etc_mounts(home: Path, spec: service_pb2.TaskSpec, hostname: str, around: Etc) -> list[dict[str, Any]]:
+    """Write hosts, resolv.conf and hostname below `home`, unless they are there; return their mounts."""
     container = spec.container
-    if spec.network_mode == "host":
-        return []
     pairs = []
     for line in container.extra_hosts:
         name, _, address = line.replace("=", ":", 1).partition(":")
         pairs.append((name, address.strip("[]")))
-    from ipaddress import IPv4Interface
-
-    addresses = [IPv4Interface(a.address) for a in task.attachments if a.address]
-    gateway = str(next(iter(addresses[0].network.hosts()))) if addresses else "127.0.0.1"
+    embedded = spec.network_mode not in ("host", "none")
     found = etcfiles.etc_files(
         hostname=hostname,
         domainname=container.domainname,
-        addresses=[address.ip for address in addresses],
+        addresses=around.addresses,
         dns=DnsOptions(tuple(container.dns), tuple(container.dns_search), tuple(container.dns_options)),
         extra_hosts=pairs,
-        host_gateway=gateway,
-        upstream_search=search,
+        host_gateway=around.host_gateway,
+        upstream_search=around.search,
+        base_hosts=around.hosts if spec.network_mode == "host" and around.hosts else etcfiles.LOCAL_HOSTS,
+        servers=(etcfiles.EMBEDDED,) if embedded else around.servers,
     )
-    mounts = []
-    for name, text in (("hosts", found.hosts), ("resolv.conf", found.resolv_conf), ("hostname", found.hostname)):
+    for name, text in zip(ETC_NAMES, (found.hosts, found.resolv_conf, found.hostname), strict=True):
         path = home / name
         if not path.exists():
             path.write_text(text)
-        mounts.append(bind(path, f"/etc/{name}"))
-    return mounts
+    return etc_binds(home, read_only=container.read_only)
 
 
-def bind_mount(mount: container_pb2.Mount) -> dict[str, Any]:
-    """Return the OCI mount of a bind; its source is made when the spec says so. Raises SpecError."""
-    source = Path(mount.source)
-    if not source.exists():
-        if source.name == "docker.sock":
-            raise SpecError(f"{source} does not exist: the Docker API is not there; remove this bind")
-        if not mount.create_host_path:
-            raise SpecError(f"bind source {source} does not exist; create it, or set create_host_path: true")
-        source.mkdir(parents=True)
-    options = [mount.propagation or "rprivate"]
-    return bind(source, mount.target, *options, *(["ro"] if mount.read_only else []))
-
-
-def tmpfs_mount(mount: container_pb2.Mount) -> dict[str, Any]:
-    """Return the OCI mount of a tmpfs."""
-    options = ["nosuid", "nodev", "noexec", f"mode={mount.tmpfs_mode or 0o1777:o}"]
-    if mount.tmpfs_size_bytes:
-        options.append(f"size={mount.tmpfs_size_bytes}")
-    if mount.read_only:
-        options.append("ro")
-    return {"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options}
-
-
-def devices(spec: container_pb2.ContainerSpec) -> list[dict[str, Any]]:
-    """Return the OCI devices of the spec's. Raises SpecError."""
-    found = []
-    for device in spec.devices:
-        try:
-            status = os.stat(device.source)
-        except OSError as error:
-            raise SpecError(f"device {device.source}: {error.strerror}") from error
-        if not stat.S_ISCHR(status.st_mode) and not stat.S_ISBLK(status.st_mode):
-            raise SpecError(f"device {device.source} is no device")
-        found.append(
-            {
-                "path": device.target or device.source,
-                "type": "c" if stat.S_ISCHR(status.st_mode) else "b",
-                "major": os.major(status.st_rdev),
-                "minor": os.minor(status.st_rdev),
-                "fileMode": stat.S_IMODE(status.st_mode),
-                "uid": status.st_uid,
-                "gid": status.st_gid,
-                "access": device.permissions or "rwm",
-            }
-        )
-    return found
+def etc_binds(home: Path, *, read_only: bool) -> list[dict[str, Any]]:
+    """Return the mounts of files that are written: a container's own, or those of one whose network it shares."""
+    options = ("rprivate", "ro") if read_only else ("rprivate",)
+    return [bind(home / name, f"/etc/{name}", *options) for name in ETC_NAMES]

@@ -1,4 +1,4 @@
-"""A task's spec and its image become an OCI configuration (runtime-spec 1.2). Pure: paths come in resolved.
+"""A task's spec and its image become an OCI configuration (runtime-spec 1.2). Pure: paths and devices come in resolved.
 
 Semantics of ENTRYPOINT, CMD, ENV, USER, WORKDIR and of the options are Docker's ("Dockerfile reference", "docker run").
 """
@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pycompose.proto.v1 import container_pb2, service_pb2, task_pb2
-from pycompose.worker.runtime import oci
+from pycompose.worker.runtime import capabilities, oci
 from pycompose.worker.runtime.users import User
+
+ALL = "CAP_ALL"
 
 
 class SpecError(Exception):
@@ -21,23 +23,38 @@ class SpecError(Exception):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the machine adds: a network namespace's path (None: the machine's own), mounts ready for OCI, devices."""
+    """What the machine adds.
+
+    Attributes:
+        network_path: the network namespace's file; None: the machine's own.
+        user: who runs the program.
+        hostname: of the container.
+        mounts: ready for OCI.
+        devices: as OCI ``linux.devices``; with "access" those that may be used.
+        device_rules: as OCI ``linux.resources.devices``, after the default ones.
+        resources: the rest of OCI ``linux.resources``.
+        cgroup_path: of the container's own cgroup.
+    """
 
     network_path: str | None
     user: User
     hostname: str
     mounts: Sequence[dict[str, Any]] = ()
-    devices: Sequence[dict[str, Any]] = field(default_factory=tuple)
+    devices: Sequence[dict[str, Any]] = ()
+    device_rules: Sequence[dict[str, Any]] = ()
+    resources: Mapping[str, Any] = field(default_factory=dict)
     cgroup_path: str = ""
 
 
 def command_of(spec: container_pb2.ContainerSpec, image: Mapping[str, Any]) -> list[str]:
-    """Return the program and its arguments. Raises SpecError when there is none."""
-    if spec.HasField("entrypoint"):
-        words = list(spec.entrypoint.args) + list(spec.command.args)
-    else:
-        tail = spec.command.args if spec.HasField("command") else image.get("Cmd") or []
-        words = [*(image.get("Entrypoint") or []), *tail]
+    """Return the program and its arguments. Raises SpecError when there is none.
+
+    An entrypoint of the spec makes the image's CMD void, but an empty one only takes the image's ENTRYPOINT away.
+    """
+    entrypoint = list(spec.entrypoint.args) if spec.HasField("entrypoint") else list(image.get("Entrypoint") or [])
+    replaced = spec.HasField("entrypoint") and bool(entrypoint)
+    tail = list(spec.command.args) if spec.HasField("command") or replaced else list(image.get("Cmd") or [])
+    words = [*entrypoint, *tail]
     if not words:
         raise SpecError(f"image {spec.image} has no command; give one with `command:`")
     return [str(word) for word in words]
@@ -56,24 +73,23 @@ def environment_of(spec: container_pb2.ContainerSpec, image: Mapping[str, Any], 
 
 
 def capability_names(spec: container_pb2.ContainerSpec) -> list[str]:
-    """Return the capabilities that the container has."""
-    from pycompose.worker.runtime import capabilities
-
+    """Return the capabilities that the container has, by Docker's rules ("docker run", --cap-add). Raises SpecError."""
     every = list(capabilities.NUMBERS)
-
-    def names(words: Sequence[str]) -> list[str]:
-        full = [word.upper() if word.upper().startswith("CAP_") else f"CAP_{word.upper()}" for word in words]
-        return every if "CAP_ALL" in full else full
-
+    added, dropped = (_full_names(words, every) for words in (spec.cap_add, spec.cap_drop))
     if spec.privileged:
         return capabilities.held()
-    added, dropped = names(spec.cap_add), set(names(spec.cap_drop))
-    for name in [*added, *dropped]:
-        if name not in every:
+    if ALL in added and ALL not in dropped:
+        return [name for name in every if name not in dropped]
+    base = [] if ALL in dropped else [name for name in oci.DEFAULT_CAPABILITIES if name not in dropped]
+    return list(dict.fromkeys([*base, *(every if ALL in added else added)]))
+
+
+def _full_names(words: Sequence[str], every: Sequence[str]) -> list[str]:
+    names = [f"CAP_{word.upper().removeprefix('CAP_')}" for word in words]
+    for name in names:
+        if name not in every and name != ALL:
             raise SpecError(f"there is no capability {name.removeprefix('CAP_')}; see capabilities(7)")
-    base = [name for name in oci.DEFAULT_CAPABILITIES if name not in dropped]
-    wanted = [name for name in added if name not in dropped or "ALL" not in [w.upper() for w in spec.cap_add]]
-    return list(dict.fromkeys([*base, *wanted]))
+    return names
 
 
 def compose(
@@ -83,22 +99,8 @@ def compose(
     container = spec.container
     config = oci.default_config(command_of(container, image))
     process, linux = config["process"], config["linux"]
-    process["terminal"] = container.tty
-    process["user"] = {
-        "uid": around.user.uid,
-        "gid": around.user.gid,
-        "additionalGids": list(around.user.groups),
-    }
-    process["env"] = environment_of(container, image, around.hostname, around.user.home)
-    process["cwd"] = container.working_dir or image.get("WorkingDir") or "/"
     names = capability_names(container)
-    process["capabilities"] = oci.capabilities(names)
-    process["rlimits"] = [
-        {"type": f"RLIMIT_{limit.name.upper()}", "soft": _limit(limit.soft), "hard": _limit(limit.hard)}
-        for limit in container.ulimits
-    ]
-    if container.oom_score_adj:
-        process["oomScoreAdj"] = container.oom_score_adj
+    _process(process, container, image, around, names)
     config["root"]["readonly"] = container.read_only
     config["hostname"] = around.hostname
     if container.domainname:
@@ -108,100 +110,119 @@ def compose(
         config["annotations"][oci.INIT_ANNOTATION] = "true"
     config["mounts"] = _mounts(container, around.mounts)
     linux["namespaces"] = _namespaces(container, spec, around)
-    linux["resources"] |= _resources(container.resources, container)
-    linux["devices"] += around.devices
+    linux["resources"] |= around.resources
+    linux["resources"]["devices"] += around.device_rules
+    linux["devices"] += [device for device in around.devices if device["path"] not in _paths(linux["devices"])]
     for device in around.devices:
-        rule = {"allow": True, "type": device["type"], "major": device["major"], "minor": device["minor"]}
-        linux["resources"]["devices"].append(rule | {"access": device.get("access", "rwm")})
+        if device.get("access"):
+            rule = {"allow": True, "type": device["type"], "major": device["major"], "minor": device["minor"]}
+            linux["resources"]["devices"].append(rule | {"access": device["access"]})
     if container.sysctls:
         linux["sysctl"] = dict(container.sysctls)
     if around.cgroup_path:
         linux["cgroupsPath"] = around.cgroup_path
     linux["seccomp"] = oci.default_seccomp(names)
-    _security(container, process, linux)
     if container.privileged:
         linux.pop("seccomp", None)
         linux["maskedPaths"], linux["readonlyPaths"] = [], []
         linux["resources"]["devices"] = [{"allow": True, "access": "rwm"}]
-        for mount in config["mounts"]:
-            if mount["type"] in ("sysfs", "cgroup"):
-                mount["options"] = [option for option in mount["options"] if option != "ro"]
+        _writable(config["mounts"], "sysfs", "cgroup")
+    for option in container.security_opt:
+        _security(option, config)
     return config
+
+
+def _paths(devices: Sequence[dict[str, Any]]) -> set[str]:
+    return {device["path"] for device in devices}
+
+
+def _process(
+    process: dict[str, Any],
+    container: container_pb2.ContainerSpec,
+    image: Mapping[str, Any],
+    around: Surroundings,
+    names: list[str],
+) -> None:
+    process["terminal"] = container.tty
+    process["user"] = {"uid": around.user.uid, "gid": around.user.gid, "additionalGids": list(around.user.groups)}
+    process["env"] = environment_of(container, image, around.hostname, around.user.home)
+    process["cwd"] = container.working_dir or image.get("WorkingDir") or "/"
+    process["capabilities"] = oci.capabilities(names)
+    process["rlimits"] = [
+        {"type": f"RLIMIT_{limit.name.upper()}", "soft": _limit(limit.soft), "hard": _limit(limit.hard)}
+        for limit in container.ulimits
+    ]
+    if container.oom_score_adj:
+        process["oomScoreAdj"] = container.oom_score_adj
 
 
 def _limit(value: int) -> int:
     return (1 << 64) - 1 if value < 0 else value
 
 
-def _security(container: container_pb2.ContainerSpec, process: dict[str, Any], linux: dict[str, Any]) -> None:
-    for option in container.security_opt:
-        key, _, value = option.replace(":", "=", 1).partition("=")
-        if key == "no-new-privileges":
+def _writable(mounts: Sequence[dict[str, Any]], *kinds: str) -> None:
+    for mount in mounts:
+        if mount["type"] in kinds:
+            mount["options"] = [option for option in mount["options"] if option != "ro"]
+
+
+def _security(option: str, config: oci.OciConfig) -> None:
+    """Apply one of security_opt's. Raises SpecError."""
+    process, linux = config["process"], config["linux"]
+    key, _, value = option.partition("=") if "=" in option else option.partition(":")
+    match key:
+        case "no-new-privileges":
             process["noNewPrivileges"] = value in ("", "true")
-        elif key == "seccomp" and value == "unconfined":
+        case "seccomp" if value == "unconfined":
             linux.pop("seccomp", None)
-        elif key == "seccomp" and value.startswith("{"):
-            linux["seccomp"] = json.loads(value)
-        elif key in ("apparmor", "label", "systempaths"):
-            if option == "systempaths=unconfined":
-                linux["maskedPaths"], linux["readonlyPaths"] = [], []
-            elif value not in ("unconfined", "disable"):
-                raise SpecError(f"security_opt {option!r}: this node has no {key}; leave it out")
-        else:
+        case "seccomp" if value.startswith("{"):
+            linux["seccomp"] = _profile(value)
+        case "seccomp" if value == "builtin":
+            pass
+        case "systempaths" if value == "unconfined":
+            linux["maskedPaths"], linux["readonlyPaths"] = [], []
+        case "mask":
+            linux["maskedPaths"] = [*linux["maskedPaths"], *value.split(":")]
+        case "unmask":
+            shown = value.split(":")
+            for kind in ("maskedPaths", "readonlyPaths"):
+                linux[kind] = [] if value.upper() == "ALL" else [path for path in linux[kind] if path not in shown]
+        case "writable-cgroups":
+            if value in ("", "true"):
+                _writable(config["mounts"], "cgroup")
+        case "apparmor" | "label":
+            if value not in ("unconfined", "disable"):
+                raise SpecError(f"security_opt {option!r}: {key} is not supported; leave it out")
+        case _:
             raise SpecError(f"security_opt {option!r} is not known; see `docker run --security-opt`")
+
+
+def _profile(text: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise SpecError(f"the seccomp profile is not JSON: {error}") from None
+    return found
 
 
 def _namespaces(
     container: container_pb2.ContainerSpec, spec: service_pb2.TaskSpec, around: Surroundings
 ) -> list[dict[str, Any]]:
-    host_network = spec.network_mode == "host"
-    result = oci.namespaces(around.network_path, host_network=host_network)
-    modes = {"pid": container.pid_mode, "ipc": container.ipc_mode, "uts": container.uts_mode}
-    for kind, mode in modes.items():
-        if mode == "host":
-            result = [entry for entry in result if entry["type"] != kind]
-        elif mode not in ("", "private", "shareable", "none"):
-            raise SpecError(f"{kind}: {mode!r} is not supported yet; use host or leave it out")
-    if container.cgroup_mode == "host":
-        result = [entry for entry in result if entry["type"] != "cgroup"]
-    return result
+    """Return the namespaces; what another container gives is entered at each start (``preparation.joins``)."""
+    result = oci.namespaces(around.network_path, host_network=spec.network_mode == "host")
+    shared = {
+        "pid": container.pid_mode,
+        "ipc": container.ipc_mode,
+        "uts": container.uts_mode,
+        "cgroup": container.cgroup_mode,
+    }
+    return [entry for entry in result if shared.get(entry["type"]) != "host"]
 
 
 def _mounts(container: container_pb2.ContainerSpec, more: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     own = sorted(more, key=lambda mount: (str(mount["destination"]).count("/"), str(mount["destination"])))
-    targets = {str(mount["destination"]).rstrip("/") or "/" for mount in own}
+    hidden = {str(mount["destination"]).rstrip("/") or "/" for mount in own}
+    if container.ipc_mode == "none":
+        hidden.add("/dev/shm")
     defaults = oci.default_mounts(container.shm_size_bytes or 64 * 1024 * 1024)
-    return [mount for mount in defaults if mount["destination"] not in targets] + own
-
-
-def _resources(wanted: container_pb2.Resources, container: container_pb2.ContainerSpec) -> dict[str, Any]:
-    memory: dict[str, Any] = {}
-    if wanted.limits.memory_bytes:
-        memory["limit"] = wanted.limits.memory_bytes
-        memory["swap"] = wanted.memory_swap_bytes or 2 * wanted.limits.memory_bytes
-    if wanted.memory_reservation_bytes:
-        memory["reservation"] = wanted.memory_reservation_bytes
-    if wanted.HasField("memory_swappiness"):
-        memory["swappiness"] = wanted.memory_swappiness
-    if container.oom_kill_disable:
-        memory["disableOOMKiller"] = True
-    cpu: dict[str, Any] = {}
-    if wanted.cpu_shares:
-        cpu["shares"] = wanted.cpu_shares
-    period = wanted.cpu_period_us or 100_000
-    if wanted.limits.nano_cpus:
-        cpu |= {"period": period, "quota": wanted.limits.nano_cpus * period // 1_000_000_000}
-    elif wanted.cpu_quota_us:
-        cpu |= {"period": period, "quota": wanted.cpu_quota_us}
-    if wanted.cpuset_cpus:
-        cpu["cpus"] = wanted.cpuset_cpus
-    if wanted.cpuset_mems:
-        cpu["mems"] = wanted.cpuset_mems
-    found: dict[str, Any] = {}
-    if memory:
-        found["memory"] = memory
-    if cpu:
-        found["cpu"] = cpu
-    if wanted.limits.pids > 0:
-        found["pids"] = {"limit": wanted.limits.pids}
-    return found
+    return [mount for mount in defaults if mount["destination"] not in hidden] + own

@@ -10,6 +10,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pycompose.proto.v1 import service_pb2, task_pb2
 
@@ -40,7 +41,14 @@ class Record:
     health_checks: int = 0
     paused: bool = False
     image_id: str = ""
+    #: Anonymous volumes, own and those taken from others; gone with the last container that uses them.
     volumes: list[str] = field(default_factory=list)
+    named_volumes: list[str] = field(default_factory=list)
+    #: Ids of images that are mounted.
+    image_mounts: list[str] = field(default_factory=list)
+    #: OCI mounts of binds and volumes, for those who say volumes_from.
+    data_mounts: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def status(self) -> task_pb2.TaskStatus:
         """Return it as the manager reads it."""
@@ -60,6 +68,7 @@ class Record:
             health_checks=self.health_checks,
             paused=self.paused,
             image_digest=self.image_id,
+            warnings=self.warnings,
         )
         for stamp, value in (
             (status.since, self.since_ns),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pycompose.proto.v1 import container_pb2
@@ -76,3 +76,21 @@ def _block_io(wanted: container_pb2.Resources, number: Number) -> dict[str, Any]
         major, minor = number(rate.path)
         found.setdefault(_RATES[rate.kind], []).append({"major": major, "minor": minor, "rate": rate.rate})
     return found
+
+
+def without_version_1(found: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return `found` without what only version 1 of cgroups knows, and a warning for each that goes.
+
+    Source: kernel Documentation/admin-guide/cgroup-v2.rst, "Deprecated v1 Core Features".
+    """
+    kept = {section: dict(values) for section, values in found.items()}
+    warnings = []
+    for section, key, attribute in (
+        ("memory", "swappiness", "mem_swappiness"),
+        ("memory", "disableOOMKiller", "oom_kill_disable"),
+        ("cpu", "realtimePeriod", "cpu_rt_period"),
+        ("cpu", "realtimeRuntime", "cpu_rt_runtime"),
+    ):
+        if kept.get(section, {}).pop(key, None) is not None:
+            warnings.append(f"{attribute} has no effect: this node's cgroups are version 2, which has no such limit")
+    return {section: values for section, values in kept.items() if values}, warnings

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pycompose.proto import vocabulary
 from pycompose.proto.v1 import container_pb2, service_pb2, task_pb2
-from pycompose.worker.agent import files, health, hooks, machine, oci_config
+from pycompose.worker.agent import health, hooks, machine, preparation
 from pycompose.worker.agent.machine import Step
-from pycompose.worker.agent.network_view import attachments_of
-from pycompose.worker.agent.oci_config import SpecError, Surroundings
+from pycompose.worker.agent.oci_config import SpecError
 from pycompose.worker.agent.record import Record
 from pycompose.worker.images import ImageError
 from pycompose.worker.network.errors import NetworkError
-from pycompose.worker.network.model import DnsOptions
-from pycompose.worker.runtime import users
-from pycompose.worker.runtime.client import ExitStatus, LogOptions, Rootfs
+from pycompose.worker.runtime.client import ExitStatus
 from pycompose.worker.runtime.errors import RuntimeFault, StartError, WrongState
 from pycompose.worker.volumes import VolumeError
 
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 REFUSALS = (SpecError, ImageError, NetworkError, VolumeError)
-UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
+GIVER_LOOK_NS = 200_000_000
 
 
 def now() -> int:
@@ -40,14 +37,11 @@ def now() -> int:
 
 
 def signal_number(text: str) -> int:
-    """Return the number of "SIGTERM", "TERM" or "15". Raises SpecError."""
-    if text.isdigit():
-        return int(text)
-    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-    try:
-        return int(signal.Signals[name])
-    except KeyError:
-        raise SpecError(f"there is no signal {text!r}; see signal(7)") from None
+    """Return the number of "SIGTERM", "TERM", "15" or "SIGRTMIN+3". Raises SpecError."""
+    found = vocabulary.signal_number(text)
+    if found is None:
+        raise SpecError(f"there is no signal {text!r}; see signal(7)")
+    return found
 
 
 @dataclass
@@ -87,7 +81,11 @@ class Runner:
             self.wake.clear()
             step = machine.decide(self.task, self.spec.restart, self.record, self.running, now())
             try:
-                if step.step is Step.WAIT:
+                giver = preparation.waits_for(self) if step.step is Step.START else ""
+                if giver:
+                    self.say(f"waiting for {giver}, whose namespaces it shares, to run")
+                    await self._wait(now() + GIVER_LOOK_NS)
+                elif step.step is Step.WAIT:
                     self._say_next(step.until_ns)
                     await self._wait(step.until_ns)
                 else:
@@ -119,6 +117,18 @@ class Runner:
         """Write the record down."""
         self.agent.records.save(self.task, self.spec, self.record)
 
+    def warn(self, text: str) -> None:
+        """Note something of the spec that this node does without."""
+        if text not in self.record.warnings:
+            self.record.warnings.append(text)
+
+    def say(self, message: str) -> None:
+        """Report what is waited for, once."""
+        if self.record.message != message:
+            self.record.message = message
+            self.save()
+            self.agent.report(self.id)
+
     def tell(self, state: int, message: str = "", error: str = "") -> None:
         """Write a state down and report it."""
         self.record.state, self.record.message, self.record.error = state, message, error
@@ -136,7 +146,7 @@ class Runner:
     async def _create(self) -> None:
         self.record.run_request = max(self.record.run_request, 0)
         try:
-            await self._prepare()
+            await preparation.prepare(self)
         except REFUSALS as error:
             self.record.run_request = self.task.run_request
             self.tell(task_pb2.TASK_STATE_REJECTED, error=str(error))
@@ -144,99 +154,6 @@ class Runner:
         self.record.created = True
         self.happened("create")
         self.tell(task_pb2.TASK_STATE_READY)
-
-    async def _prepare(self) -> None:
-        agent, container = self.agent, self.spec.container
-        image = agent.images.find(container.image_digest or container.image) or agent.images.find(container.image)
-        if image is None:
-            raise SpecError(
-                f"image {container.image} is not on this node; load it (pycompose image load), "
-                f"import it, or pull it (pycompose pull)"
-            )
-        self.record.image_id = image.id
-        settings: dict[str, Any] = dict(image.config.get("config") or {})
-        snapshot = await agent.images.snapshot(self.id, image.id)
-        network_path = await self._network()
-        try:
-            user = users.resolve_in(
-                container.user or settings.get("User") or "", (snapshot.upper, *snapshot.lower), container.groups
-            )
-        except RuntimeFault as error:
-            raise SpecError(str(error)) from error
-        mounts = await self._mounts(settings, snapshot.lower)
-        hostname = container.hostname or (agent.hostname if container.uts_mode == "host" else self.id[:12])
-        mounts += self._own_files(hostname)
-        around = Surroundings(
-            network_path=network_path,
-            user=user,
-            hostname=hostname,
-            mounts=mounts,
-            devices=files.devices(container),
-            cgroup_path=f"{agent.cgroup_parent}/{self.id}",
-        )
-        config = oci_config.compose(self.task, self.spec, settings, around)
-        rootfs = Rootfs(snapshot.lower, snapshot.upper, snapshot.work, container.read_only)
-        await agent.runtime.create(self.id, config, rootfs, log=self._log_options(), open_stdin=container.open_stdin)
-
-    def _own_files(self, hostname: str) -> list[dict[str, Any]]:
-        """Write hosts, secrets and the like; done before each start, since a reboot takes what lies on a tmpfs."""
-        container, agent = self.spec.container, self.agent
-        mounts = files.etc_mounts(self.home, self.task, self.spec, hostname, agent.search)
-        mounts += files.secret_mounts(agent.secrets.directory / self.id, container, agent.desired.secrets)
-        return mounts + files.config_mounts(self.home, container, agent.desired.configs)
-
-    async def _network(self) -> str | None:
-        mode = self.spec.network_mode
-        if mode == "host":
-            return None
-        if mode.startswith(("service:", "container:")):
-            other = self.agent.neighbour(self.task, mode)
-            if other is None or not other.record.created:
-                raise SpecError(f"network_mode {mode}: that container is not on this node")
-            return str(self.agent.network_path(other.id))
-        dns = DnsOptions(tuple(self.spec.container.dns), tuple(self.spec.container.dns_search))
-        attachments = () if mode == "none" else attachments_of(self.task)
-        return str(await self.agent.network.attach(self.id, attachments, dns))
-
-    async def _mounts(self, settings: dict[str, Any], lower: tuple[Path, ...]) -> list[dict[str, Any]]:
-        container, volumes = self.spec.container, self.agent.volumes
-        result = []
-        wanted = list(container.mounts)
-        targets = {mount.target.rstrip("/") for mount in wanted}
-        wanted += [
-            container_pb2.Mount(type=container_pb2.MOUNT_TYPE_VOLUME, target=target)
-            for target in settings.get("Volumes") or {}
-            if target.rstrip("/") not in targets
-        ]
-        for number, mount in enumerate(wanted):
-            if mount.type == container_pb2.MOUNT_TYPE_BIND:
-                result.append(files.bind_mount(mount))
-            elif mount.type == container_pb2.MOUNT_TYPE_TMPFS:
-                result.append(files.tmpfs_mount(mount))
-            elif mount.type == container_pb2.MOUNT_TYPE_VOLUME:
-                name = mount.source or f"{self.id[:32]}-{number}"
-                if not mount.source:
-                    self.record.volumes.append(name)
-                known = self.agent.desired.volumes.get(name)
-                options = dict(known.spec.driver_options) if known is not None else {}
-                path = await volumes.ensure(name, options, lower, mount.target, copy=not mount.no_copy)
-                if mount.source:
-                    self.agent.report_volume(name, str(path))
-                read_only = ["ro"] if mount.read_only else []
-                result.append(files.bind(path / mount.subpath.lstrip("/"), mount.target, "rprivate", *read_only))
-            else:
-                raise SpecError(f"mount {mount.target}: mounting an image is not supported yet")
-        return result
-
-    def _log_options(self) -> LogOptions | None:
-        logging_spec = self.spec.container.logging
-        if logging_spec.driver == "none":
-            return None
-        options = dict(logging_spec.options)
-        found = re.fullmatch(r"(\d+)\s*([bkmg]?)b?", options.get("max-size", "10m").lower())
-        size = int(found[1]) * UNITS[found[2]] if found else 10_000_000
-        count = options.get("max-file", "3")
-        return LogOptions(self.log_path, size, max(1, int(count)) if count.isdigit() else 3)
 
     async def _start(self) -> None:
         record = self.record
@@ -253,10 +170,9 @@ class Runner:
             return
         self.tell(task_pb2.TASK_STATE_STARTING)
         try:
-            container = self.spec.container
-            self._own_files(container.hostname or self.id[:12])
-            record.pid = await self.agent.runtime.start(self.id)
-        except (StartError, SpecError) as error:
+            joins = await preparation.renew(self)
+            record.pid = await self.agent.runtime.start(self.id, joins)
+        except (StartError, *REFUSALS) as error:
             record.start_failed, record.finished_ns = True, now()
             record.exit_code = error.exit_code if isinstance(error, StartError) else 125
             self.tell(task_pb2.TASK_STATE_FAILED, error=str(error))
@@ -316,9 +232,10 @@ class Runner:
             await self.agent.runtime.delete(self.id, force=True)
         await self.agent.network.detach(self.id)
         await self.agent.images.release(self.id)
-        for name in self.record.volumes:
-            await self.agent.volumes.remove(name)
+        await self.agent.release_volumes(self)
         self.agent.secrets.close(self.id)
+        self.agent.shared_memory.remove(self.id)
+        self.agent.cgroups.release(self.spec.container)
         self.agent.records.remove(self.id)
         self.running, self.done = False, True
         if self.record.created:

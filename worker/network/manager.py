@@ -82,7 +82,7 @@ class NodeNetwork:
                 self._networks[name[2:]] = meta["index"]
             else:
                 attachments = tuple(_attachment(item) for item in meta["attachments"])
-                self._containers[name] = (attachments, DnsOptions(**meta["dns"]))
+                self._containers[name] = (attachments, DnsOptions.from_json(meta["dns"]))
                 await self._open_dns(name)
                 self._recovered.add(name)
 
@@ -260,6 +260,7 @@ class NodeNetwork:
         client = {
             "networks": [a.network_id for a in attachments],
             "servers": list(dns.servers),
+            "aliases": {alias.lower(): name.lower() for alias, name in dns.aliases},
             "forward": any(not internal.get(a.network_id, True) for a in attachments),
         }
         self._resolver.tell({"op": "client", "key": container_id, "container": container_id, "client": client})
@@ -285,6 +286,12 @@ class NodeNetwork:
             docker_user_accept=False,
             problems=tuple(sorted(self.port_problems.values())),
         )
+
+    def machine_address(self, network_ids: Sequence[str]) -> str:
+        """Return where containers on these networks reach the machine; "" where no network leads there."""
+        outward = {spec.id for spec in self._view.networks if not spec.internal}
+        indices = [self._networks[one] for one in network_ids if one in outward and one in self._networks]
+        return str(names.transfer_pair(indices[0])[0]) if indices else ""
 
     # Files and threads.
 

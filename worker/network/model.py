@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,22 @@ class NetworkView:
 
 @dataclass(frozen=True)
 class DnsOptions:
-    """A container's own resolver settings; empty ``servers`` = the machine's."""
+    """A container's own resolver settings; empty ``servers`` = the machine's.
+
+    ``aliases``: (name that it alone has, name of a service or container that is meant).
+    """
 
     servers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Sequence[Any]]) -> DnsOptions:
+        """From what ``asdict`` gives, after a way through JSON."""
+        aliases = tuple((alias, name) for alias, name in plain.get("aliases") or ())
+        others = {key: tuple(plain.get(key) or ()) for key in ("servers", "search", "options")}
+        return cls(**others, aliases=aliases)
 
 
 NamespacePath = Path

@@ -32,11 +32,15 @@ class Zone:
 
 @dataclass(frozen=True)
 class Client:
-    """Who asks: its networks in order, name servers of its own, and whether names may be asked upstream."""
+    """Who asks: its networks in order, name servers of its own, and whether names may be asked upstream.
+
+    ``aliases``: names in lower case that it alone has for others.
+    """
 
     networks: tuple[str, ...]
     servers: tuple[str, ...] = ()
     forward: bool = True
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 class Verdict(Enum):
@@ -98,6 +102,7 @@ def build_zones(view: NetworkView) -> dict[str, Zone]:
 def decide(name: str, kind: int, client: Client, zones: Mapping[str, Zone]) -> Decision:
     """What to answer to one question. ``name`` absolute, any case, with or without its last dot."""
     plain = name.rstrip(".").lower()
+    plain = client.aliases.get(plain, plain)
     nowhere = Decision(Verdict.UPSTREAM if client.forward else Verdict.REFUSE)
     seen = [zones[key] for key in client.networks if key in zones]
     if kind == PTR:
@@ -140,4 +145,4 @@ def zone_from_json(data: Mapping[str, Any]) -> Zone:
 def client_from_json(data: Mapping[str, Any]) -> Client:
     """A client as the agent sends it."""
     networks: Sequence[str] = data["networks"]
-    return Client(tuple(networks), tuple(data["servers"]), data["forward"])
+    return Client(tuple(networks), tuple(data["servers"]), data["forward"], data["aliases"])

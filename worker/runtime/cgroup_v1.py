@@ -28,7 +28,6 @@ _PLAIN: tuple[tuple[str, str, str, str], ...] = (
     ("cpu", "realtimeRuntime", "cpu", "cpu.rt_runtime_us"),
     ("cpu", "cpus", "cpuset", "cpuset.cpus"),
     ("cpu", "mems", "cpuset", "cpuset.mems"),
-    ("blockIO", "weight", "blkio", "blkio.weight"),
 )
 _THROTTLES: tuple[tuple[str, str], ...] = (
     ("throttleReadBpsDevice", "blkio.throttle.read_bps_device"),
@@ -78,10 +77,19 @@ class CgroupV1:
         pids = (resources.get("pids") or {}).get("limit")
         if pids is not None:
             self._write("pids", "pids.max", str(pids) if pids > 0 else "max")
-        block = resources.get("blockIO") or {}
+        self._block_io(resources.get("blockIO") or {})
+
+    def _block_io(self, block: dict[str, Any]) -> None:
         for key, name in _THROTTLES:
             for rule in block.get(key) or ():
                 self._write("blkio", name, f"{rule['major']}:{rule['minor']} {rule['rate']}")
+        # which of the two there is depends on the kernel's I/O schedulers (block/bfq-iosched.rst)
+        directory = self.directories.get("blkio", "")
+        prefix = "blkio" if os.path.exists(f"{directory}/blkio.weight") else "blkio.bfq"
+        if block.get("weight"):
+            self._write("blkio", f"{prefix}.weight", str(block["weight"]))
+        for rule in block.get("weightDevice") or ():
+            self._write("blkio", f"{prefix}.weight_device", f"{rule['major']}:{rule['minor']} {rule['weight']}")
 
     def _memory(self, memory: dict[str, Any]) -> None:
         limit, swap = memory.get("limit"), memory.get("swap")

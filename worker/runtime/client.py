@@ -18,7 +18,7 @@ import signal as signals
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,12 @@ class Runtime:
             "open_stdin": open_stdin,
         }
 
-    async def start(self, container_id: str) -> int:
+    async def start(self, container_id: str, joins: Mapping[str, str] | None = None) -> int:
         """Start the container, also again after it has ended; returns the pid of its first process.
+
+        Args:
+            container_id: as created.
+            joins: paths of other containers' namespaces to enter in this run, by kind (pid, ipc).
 
         Raises:
             StartError: with ``exit_code`` 127 (no such program), 126 (not executable) or 125.
@@ -142,6 +146,8 @@ class Runtime:
         known = self._load(container_id)
         if known["status"] == "running":
             raise WrongState(f"container {container_id} is running already (pid {known['pid']})")
+        if joins:
+            _join(f"{directory}/launch.json", joins)
         state.save(directory, known | {"status": "created", "run": known["run"] + 1, "exit": None})
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         mine.setblocking(False)
@@ -426,6 +432,16 @@ class Runtime:
         session.close()
 
 
+def _join(path: str, joins: Mapping[str, str]) -> None:
+    """Write down which namespaces the next run enters."""
+    with open(path) as file:
+        launch = json.load(file)
+    linux = launch["config"]["linux"]
+    others = [entry for entry in linux["namespaces"] if entry["type"] not in joins]
+    linux["namespaces"] = [*others, *({"type": kind, "path": place} for kind, place in joins.items())]
+    state.write_atomically(path, json.dumps(launch))
+
+
 def heeds(pid: int, signal: int) -> bool:
     """Whether a signal would have any effect on the process.
 
@@ -444,8 +460,9 @@ def heeds(pid: int, signal: int) -> bool:
 
 def _thread_heeds(directory: str, signal: int) -> bool:
     fields = dict(line.split(":\t", 1) for line in Path(directory, "status").read_text().splitlines() if ":\t" in line)
-    if fields.get("NSpid", "").split()[1:] == []:
-        return True  # in the machine's own pid namespace: default actions work
+    numbers = fields.get("NSpid", "").split()
+    if len(numbers) < 2 or numbers[-1] != "1":
+        return True  # no first process of a namespace: default actions work
     mask = int(fields["SigCgt"], 16) | int(fields["SigBlk"], 16)
     if mask >> (signal - 1) & 1:
         return True

@@ -11,7 +11,6 @@ of the container is opened but the program itself, by execve (DESIGN, decision 1
 from __future__ import annotations
 
 import array
-import contextlib
 import errno
 import fcntl
 import json
@@ -26,6 +25,7 @@ import termios
 from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, state, syscalls
 from pycompose.worker.runtime.capabilities import CapabilitySets, last_capability
 from pycompose.worker.runtime.errors import ConfigError, StartError
+from pycompose.worker.runtime.root import Progress, build
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
 LAST_CAPABILITY = last_capability()
 INIT_PATHS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/bin/tini")
 INIT_ANNOTATION = "pycompose.init"
-_DEV_LINKS = (
-    (b"/proc/self/fd", b"fd"),
-    (b"/proc/self/fd/0", b"stdin"),
-    (b"/proc/self/fd/1", b"stdout"),
-    (b"/proc/self/fd/2", b"stderr"),
-    (b"pts/ptmx", b"ptmx"),
-)
 _TIOCGPTPEER, _TIOCGPTN, _TIOCSPTLCK = 0x5441, 0x80045430, 0x40045431
 #: Sysctls that belong to a namespace of the container; others would change the machine.
 _SYSCTL_PREFIXES = ("net.", "fs.mqueue.")
@@ -51,13 +44,6 @@ _SYSCTLS = frozenset(
         *("domainname", "hostname"),
     )
 )
-
-
-class Progress:
-    """Where a failure happened: the name of the step that is being done, and who wants to hear of it."""
-
-    def __init__(self, channel: socket.socket) -> None:
-        self.step, self.channel = "start", channel
 
 
 class Stages:
@@ -122,7 +108,7 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     progress.step = "make namespaces"
     syscalls.unshare(plan.new)
     _sysctls(config, plan, progress)
-    root, consoles = _root(launch, config, linux, progress)
+    root, consoles = build(launch, progress)
     if config.get("hostname") and plan.new & syscalls.CLONE_NEWUTS:
         progress.step = "set the host name"
         socket.sethostname(config["hostname"])
@@ -320,102 +306,6 @@ def _sysctls(config: dict[str, Any], plan: namespaces.Plan, progress: Progress) 
             os.write(fd, str(value).encode())
         finally:
             os.close(fd)
-
-
-def _root(
-    launch: dict[str, Any], config: dict[str, Any], linux: dict[str, Any], progress: Progress
-) -> tuple[int, list[int]]:
-    """Build the root with all its mounts in this mount namespace; returns its descriptor and devpts mounts."""
-    progress.step = "make mounts private"
-    kind, recursive = mounts.PROPAGATION.get(linux.get("rootfsPropagation") or "rslave", (mounts.MS_SLAVE, True))
-    if kind not in (mounts.MS_SHARED,):
-        syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=kind, recursive=recursive, path=b"/")
-    progress.step = f"mount the root from {', '.join(launch['rootfs']['lower'][:2])}"
-    root = mounts.overlay(launch["rootfs"])
-    syscalls.mount_setattr(root, propagation=mounts.MS_PRIVATE)
-    place = os.open(launch["mountpoint"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    syscalls.move_mount(root, place)
-    consoles: list[int] = []
-    for mount in config.get("mounts") or ():
-        progress.step = f"mount {mount.get('source') or mount.get('type')} at {mount['destination']}"
-        _mount(root, mount, consoles)
-    with contextlib.suppress(OSError):  # a root that is read-only: then it is there, or the program cannot start
-        os.close(paths.make_directories(root, os.fsencode(config["process"].get("cwd") or "/")))
-    progress.step = "make devices"
-    _devices(root, linux.get("devices") or [])
-    return root, consoles
-
-
-def _mount(root: int, mount: dict[str, Any], consoles: list[int]) -> None:
-    options = mounts.MountOptions(mount.get("options") or [])
-    kind, source = mount.get("type") or "", mount.get("source") or ""
-    if options.bind or kind == "bind":
-        made = mounts.clone(source.encode(), options)
-    elif kind == "cgroup":
-        _mount_cgroup(root, mount, options)
-        return
-    else:
-        made = mounts.new_filesystem(kind, source, options.data, options.set)
-    mounts.mount_over(root, made, mount["destination"].encode())
-    mounts.finish(made, options)
-    if kind == "devpts":
-        consoles.append(made)
-    else:
-        os.close(made)
-
-
-def _mount_cgroup(root: int, mount: dict[str, Any], options: mounts.MountOptions) -> None:
-    """/sys/fs/cgroup as the cgroup namespace shows it: cgroup2, or a tmpfs with one mount per v1 hierarchy."""
-    destination = mount["destination"].encode()
-    controllers, unified = cgroups.mounted()
-    flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
-    if not controllers and unified:
-        made = mounts.new_filesystem("cgroup2", "cgroup", [], flags | options.set)
-        mounts.mount_over(root, made, destination)
-        os.close(made)
-        return
-    base = mounts.new_filesystem("tmpfs", "tmpfs", [("mode", "755")], flags)
-    mounts.mount_over(root, base, destination)
-    groups: dict[str, list[str]] = {}
-    for name, point in controllers.items():
-        groups.setdefault(point, []).append(name)
-    for names in groups.values():
-        made = mounts.new_filesystem("cgroup", "cgroup", [(name, None) for name in names], flags | options.set)
-        os.mkdir(",".join(names), dir_fd=base)  # a fresh tmpfs of ours: nothing in it can lead elsewhere
-        place = os.open(",".join(names), os.O_PATH | os.O_CLOEXEC, dir_fd=base)
-        syscalls.move_mount(made, place)
-        os.close(place)
-        os.close(made)
-    if options.set & mounts.RDONLY:
-        syscalls.mount_setattr(base, set_=mounts.RDONLY)
-    os.close(base)
-
-
-def _devices(root: int, devices: list[dict[str, Any]]) -> None:
-    kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
-    for device in devices:
-        parent_path, _, name = device["path"].encode().rpartition(b"/")
-        parent = paths.make_directories(root, parent_path)
-        mode = device.get("fileMode")
-        mode = 0o666 if mode is None else mode
-        number = 0 if device["type"] == "p" else os.makedev(device["major"], device["minor"])
-        try:
-            old = os.umask(0)
-            os.mknod(name, kinds[device["type"]] | mode, number, dir_fd=parent)
-            os.umask(old)
-            if device.get("uid") or device.get("gid"):
-                os.chown(name, device.get("uid") or 0, device.get("gid") or 0, dir_fd=parent, follow_symlinks=False)
-        except FileExistsError:
-            pass  # /dev bound from the machine, or the image's own
-        finally:
-            os.close(parent)
-    dev = paths.make_directories(root, b"/dev")
-    for target, name in _DEV_LINKS:
-        try:
-            os.symlink(target, name, dir_fd=dev)
-        except (FileExistsError, OSError):
-            continue  # a read-only or bound /dev keeps what it has
-    os.close(dev)
 
 
 def _terminal(root: int, consoles: list[int], size: dict[str, int] | None, channel: socket.socket, uid: int) -> None:

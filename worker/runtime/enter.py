@@ -11,6 +11,7 @@ import socket
 
 from pycompose.worker.runtime import container, paths, state, syscalls
 from pycompose.worker.runtime.errors import StartError
+from pycompose.worker.runtime.root import Progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def run(
         window: its rows and columns.
         preserve_fds: descriptors from 3 on that the program keeps.
     """
-    progress = container.Progress(channel)
+    progress = Progress(channel)
     try:
         progress.step = "prepare the process"
         user = container.Identity(process)

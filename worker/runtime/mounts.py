@@ -82,7 +82,7 @@ class MountOptions:
             adds, removes = ATTRIBUTES[option[1:]]
             self.recursive_set |= adds
             self.recursive_clear |= removes
-        elif option not in ("defaults", "async", "remount", ""):
+        elif option not in ("defaults", "async", "remount", "idmap", "ridmap", ""):
             key, equals, value = option.partition("=")
             self.data.append((key, value if equals else None))
 
@@ -99,6 +99,17 @@ def new_filesystem(kind: str, source: str, data: list[tuple[str, str | None]], a
         return syscalls.fsmount(context, attributes)
     finally:
         os.close(context)
+
+
+def layered(kind: str, data: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    """Overlay's ``lowerdir`` as one option a layer: fsconfig(2) takes at most 256 bytes at once (Linux 6.5)."""
+    found: list[tuple[str, str | None]] = []
+    for key, value in data:
+        if kind == "overlay" and key == "lowerdir" and value and len(value) > 255:
+            found += [("lowerdir+", layer) for layer in value.split(":")]
+        else:
+            found.append((key, value))
+    return found
 
 
 def clone(source: bytes, options: MountOptions, directory: int = syscalls.AT_FDCWD) -> int:

@@ -85,7 +85,8 @@ class Shim:
         self.log = JsonLog(log["path"], log["max_bytes"], log["max_files"]) if log else None
         self.control = Peer(self, control)
         self.control.role = "watch"
-        self.own_pids = any(entry["type"] == "pid" for entry in self.config["linux"]["namespaces"])
+        namespaces_wanted = self.config["linux"]["namespaces"]
+        self.own_pids = any(entry["type"] == "pid" and not entry.get("path") for entry in namespaces_wanted)
 
     # -- the loop ---------------------------------------------------------------------------
 

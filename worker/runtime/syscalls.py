@@ -54,6 +54,7 @@ PR_CAP_AMBIENT = 47
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
+_MOUNT_ATTR_IDMAP = 0x00100000
 
 
 class _OpenHow(ctypes.Structure):
@@ -214,6 +215,14 @@ def filesystem_type(fd: int) -> int:
     buffer = (ctypes.c_long * 32)()  # f_type is the first field on all architectures but s390 and mips
     _checked(_libc.fstatfs(fd, buffer))
     return int(buffer[0])
+
+
+def mount_idmap(mount: int, user_namespace: int) -> None:
+    """mount_setattr(2), MOUNT_ATTR_IDMAP: show a detached tree's owners as the user namespace maps them."""
+    attributes = _MountAttr(_MOUNT_ATTR_IDMAP, 0, 0, user_namespace)
+    flags = AT_EMPTY_PATH | AT_RECURSIVE
+    size = ctypes.sizeof(attributes)
+    _syscall(_MOUNT_SETATTR, mount, ctypes.c_char_p(b""), flags, ctypes.byref(attributes), size)
 
 
 def execveat(fd: int, arguments: list[bytes], environment: list[bytes]) -> None:

@@ -1,6 +1,7 @@
 """Named and anonymous volumes of this node: directories ``STATE/volumes/NAME/_data``.
 
-A volume with driver options is mounted as Docker's local driver does (mount(8): type, device, o). An empty new volume
+A volume with driver options is mounted as Docker's local driver does (mount(8): type, device, o) while containers use
+it. An empty volume
 is filled from the image's directory, copied by a process that opens it inside the image's root only.
 """
 
@@ -43,20 +44,13 @@ class Volumes:
         Raises:
             VolumeError: it cannot be mounted or filled.
         """
-        path = self.path(name)
-        new = not path.is_dir()
-        if new:
-            path.mkdir(parents=True, mode=0o755)
-        if options.get("device") and not os.path.ismount(path):
-            words = ["mount", "-t", options.get("type") or "none"]
-            words += ["-o", options["o"]] if options.get("o") else []
-            await _run(f"volume {name}", *words, options["device"], str(path))
-        elif new and copy and lower:
+        path = await self.mounted(name, options)
+        if copy and lower and not any(path.iterdir()):
             code = [sys.executable, "-m", "pycompose.worker.volumes.populate", source, str(path)]
             try:
                 await _run(f"volume {name}", *code, *map(str, lower))
             except VolumeError:
-                shutil.rmtree(path.parent, ignore_errors=True)
+                await asyncio.to_thread(_clear, path)
                 raise
         return path
 
@@ -67,12 +61,60 @@ class Volumes:
             return None
         return await asyncio.to_thread(_measure, path)
 
-    async def remove(self, name: str) -> None:
-        """Delete the volume's data."""
+    async def mounted(self, name: str, options: Mapping[str, str]) -> Path:
+        """Return the volume's directory, made and mounted, as it has to be again after a reboot.
+
+        Raises:
+            VolumeError: it cannot be mounted.
+        """
+        path = self.path(name)
+        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        if options.get("device") and not os.path.ismount(path):
+            await _run(f"volume {name}", *await mount_command(options), str(path))
+        return path
+
+    async def release(self, name: str) -> None:
+        """Nobody uses the volume for now: what was mounted for it is unmounted."""
         path = self.path(name)
         if os.path.ismount(path):
             await _run(f"volume {name}", "umount", str(path))
-        await asyncio.to_thread(shutil.rmtree, path.parent, True)
+
+    async def remove(self, name: str) -> None:
+        """Delete the volume's data."""
+        await self.release(name)
+        await asyncio.to_thread(shutil.rmtree, self.path(name).parent, True)
+
+
+def _clear(directory: Path) -> None:
+    """Empty a directory: one that is half filled would count as filled."""
+    for entry in os.scandir(directory):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            os.unlink(entry.path)
+
+
+async def mount_command(options: Mapping[str, str]) -> list[str]:
+    """Return the command that mounts a volume as Docker's local driver does: the kernel's mount without helpers.
+
+    Hence `device` and `o` are what mount(2) wants, and an `addr` of a network file system must be a number: a name is
+    looked up here.
+    """
+    kind, words = options.get("type") or "none", []
+    for option in filter(None, (options.get("o") or "").split(",")):
+        key, _, value = option.partition("=")
+        if key == "addr" and kind.startswith(("nfs", "cifs")):
+            option = f"addr={await _resolved(value)}"
+        words.append(option)
+    return ["mount", "-i", "-t", kind, *(["-o", ",".join(words)] if words else []), options["device"]]
+
+
+async def _resolved(host: str) -> str:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None)
+    except OSError as error:
+        raise VolumeError(f"addr={host}: {error.strerror}; name a host that can be looked up") from None
+    return str(found[0][4][0])
 
 
 def _measure(path: Path) -> tuple[int, int]:

@@ -143,8 +143,9 @@ def _check_namespaces(config: dict[str, Any], linux: dict[str, Any]) -> None:
 def _check_mount(mount: dict[str, Any], where: str) -> None:
     if not mount["destination"].startswith("/"):
         mount["destination"] = "/" + mount["destination"]  # relative means to the root (config.md, "Mounts")
-    if mount.get("uidMappings") or mount.get("gidMappings"):
-        raise ConfigError(f"{where}: id-mapped mounts are not supported yet")
     options = mounts.MountOptions(mount.get("options") or [])
-    if (options.bind or mount.get("type") == "bind") and not mount.get("source"):
+    bind = options.bind or mount.get("type") == "bind"
+    if not bind and (mount.get("uidMappings") or mount.get("gidMappings")):
+        raise ConfigError(f"{where}.uidMappings: only bind mounts can be id-mapped")
+    if bind and not mount.get("source"):
         raise ConfigError(f"{where}.source: required for a bind mount")

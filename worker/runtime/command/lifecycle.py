@@ -14,6 +14,7 @@ from pycompose.worker.runtime import state as disk
 from pycompose.worker.runtime.command import bundle, console, containers, hooks
 from pycompose.worker.runtime.command.containers import Container, Containers
 from pycompose.worker.runtime.errors import ConfigError, RuntimeFault, StartError, WrongState
+from pycompose.worker.runtime.root import Progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Held(container.Stages):
         self.process: dict[str, Any] = config["process"]
         self.listener = listener
 
-    def built(self, progress: container.Progress) -> None:
+    def built(self, progress: Progress) -> None:
         """Let the runtime's hooks run, then run those of the container's namespaces."""
         progress.channel.send(b'{"built": true}')
         answer = progress.channel.recv(1 << 20)
@@ -44,7 +45,7 @@ class Held(container.Stages):
         progress.step = "run createContainer hooks"
         hooks.run_all("createContainer", self.hooks.get("createContainer") or [], json.loads(answer))
 
-    def pivoted(self, progress: container.Progress) -> None:
+    def pivoted(self, progress: Progress) -> None:
         """Say that the container is created; go on when ``start`` connects."""
         container.find_program(os.fsencode(self.process["args"][0]), container.environment(self.process))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):

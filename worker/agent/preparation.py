@@ -1,0 +1,221 @@
+"""From a task's spec to a container that the runtime can start, and what has to be done anew before each start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pycompose.worker.agent import devices, files, mounting, oci_config, resources
+from pycompose.worker.agent.network_view import attachments_of
+from pycompose.worker.agent.oci_config import SpecError, Surroundings
+from pycompose.worker.images.store import Image
+from pycompose.worker.network.model import DnsOptions
+from pycompose.worker.runtime import users
+from pycompose.worker.runtime.client import LogOptions, Rootfs
+from pycompose.worker.runtime.errors import RuntimeFault
+
+if TYPE_CHECKING:
+    from pycompose.worker.agent.runner import Runner
+
+_UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
+#: Docker's limits of its log drivers, in bytes and files; json-file has none there, and ours here.
+_LOG_LIMITS = {"": (10_000_000, 3), "json-file": (10_000_000, 3), "local": (20_000_000, 5)}
+SHM_BYTES = 64 * 1024 * 1024
+
+
+async def prepare(runner: Runner) -> None:
+    """Make the container, not started.
+
+    Raises:
+        SpecError, ImageError, NetworkError, VolumeError: this node cannot do what the spec says.
+    """
+    agent, container = runner.agent, runner.spec.container
+    image = _image(runner)
+    settings: dict[str, Any] = dict(image.config.get("config") or {})
+    snapshot = await agent.images.snapshot(runner.id, image.id)
+    network_path = await _network(runner)
+    try:
+        who = container.user or settings.get("User") or ""
+        user = users.resolve_in(who, (snapshot.upper, *snapshot.lower), container.groups)
+    except RuntimeFault as error:
+        raise SpecError(str(error)) from error
+    mounts = await mounting.mounts_of(runner, settings, snapshot.lower, user)
+    mounts += _own_files(runner) + await _shared_memory(runner)
+    found = resources.resources_of(container, devices.block_number)
+    if agent.cgroup_version == 2:
+        found, warnings = resources.without_version_1(found)
+        for warning in warnings:
+            runner.warn(warning)
+    around = Surroundings(
+        network_path=network_path,
+        user=user,
+        hostname=_hostname(runner),
+        mounts=mounts,
+        devices=devices.devices_of(container),
+        device_rules=devices.rules_of(container),
+        resources=found,
+        cgroup_path=agent.cgroups.path(container, runner.id),
+    )
+    config = oci_config.compose(runner.task, runner.spec, settings, around)
+    rootfs = Rootfs(snapshot.lower, snapshot.upper, snapshot.work, container.read_only)
+    await agent.runtime.create(runner.id, config, rootfs, log=log_options(runner), open_stdin=container.open_stdin)
+
+
+async def renew(runner: Runner) -> dict[str, str]:
+    """Do again what a reboot or another container's end takes away; returns namespaces to join, by kind.
+
+    Raises:
+        SpecError, VolumeError: something that was there is not any more.
+    """
+    container, agent = runner.spec.container, runner.agent
+    agent.cgroups.ready(container)
+    _own_files(runner)
+    await _shared_memory(runner)
+    for name in runner.record.named_volumes:
+        await agent.volumes.mounted(name, mounting.options_of(runner, name))
+    joins = {}
+    for kind, mode in (("pid", container.pid_mode), ("ipc", container.ipc_mode)):
+        other = giver(runner, mode)
+        if other is not None:
+            joins[kind] = f"/proc/{other.record.pid}/ns/{kind}"
+    return joins
+
+
+def giver(runner: Runner, mode: str) -> Runner | None:
+    """Return the container whose namespace is joined by "service:NAME" or "container:NAME". Raises SpecError."""
+    if not mode.startswith(("service:", "container:")):
+        return None
+    other = runner.agent.neighbour(runner.task, mode)
+    if other is None or not other.record.created:
+        raise SpecError(f"{mode}: that container is not on this node")
+    return other
+
+
+def waits_for(runner: Runner) -> str:
+    """Return the name of a container that must run before this one can join its namespaces; "" when all do."""
+    container = runner.spec.container
+    for mode in (container.pid_mode, container.ipc_mode):
+        with contextlib.suppress(SpecError):
+            other = giver(runner, mode)
+            if other is not None and not other.running:
+                return str(other.task.name)
+    return ""
+
+
+def _image(runner: Runner) -> Image:
+    images, container = runner.agent.images, runner.spec.container
+    image = images.find(container.image_digest or container.image) or images.find(container.image)
+    if image is None:
+        raise SpecError(
+            f"image {container.image} is not on this node; load it (pycompose image load), "
+            f"import it, or pull it (pycompose pull)"
+        )
+    if container.platform and not same_platform(container.platform, image.platform):
+        raise SpecError(
+            f"image {container.image} is for {image.platform}, not {container.platform}; pull it for that platform"
+        )
+    runner.record.image_id = image.id
+    return image
+
+
+def same_platform(wanted: str, have: str) -> bool:
+    """Return whether an image for `have` ("linux/arm64/v8") is one for `wanted` ("linux/arm64"). Pure."""
+    names = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
+    want, found = ([names.get(part, part) for part in text.lower().split("/")] for text in (wanted, have))
+    if len(want) == 1:  # "arm64" alone, or "linux" alone
+        return want[0] in found[:2]
+    return want == found[: len(want)] or (want == [*found, "v8"] and found[1] == "arm64")
+
+
+def _hostname(runner: Runner) -> str:
+    container = runner.spec.container
+    machines = container.uts_mode == "host" or runner.spec.network_mode == "host"
+    return container.hostname or (runner.agent.hostname if machines else runner.id[:12])
+
+
+def _own_files(runner: Runner) -> list[dict[str, Any]]:
+    """Write hosts, secrets and the like: before each start, since a reboot takes what lies on a tmpfs."""
+    agent, container, mode = runner.agent, runner.spec.container, runner.spec.network_mode
+    if mode.startswith(("service:", "container:")):
+        other = giver(runner, mode)
+        assert other is not None
+        mounts = files.etc_binds(other.home, read_only=container.read_only)
+    else:
+        mounts = files.etc_mounts(runner.home, runner.spec, _hostname(runner), _etc(runner))
+    mounts += files.secret_mounts(agent.secrets.directory / runner.id, container, agent.desired.secrets)
+    return mounts + files.config_mounts(runner.home, container, agent.desired.configs)
+
+
+def _etc(runner: Runner) -> files.Etc:
+    agent = runner.agent
+    addresses = [IPv4Interface(one.address).ip for one in runner.task.attachments if one.address]
+    networks = [one.network_id for one in runner.task.attachments]
+    return files.Etc(
+        addresses=tuple(addresses),
+        host_gateway=agent.network.machine_address(networks),
+        hosts=_read("/etc/hosts"),
+        servers=agent.servers,
+        search=agent.search,
+    )
+
+
+def _read(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text()
+    return ""
+
+
+async def _network(runner: Runner) -> str | None:
+    mode = runner.spec.network_mode
+    if mode == "host":
+        return None
+    if mode.startswith(("service:", "container:")):
+        other = giver(runner, mode)
+        assert other is not None
+        if other.spec.network_mode == "host":
+            return None
+        return str(runner.agent.network_path(other.id))
+    container = runner.spec.container
+    dns = DnsOptions(tuple(container.dns), tuple(container.dns_search), aliases=tuple(container.links.items()))
+    attachments = () if mode == "none" else attachments_of(runner.task)
+    return str(await runner.agent.network.attach(runner.id, attachments, dns))
+
+
+async def _shared_memory(runner: Runner) -> list[dict[str, Any]]:
+    """Return mounts of /dev/shm and /dev/mqueue where the container has others than its own."""
+    container, agent = runner.spec.container, runner.agent
+    mode = container.ipc_mode
+    if mode == "host":
+        places = [name for name in ("/dev/shm", "/dev/mqueue") if os.path.ismount(name)]
+        return [files.bind(name, name, "rprivate") for name in places]
+    if mode == "shareable":
+        path = await agent.shared_memory.make(runner.id, container.shm_size_bytes or SHM_BYTES)
+        return [files.bind(path, "/dev/shm", "rprivate")]
+    other = giver(runner, mode)
+    if other is None:
+        return []
+    if other.spec.container.ipc_mode != "shareable":
+        raise SpecError(f"ipc {mode}: that container shares nothing; give it ipc: shareable")
+    return [files.bind(agent.shared_memory.path(other.id), "/dev/shm", "rprivate")]
+
+
+def log_options(runner: Runner) -> LogOptions | None:
+    """Return where output goes; None: nowhere."""
+    logging = runner.spec.container.logging
+    if logging.driver == "none":
+        return None
+    most, count = _LOG_LIMITS[logging.driver]
+    size = logging.options.get("max-size", "")
+    if size:
+        most = 0 if size.startswith("-") else log_bytes(size)
+    files_kept = logging.options.get("max-file", "")
+    return LogOptions(runner.log_path, most, max(1, int(files_kept)) if files_kept.isdigit() else count)
+
+
+def log_bytes(text: str) -> int:
+    """Return the bytes of "10m" or "1.5gb", by powers of 1000 as Docker's log drivers count. Pure."""
+    digits = text.lower().rstrip("b").rstrip("kmg")
+    return int(float(digits) * _UNITS[text.lower()[len(digits) :].rstrip("b")])

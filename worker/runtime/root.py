@@ -1,0 +1,188 @@
+"""The container's root: its layers, everything mounted in it, and its devices.
+
+Built in the container's mount namespace, before pivot_root, by descriptors only. Two keys of a mount are ours, beside
+the runtime-spec's: ``subpath`` mounts a path below the source (or below the new file system's root) in place of the
+whole; it is resolved inside of it, so a link there leads nowhere else.
+
+Source: OCI runtime-spec config.md "Mounts", config-linux.md "Devices" and "Rootfs Mount Propagation";
+mount_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from pycompose.worker.runtime import cgroups, idmap, mounts, paths, syscalls
+from pycompose.worker.runtime.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+
+_DEV_LINKS = (
+    (b"/proc/self/fd", b"fd"),
+    (b"/proc/self/fd/0", b"stdin"),
+    (b"/proc/self/fd/1", b"stdout"),
+    (b"/proc/self/fd/2", b"stderr"),
+    (b"pts/ptmx", b"ptmx"),
+)
+
+
+class Progress:
+    """Where a failure happened: the name of the step that is being done, and who wants to hear of it."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.step, self.channel = "start", channel
+
+
+def build(launch: dict[str, Any], progress: Progress) -> tuple[int, list[int]]:
+    """Build the root with all its mounts in this mount namespace; returns its descriptor and devpts mounts."""
+    config: dict[str, Any] = launch["config"]
+    linux: dict[str, Any] = config.get("linux") or {}
+    wanted: list[dict[str, Any]] = config.get("mounts") or []
+    progress.step = "copy shared mounts"
+    shared = {number: _bind(mount) for number, mount in enumerate(wanted) if _is_shared(mount)}
+    progress.step = "make mounts private"
+    kind, recursive = mounts.PROPAGATION.get(linux.get("rootfsPropagation") or "rslave", (mounts.MS_SLAVE, True))
+    if kind not in (mounts.MS_SHARED,):
+        syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=kind, recursive=recursive, path=b"/")
+    progress.step = f"mount the root from {', '.join(launch['rootfs']['lower'][:2])}"
+    root = mounts.overlay(launch["rootfs"])
+    syscalls.mount_setattr(root, propagation=mounts.MS_PRIVATE)
+    place = os.open(launch["mountpoint"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    syscalls.move_mount(root, place)
+    consoles: list[int] = []
+    for number, mount in enumerate(wanted):
+        progress.step = f"mount {mount.get('source') or mount.get('type')} at {mount['destination']}"
+        if (mount.get("type") or "") == "cgroup":
+            _mount_cgroup(root, mount, mounts.MountOptions(mount.get("options") or []))
+        else:
+            made = shared[number] if number in shared else _make(mount, os.path.dirname(launch["mountpoint"]))
+            _attach(root, mount, made, consoles)
+    with contextlib.suppress(OSError):  # a root that is read-only: then it is there, or the program cannot start
+        os.close(paths.make_directories(root, os.fsencode(config["process"].get("cwd") or "/")))
+    progress.step = "make devices"
+    _devices(root, linux.get("devices") or [])
+    return root, consoles
+
+
+def _is_shared(mount: dict[str, Any]) -> bool:
+    """Whether mounts made below it in the container are to appear on the machine: then it must be copied first.
+
+    Once this namespace is a slave of the machine's, nothing that is copied from it can be a peer any more.
+    """
+    options = mounts.MountOptions(mount.get("options") or [])
+    return options.bind and options.propagation is not None and options.propagation[0] == mounts.MS_SHARED
+
+
+def _make(mount: dict[str, Any], scratch: str) -> int:
+    """A detached mount. ``scratch`` is a directory of the machine that nobody else looks at from this namespace."""
+    options = mounts.MountOptions(mount.get("options") or [])
+    kind = mount.get("type") or ""
+    if options.bind or kind == "bind":
+        return _bind(mount)
+    made = mounts.new_filesystem(kind, mount.get("source") or "", mounts.layered(kind, options.data), options.set)
+    if not mount.get("subpath"):
+        return made
+    # a copy of a part can only be taken of what is attached somewhere
+    place = os.open(scratch, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    syscalls.move_mount(made, place)
+    try:
+        return _below(made, mount["subpath"], options)
+    finally:
+        syscalls.umount(os.fsencode(scratch), syscalls.MNT_DETACH)
+        os.close(place)
+        os.close(made)
+
+
+def _bind(mount: dict[str, Any]) -> int:
+    options = mounts.MountOptions(mount.get("options") or [])
+    source = os.fsencode(mount.get("source") or "")
+    if mount.get("subpath"):
+        directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            made = _below(directory, mount["subpath"], options)
+        finally:
+            os.close(directory)
+    else:
+        made = mounts.clone(source, options)
+    if mount.get("uidMappings"):
+        idmap.apply(made, mount["uidMappings"], mount.get("gidMappings") or mount["uidMappings"])
+    return made
+
+
+def _below(directory: int, subpath: str, options: mounts.MountOptions) -> int:
+    try:
+        found = paths.open_in_root(directory, os.fsencode(subpath))
+    except OSError as error:
+        raise ConfigError(f"subpath {subpath!r}: {error.strerror}") from None
+    try:
+        return mounts.clone(b"", options, found)
+    finally:
+        os.close(found)
+
+
+def _attach(root: int, mount: dict[str, Any], made: int, consoles: list[int]) -> None:
+    mounts.mount_over(root, made, os.fsencode(mount["destination"]))
+    mounts.finish(made, mounts.MountOptions(mount.get("options") or []))
+    if mount.get("type") == "devpts":
+        consoles.append(made)
+    else:
+        os.close(made)
+
+
+def _mount_cgroup(root: int, mount: dict[str, Any], options: mounts.MountOptions) -> None:
+    """/sys/fs/cgroup as the cgroup namespace shows it: cgroup2, or a tmpfs with one mount per v1 hierarchy."""
+    destination = mount["destination"].encode()
+    controllers, unified = cgroups.mounted()
+    flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+    if not controllers and unified:
+        made = mounts.new_filesystem("cgroup2", "cgroup", [], flags | options.set)
+        mounts.mount_over(root, made, destination)
+        os.close(made)
+        return
+    base = mounts.new_filesystem("tmpfs", "tmpfs", [("mode", "755")], flags)
+    mounts.mount_over(root, base, destination)
+    groups: dict[str, list[str]] = {}
+    for name, point in controllers.items():
+        groups.setdefault(point, []).append(name)
+    for names in groups.values():
+        made = mounts.new_filesystem("cgroup", "cgroup", [(name, None) for name in names], flags | options.set)
+        os.mkdir(",".join(names), dir_fd=base)  # a fresh tmpfs of ours: nothing in it can lead elsewhere
+        place = os.open(",".join(names), os.O_PATH | os.O_CLOEXEC, dir_fd=base)
+        syscalls.move_mount(made, place)
+        os.close(place)
+        os.close(made)
+    if options.set & mounts.RDONLY:
+        syscalls.mount_setattr(base, set_=mounts.RDONLY)
+    os.close(base)
+
+
+def _devices(root: int, devices: list[dict[str, Any]]) -> None:
+    kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+    for device in devices:
+        parent_path, _, name = device["path"].encode().rpartition(b"/")
+        parent = paths.make_directories(root, parent_path)
+        mode = device.get("fileMode")
+        mode = 0o666 if mode is None else mode
+        number = 0 if device["type"] == "p" else os.makedev(device["major"], device["minor"])
+        try:
+            old = os.umask(0)
+            os.mknod(name, kinds[device["type"]] | mode, number, dir_fd=parent)
+            os.umask(old)
+            if device.get("uid") or device.get("gid"):
+                os.chown(name, device.get("uid") or 0, device.get("gid") or 0, dir_fd=parent, follow_symlinks=False)
+        except FileExistsError:
+            pass  # /dev bound from the machine, or the image's own
+        finally:
+            os.close(parent)
+    dev = paths.make_directories(root, b"/dev")
+    for target, name in _DEV_LINKS:
+        try:
+            os.symlink(target, name, dir_fd=dev)
+        except (FileExistsError, OSError):
+            continue  # a read-only or bound /dev keeps what it has
+    os.close(dev)
