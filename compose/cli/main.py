@@ -1,23 +1,16 @@
-"""Entry of the `pycompose` command: global flags, the table of commands, and the end of every error.
-
-Whatever goes wrong ends here as one message and an exit status: 1 failed, 2 wrong command line, 130 interrupted, and
-for `run` and `exec` the child's own. An exception that nobody expected is written with its traceback to a file, which
-the message names.
-"""
+"""Entry of the `pycompose` command: global flags and the table of commands. How it ends is told in `endings.py`."""
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 
 import click
 
-from pycompose.compose.cli.errors import CliError, Exit, UsageError
+from pycompose.compose.cli.endings import ended, open_streams
+from pycompose.compose.cli.errors import Exit, UsageError
 from pycompose.compose.cli.lazy import LazyGroup
-from pycompose.compose.cli.program import banner, name, renamed, standalone
+from pycompose.compose.cli.program import banner, name, standalone
 from pycompose.compose.cli.settings import Settings
 
 _CLI = "pycompose.compose.cli."
@@ -174,81 +167,14 @@ def _limit(given: int | None, variable: str) -> int:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; errors are printed on stderr."""
-    try:
-        cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False, prog_name=name())
-    except Exit as end:
-        return end.status
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.exceptions.Abort:
-        print(file=sys.stderr)
-        return 130
-    except click.ClickException as error:
-        print(_usage(error), file=sys.stderr)
-        return 2
-    except CliError as error:
-        print(_prefixed(str(error)), file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # the reader of our output left (pycompose logs | head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
-    except Exception as error:
-        return _other(error)
-    return 0
-
-
-def _usage(error: click.ClickException) -> str:
-    text = _prefixed(error.format_message())
-    context = getattr(error, "ctx", None)
-    if context is not None and "--help" not in text and "did you mean" not in text:
-        text += f"; see {context.command_path} --help"
-    return text
-
-
-def _prefixed(text: str) -> str:
-    text = renamed(text)
-    return text if text.startswith("error: ") else f"error: {text}"
-
-
-def _other(error: Exception) -> int:
-    from pycompose.compose.client.errors import ClientError, DryRunError
-    from pycompose.compose.loader import LoadError
-
-    if isinstance(error, DryRunError):
-        print(str(error), file=sys.stderr)
-        return error.status
-    if isinstance(error, (LoadError, ClientError)):
-        print(_prefixed(str(error)), file=sys.stderr)
-        return getattr(error, "status", 1)
-    if isinstance(error, OSError) and error.filename:
-        print(_prefixed(f"{error.filename}: {error.strerror}"), file=sys.stderr)
-        return 1
-    print(_prefixed(f"unexpected {type(error).__name__}: {error}; details in {_report(error)}"), file=sys.stderr)
-    return 1
-
-
-def _report(error: Exception) -> str:
-    """Write the traceback to a file and return its path."""
-    import traceback
-
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    with tempfile.NamedTemporaryFile("w", prefix=f"pycompose-error-{stamp}-", suffix=".log", delete=False) as file:
-        file.write("".join(traceback.format_exception(error)))
-        return file.name
+    args = list(arguments) if arguments is not None else None
+    return ended(lambda: cli.main(args=args, standalone_mode=False, prog_name=name()))
 
 
 def main() -> None:
     """Run the command line of this process."""
-    status = run()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(status)
+    open_streams()
+    sys.exit(run())
 
 
 if __name__ == "__main__":

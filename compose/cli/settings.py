@@ -56,7 +56,7 @@ class Settings:
 
             # what is wrong with them is said where the project is loaded
             self._dotenv = {}
-            with suppress(LoadError):
+            with suppress(LoadError, FileNotFoundError):
                 own = {key: value for key, value in os.environ.items() if key == "COMPOSE_DISABLE_ENV_FILE"}
                 self._dotenv = default_environment(self._directory(), own, self._env_files() or None)
         return self._dotenv.get(name, "")

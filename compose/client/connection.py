@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from pycompose.compose.client.errors import DryRunError, NodeError, NotRunningError, decode
+from pycompose.compose.client.errors import AddressError, DryRunError, NodeError, NotRunningError, decode
 
 if TYPE_CHECKING:
     from pycompose.proto.v1.access_pb2_grpc import TaskAccessServiceStub
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 READING = ("Get", "List", "Watch", "Explain", "Inspect", "Read")
 """How the names of calls begin that change nothing."""
 MESSAGE_LIMIT = 64 << 20
-TIMEOUT = 60.0
+TIMEOUT, LONG_TIMEOUT, CONNECT_SECONDS = 30.0, 600.0, 10.0
+_LONG = ("CommitTask", "MeasureVolumes", "PruneImages", "RemoveImage")
 
 
 def run_dir() -> str:
@@ -42,11 +43,25 @@ def socket_path(host: str) -> str | None:
     return host.removeprefix("unix:").removeprefix("//") if host.startswith("unix:") else None
 
 
+def check_host(host: str) -> None:
+    """Refuse what is no address.
+
+    Raises:
+        AddressError: it is neither a socket's path nor HOST:PORT.
+    """
+    path = socket_path(host)
+    if path is not None and path.startswith("/"):
+        return
+    name, colon, port = host.removeprefix("tcp://").rpartition(":")
+    if path is not None or not colon or not name or "/" in name or not port.isdigit() or not 0 < int(port) < 65536:
+        raise AddressError(f'"{host}" is no address of a node; want unix:///PATH/api.sock or HOST:PORT')
+
+
 class Client:
     """One connection. Methods of the services are called as `client.control.GetService(request)`.
 
-    A failure raises ClientError; unary calls have a deadline of a minute unless `timeout` is given. Use it as a context
-    manager, or call `close`.
+    A failure raises ClientError; unary calls have a deadline (half a minute, for what may take long ten) unless
+    `timeout` is given. Use it as a context manager, or call `close`.
 
     Args:
         host: "unix:///path" or "host:port".
@@ -63,6 +78,7 @@ class Client:
         tell: Callable[[str], None] = lambda _: None,
         read_only: bool = False,
     ) -> None:
+        check_host(host)
         self.host, self.read_only = host, read_only
         path = socket_path(host)
         if path is not None:
@@ -72,6 +88,7 @@ class Client:
             ("grpc.max_receive_message_length", MESSAGE_LIMIT),
             ("grpc.max_send_message_length", MESSAGE_LIMIT),
             ("grpc.enable_http_proxy", 0),
+            ("grpc.min_reconnect_backoff_ms", int(CONNECT_SECONDS * 1000)),
         ]
         self.channel = grpc.insecure_channel(target, options=options)
 
@@ -142,12 +159,13 @@ class _Decoding:
         # answers that stream have no deadline: they last as long as their reader
         streams = not isinstance(method, (grpc.UnaryUnaryMultiCallable, grpc.StreamUnaryMultiCallable))
         unary = isinstance(method, grpc.UnaryUnaryMultiCallable)
+        limit = None if not unary else LONG_TIMEOUT if name in _LONG else TIMEOUT
 
         def call(request: Any, timeout: float | None = None) -> Any:
             try:
                 if streams:
                     return _Stream(method(request, timeout=timeout), host)
-                answer = method(request, timeout=timeout or (TIMEOUT if unary else None))
+                answer = method(request, timeout=timeout or limit)
                 return _whole(method, request, answer) if getattr(answer, "next_page_token", "") else answer
             except grpc.RpcError as error:
                 raise decode(error, host) from None

@@ -5,6 +5,7 @@
     ClientError          anything that stops a request; str() is the message
     ├── NodeError        the node is not there, or did not start
     │   └── NotRunningError  nothing answers where it should, and it was not to be started
+    ├── AddressError     what was named is no address (a wrong command line)
     ├── DryRunError      a dry run came to a call that changes something
     └── ApiError         the manager refused: its message, its code, the fields that it names
         └── NotThereError    the object named does not exist
@@ -22,6 +23,12 @@ class ClientError(Exception):
     """A request failed; `status` is the exit status that fits."""
 
     status = 1
+
+
+class AddressError(ClientError):
+    """What -H or PYCOMPOSE_HOST names is no address of a node."""
+
+    status = 2
 
 
 class NodeError(ClientError):
@@ -69,12 +76,17 @@ def decode(error: grpc.RpcError, host: str) -> ClientError:
     code = error.code().name if hasattr(error, "code") else "UNKNOWN"
     text = (error.details() or "") if hasattr(error, "details") else str(error)
     if code == "UNAVAILABLE" and _no_answer(text):
+        if _listens(host):
+            return NodeError(
+                f"what listens at {host} does not answer: the node hangs, or it is none; see pycompose node logs, and "
+                "start it anew: pycompose node stop; pycompose node start"
+            )
         return NodeError(
             f"no node answers at {host}; start one with pycompose up or pycompose node start, "
             "or name another with -H or PYCOMPOSE_HOST"
         )
     if code == "DEADLINE_EXCEEDED":
-        return ApiError(f"the node at {host} did not answer in time; its log may say why", code)
+        return ApiError(f"the node at {host} did not answer in time; pycompose node logs may say why", code)
     if code == "UNIMPLEMENTED":
         return ApiError(f"the node at {host} cannot do this: {text or 'it is of an older version'}", code)
     violations = _violations(error)
@@ -83,8 +95,28 @@ def decode(error: grpc.RpcError, host: str) -> ClientError:
 
 
 def _no_answer(text: str) -> bool:
-    words = ("failed to connect", "Connection refused", "No such file", "Socket closed", "Connection reset")
+    words = (
+        "failed to connect",
+        "Connection refused",
+        "No such file",
+        "Socket closed",
+        "Connection reset",
+        "lookup failed",
+        "Timeout occurred",
+    )
     return any(word in text for word in words)
+
+
+def _listens(host: str) -> bool:
+    """Return whether something accepts connections at a unix socket."""
+    from pycompose.compose.client.connection import socket_path
+    from pycompose.compose.client.node import answers
+
+    path = socket_path(host)
+    try:
+        return path is not None and answers(path)
+    except PermissionError:
+        return True
 
 
 def _violations(error: grpc.RpcError) -> list[tuple[str, str]]:
