@@ -10,6 +10,7 @@ from pycompose.compose.cli import asking
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.images_step import ensure
+from pycompose.compose.cli.portcheck import check_ports
 from pycompose.compose.cli.settings import Settings
 from pycompose.compose.client import ApiError, Client
 from pycompose.compose.client.apply import apply
@@ -145,6 +146,7 @@ def bring(
     for attempt in range(1, ATTEMPTS + 1):
         plan = make_plan(settings, client, desired, options, images=images, pull=pull)
         plan.steps = [step for step in plan.steps if step.kind != "service" or step.name != leave_out]
+        check_ports(client, project, plan.steps)
         try:
             return carry_out(client, plan, project, display, ask=ask)
         except ChangedError as error:

@@ -35,6 +35,7 @@ class Goal:
         starts: task ids to start by service id, as soon as what it depends on is ready.
         revisions: least revision by service id; an older one seen in a watch is not the answer yet.
         timeout: seconds; None: for ever.
+        place: gives "FILE:LINE:COLUMN: services.NAME.KEY: " of a service's key, "" when that is not known.
     """
 
     services: list[str]
@@ -42,6 +43,7 @@ class Goal:
     started: bool = True
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     timeout: float | None = None
+    place: Callable[[str, str], str] = lambda service, key: ""
 
 
 def converge(
@@ -124,7 +126,8 @@ def _look(observed: Observed, goal: Goal, display: Display) -> tuple[list[str], 
             state = "failed" if row.failed else "done" if row.done else "busy"
             display.set(f"Container {name}", row.word, row.detail, state)
             if row.failed:
-                failures.append(f"container {name}: {_sentence(row)}")
+                place = _place(observed, service_id, name, goal)
+                failures.append(f"{place}container {name}: {_sentence(row)}")
         if service_id in goal.starts:
             done = False
         if not done:
@@ -132,6 +135,15 @@ def _look(observed: Observed, goal: Goal, display: Display) -> tuple[list[str], 
             if service is not None and goal.started:
                 failures += _hopeless(observed, service_id)
     return left, list(dict.fromkeys(failures))
+
+
+def _place(observed: Observed, service_id: str, name: str, goal: Goal) -> str:
+    """Return where the file names the program of a container that could not be executed."""
+    for task in observed.of(service_id):
+        if task.name == name and not task.status.run and task.status.exit_code in (126, 127):
+            spec = observed.services[service_id].spec.task.container
+            return goal.place(task.service_name, "entrypoint" if spec.entrypoint.args else "command")
+    return ""
 
 
 def _sentence(row: Progress) -> str:

@@ -12,6 +12,7 @@ from pycompose.compose.cli.bringup import compared, load_desired
 from pycompose.compose.cli.errors import Exit
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.images_step import look
+from pycompose.compose.cli.portcheck import check_ports
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.upflags import orphan_default, recreation
 from pycompose.compose.client import Client, NotRunningError, default_host
@@ -87,15 +88,16 @@ def would(
         CliError: `up` would fail.
         Exit: there is something to do, and `status` is not 0.
     """
-    _, desired = load_desired(chosen, services, no_deps=no_deps)
-    current, pulls = Current(), [Step("pull", "image", spec.task.container.image) for spec in desired.services.values()]
+    project, desired = load_desired(chosen, services, no_deps=no_deps)
+    pulls = [Step("pull", "image", spec.task.container.image) for spec in desired.services.values()]
     try:
         with Client(chosen.host or default_host(), start=False, read_only=True) as client:
             pulls = [Step("pull", "image", image, why) for image, why in look(client, desired, pull).items()]
-            current = fetch(client, desired.project.name)
+            plan = compared(chosen, desired, fetch(client, project.name), options)
+            check_ports(client, project, plan.steps)
     except NotRunningError:
         chosen.tell("no node runs here: whether the images are there is not known, and nothing else is")
-    plan = compared(chosen, desired, current, options)
+        plan = compared(chosen, desired, Current(), options)
     steps = [*dict.fromkeys(pulls), *plan.steps]
     if form == "json":
         print(json.dumps(planprint.as_data(desired.project.name, steps), indent=2))

@@ -212,6 +212,7 @@ def _background(chosen: Settings, request: _Request) -> None:
             started=not request.options.no_start,
             starts=applied.starts,
             timeout=request.timeout,
+            place=lambda service, key: project.place("services", service, key),
         )
         try:
             converge(client, streams, observed, goal, display)
@@ -235,7 +236,11 @@ def _foreground(chosen: Settings, request: _Request, options: AttachOptions) -> 
         attached = Attached(client, streams, desired.project.name, options, display)
         applied = _bring(chosen, client, project, desired, request, display)
         follow_project(client, streams, desired.project.name)
-        goal = Goal(list(applied.services.values()), starts=applied.starts)
+        goal = Goal(
+            list(applied.services.values()),
+            starts=applied.starts,
+            place=lambda service, key: project.place("services", service, key),
+        )
         try:
             if display.live and sys.stdin.isatty():
                 display.note("Ctrl-C stops the containers, Ctrl-\\ leaves them running")

@@ -46,6 +46,12 @@ class Project:
         services: dict[str, Any] = self.model["services"]
         return services
 
+    def place(self, *path: str | int) -> str:
+        """Return "FILE:LINE:COLUMN: services.web.ports[0]: " for the beginning of a message, "" for no such place."""
+        position = self.position(path)
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+        return f"{position.file}:{position.line}:{position.column}: {key}: " if position else ""
+
     def position(self, path: Path) -> Position | None:
         """Return where the attribute at `path` was written: of the nearest enclosing one when it is implied."""
         mark = locate(self.tree, path)

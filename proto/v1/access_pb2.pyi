@@ -1351,6 +1351,78 @@ class ContainerEvent(_message.Message):
 Global___ContainerEvent: _TypeAlias = ContainerEvent  # noqa: Y015
 
 @_typing.final
+class ProbePortsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortProbe]:
+        """What is asked about."""
+
+    def __init__(
+        self,
+        *,
+        ports: _abc.Iterable[Global___PortProbe] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ports", b"ports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbePortsRequest: _TypeAlias = ProbePortsRequest  # noqa: Y015
+
+@_typing.final
+class PortProbe(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    HOST_IP_FIELD_NUMBER: _builtins.int
+    port: _builtins.int
+    """1 to 65535."""
+    protocol: _builtins.str
+    """"tcp", "udp" or "sctp"; empty: tcp."""
+    host_ip: _builtins.str
+    """Address on the node; empty: all."""
+    def __init__(
+        self,
+        *,
+        port: _builtins.int = ...,
+        protocol: _builtins.str = ...,
+        host_ip: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_ip", b"host_ip", "port", b"port", "protocol", b"protocol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PortProbe: _TypeAlias = PortProbe  # noqa: Y015
+
+@_typing.final
+class ProbePortsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In the order of the request: empty, or for people who holds the port ("held by nginx (pid 812)")."""
+
+    def __init__(
+        self,
+        *,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbePortsResponse: _TypeAlias = ProbePortsResponse  # noqa: Y015
+
+@_typing.final
 class MeasureVolumesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

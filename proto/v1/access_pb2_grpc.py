@@ -104,6 +104,11 @@ class TaskAccessServiceStub:
                 request_serializer=pycompose_dot_v1_dot_access__pb2.CommitTaskRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_access__pb2.CommitTaskResponse.FromString,
                 _registered_method=True)
+        self.ProbePorts = channel.unary_unary(
+                '/pycompose.v1.TaskAccessService/ProbePorts',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.ProbePortsRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.ProbePortsResponse.FromString,
+                _registered_method=True)
         self.MeasureVolumes = channel.unary_unary(
                 '/pycompose.v1.TaskAccessService/MeasureVolumes',
                 request_serializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.SerializeToString,
@@ -223,6 +228,13 @@ class TaskAccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProbePorts(self, request, context):
+        """Whether ports could be published on this node now; nothing is opened for longer than the look.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MeasureVolumes(self, request, context):
         """How much room the data of volumes takes on this node.
         """
@@ -311,6 +323,11 @@ def add_TaskAccessServiceServicer_to_server(servicer, server):
                     servicer.CommitTask,
                     request_deserializer=pycompose_dot_v1_dot_access__pb2.CommitTaskRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_access__pb2.CommitTaskResponse.SerializeToString,
+            ),
+            'ProbePorts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProbePorts,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.ProbePortsRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.ProbePortsResponse.SerializeToString,
             ),
             'MeasureVolumes': grpc.unary_unary_rpc_method_handler(
                     servicer.MeasureVolumes,
@@ -701,6 +718,33 @@ class TaskAccessService:
             '/pycompose.v1.TaskAccessService/CommitTask',
             pycompose_dot_v1_dot_access__pb2.CommitTaskRequest.SerializeToString,
             pycompose_dot_v1_dot_access__pb2.CommitTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProbePorts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.TaskAccessService/ProbePorts',
+            pycompose_dot_v1_dot_access__pb2.ProbePortsRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.ProbePortsResponse.FromString,
             options,
             channel_credentials,
             insecure,

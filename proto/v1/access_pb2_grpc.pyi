@@ -73,6 +73,8 @@ class TaskAccessServiceStub:
     """Paths of the container's root file system that differ from its image."""
     CommitTask: _grpc.UnaryUnaryMultiCallable[_access_pb2.CommitTaskRequest, _access_pb2.CommitTaskResponse]
     """Makes an image of the container's image and what it changed in its root file system."""
+    ProbePorts: _grpc.UnaryUnaryMultiCallable[_access_pb2.ProbePortsRequest, _access_pb2.ProbePortsResponse]
+    """Whether ports could be published on this node now; nothing is opened for longer than the look."""
     MeasureVolumes: _grpc.UnaryUnaryMultiCallable[_access_pb2.MeasureVolumesRequest, _access_pb2.MeasureVolumesResponse]
     """How much room the data of volumes takes on this node."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_access_pb2.WatchEventsRequest, _access_pb2.WatchEventsResponse]
@@ -122,6 +124,8 @@ class TaskAccessServiceAsyncStub(TaskAccessServiceStub):
     """Paths of the container's root file system that differ from its image."""
     CommitTask: _aio.UnaryUnaryMultiCallable[_access_pb2.CommitTaskRequest, _access_pb2.CommitTaskResponse]  # type: ignore[assignment]
     """Makes an image of the container's image and what it changed in its root file system."""
+    ProbePorts: _aio.UnaryUnaryMultiCallable[_access_pb2.ProbePortsRequest, _access_pb2.ProbePortsResponse]  # type: ignore[assignment]
+    """Whether ports could be published on this node now; nothing is opened for longer than the look."""
     MeasureVolumes: _aio.UnaryUnaryMultiCallable[_access_pb2.MeasureVolumesRequest, _access_pb2.MeasureVolumesResponse]  # type: ignore[assignment]
     """How much room the data of volumes takes on this node."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_access_pb2.WatchEventsRequest, _access_pb2.WatchEventsResponse]  # type: ignore[assignment]
@@ -252,6 +256,14 @@ class TaskAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.CommitTaskResponse, _abc.Awaitable[_access_pb2.CommitTaskResponse]]:
         """Makes an image of the container's image and what it changed in its root file system."""
+
+    @_abc_1.abstractmethod
+    def ProbePorts(
+        self,
+        request: _access_pb2.ProbePortsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ProbePortsResponse, _abc.Awaitable[_access_pb2.ProbePortsResponse]]:
+        """Whether ports could be published on this node now; nothing is opened for longer than the look."""
 
     @_abc_1.abstractmethod
     def MeasureVolumes(

@@ -202,6 +202,15 @@ class TaskCalls(FileCalls):
         runner.tell(runner.record.state)
         runner.happened("pause" if paused else "unpause")
 
+    async def ProbePorts(
+        self, request: access_pb2.ProbePortsRequest, context: Context
+    ) -> access_pb2.ProbePortsResponse:
+        """Say who holds ports."""
+        response = access_pb2.ProbePortsResponse()
+        for one in request.ports:
+            response.problems.append(self._agent.network.probe(one.port, one.protocol or "tcp", one.host_ip or None))
+        return response
+
     async def MeasureVolumes(
         self, request: access_pb2.MeasureVolumesRequest, context: Context
     ) -> access_pb2.MeasureVolumesResponse:

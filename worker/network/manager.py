@@ -151,6 +151,18 @@ class NodeNetwork:
             await forwarder.start()
             self._ports[port] = forwarder
 
+    def probe(self, published: int, protocol: str, host_ip: str | None) -> str:
+        """Return why a port could not be published now, "" when it could or this node publishes it already."""
+        if any((port.published, port.protocol) == (published, protocol) for port in self._ports):
+            return ""
+        try:
+            sockets = reserve(PublishedPort("", published, 0, "", protocol, host_ip))
+        except NetworkError as error:
+            return str(error)
+        for each in sockets:
+            each.close()
+        return ""
+
     def _target(self, port: PublishedPort) -> tuple[str, int]:
         uplink = self._uplinks().get(port.network_id)
         if uplink is None:
