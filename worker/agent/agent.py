@@ -29,6 +29,7 @@ from pycompose.worker.images import ImageStore
 from pycompose.worker.images.store import architecture
 from pycompose.worker.network import etcfiles
 from pycompose.worker.network.manager import NodeNetwork
+from pycompose.worker.runtime import cgroups
 from pycompose.worker.runtime.client import ExitStatus, Runtime
 from pycompose.worker.volumes import Volumes
 
@@ -95,9 +96,9 @@ class Agent:
     def _leave_nothing(self) -> None:
         """No container is left: give back what the kernel keeps for the node itself."""
         self.secrets.unmount()
-        for path in Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}"):
+        for path in cgroups.directories(self.cgroup_parent):
             with contextlib.suppress(OSError):
-                path.rmdir()
+                os.rmdir(path)
 
     async def _recover(self) -> None:
         """Find again what ran before this agent."""

@@ -87,11 +87,22 @@ KNOWN_V1 = frozenset(
 def at(path: str) -> Cgroup:
     """The cgroup ``path`` (such as ``/pycompose/ID``) on this machine; a hybrid machine counts as version 1."""
     controllers, unified = mounted()
-    if not controllers:
-        raise StepError(f"cgroup: only version 2 is mounted (at {unified or 'no place'}): not supported yet")
-    from pycompose.worker.runtime.cgroup_v1 import CgroupV1
+    if controllers:
+        from pycompose.worker.runtime.cgroup_v1 import CgroupV1
 
-    return CgroupV1(path, controllers)
+        return CgroupV1(path, controllers)
+    if not unified:
+        raise StepError("cgroup: none is mounted; mount them at /sys/fs/cgroup (cgroups(7))")
+    from pycompose.worker.runtime.cgroup_v2 import CgroupV2
+
+    return CgroupV2(path, unified)
+
+
+def directories(path: str) -> list[str]:
+    """Where the cgroup ``path`` is, or would be, in each hierarchy that containers use."""
+    controllers, unified = mounted()
+    roots = dict.fromkeys(controllers.values()) if controllers else [unified]
+    return [root + path for root in roots]
 
 
 def write(directory: str, name: str, value: str) -> None:

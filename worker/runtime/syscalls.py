@@ -53,6 +53,7 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
+_BPF = {"x86_64": 321, "aarch64": 280}
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
 _MOUNT_ATTR_IDMAP = 0x00100000
 
@@ -67,6 +68,25 @@ class _MountAttr(ctypes.Structure):
         ("attr_clr", ctypes.c_uint64),
         ("propagation", ctypes.c_uint64),
         ("userns_fd", ctypes.c_uint64),
+    )
+
+
+class _BpfProgram(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("count", ctypes.c_uint32),
+        ("instructions", ctypes.c_uint64),
+        ("license", ctypes.c_uint64),
+        ("rest", ctypes.c_uint8 * 96),
+    )
+
+
+class _BpfAttach(ctypes.Structure):
+    _fields_ = (
+        ("target", ctypes.c_uint32),
+        ("program", ctypes.c_uint32),
+        ("type", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
     )
 
 
@@ -208,6 +228,19 @@ def mount_setattr(
         ctypes.byref(attributes),
         ctypes.sizeof(attributes),
     )
+
+
+def bpf_load_device_program(instructions: bytes) -> int:
+    """bpf(2), BPF_PROG_LOAD of a BPF_PROG_TYPE_CGROUP_DEVICE: a descriptor of the program."""
+    code, license_ = ctypes.create_string_buffer(instructions), ctypes.create_string_buffer(b"Apache")
+    attributes = _BpfProgram(15, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(license_))
+    return _syscall(_BPF[os.uname().machine], 5, ctypes.byref(attributes), ctypes.sizeof(attributes))
+
+
+def bpf_attach_device_program(program: int, cgroup: int) -> None:
+    """bpf(2), BPF_PROG_ATTACH as BPF_CGROUP_DEVICE, beside those that are attached already."""
+    attributes = _BpfAttach(cgroup, program, 6, 2)
+    _syscall(_BPF[os.uname().machine], 8, ctypes.byref(attributes), ctypes.sizeof(attributes))
 
 
 def filesystem_type(fd: int) -> int:

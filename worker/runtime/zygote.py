@@ -11,13 +11,15 @@ keeps the collector from touching, and so copying, the pages that all shims shar
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
 
-from pycompose.worker.runtime import cgroup_v1, cgroups, sealing, shim, syscalls
+from pycompose.worker.runtime import cgroups, sealing, shim, syscalls
+from pycompose.worker.runtime.errors import StepError
 from pycompose.worker.runtime.shim_streams import deafen
 
 
@@ -34,8 +36,8 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.disable()
     gc.freeze()
-    assert cgroup_v1  # loaded before any fork, as what is mounted is known before
-    cgroups.mounted()
+    with contextlib.suppress(StepError):
+        cgroups.at("/")  # its module is loaded before any fork, and what is mounted is known
     channel.send(b"ready")
     while True:
         message, fds, _, _ = socket.recv_fds(channel, 4096, 1)
