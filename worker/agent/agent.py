@@ -55,7 +55,7 @@ class Agent:
         self.runners: dict[str, Runner] = {}
         self.shared_memory = SharedMemory(run / "shm")
         self.cgroups = Cgroups(cgroup_parent, state / "agent" / "cgroups")
-        self.cgroup_version = 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
+        self.cgroup_version = 1 if cgroups.mounted()[0] else 2
         self.servers: tuple[str, ...] = ()
         self.search: tuple[str, ...] = ()
         self.recovered = asyncio.Event()
