@@ -51,7 +51,7 @@ attacks: install $(VENV)/.example-packages $(VENV)/.test-packages ## Attacks in 
 	-PYCOMPOSE_ATTACKS=full $(BIN)/pytest -q tests/attacks --timeout 7200 --tb line
 
 soak: install $(VENV)/.example-packages $(VENV)/.test-packages ## The long rounds: 50 of up/down, 30 of killing the daemon
-	PYCOMPOSE_SOAK=full $(BIN)/pytest -q tests/node -k soak --timeout 3600
+	PYCOMPOSE_SOAK=full $(BIN)/pytest -q tests -k soak --timeout 3600
 
 bench: install $(VENV)/.example-packages $(VENV)/.bench-packages ## Side by side with Docker, Docker Compose, Swarm and runc (BENCH=--quick: 2 minutes)
 	$(BIN)/python -m bench $(BENCH)

@@ -15,6 +15,7 @@ from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import KeyValue, Put
 from pycompose.proto.v1 import (
     control_pb2,
+    meta_pb2,
     network_pb2,
     node_pb2,
     project_pb2,
@@ -74,6 +75,12 @@ def parse_key(key: str) -> tuple[Kind, str]:
     return KINDS[kind], identity
 
 
+def version_of(kind: Kind, message: Object) -> meta_pb2.Version:
+    """Return where an object keeps its version; it may be written to."""
+    found: meta_pb2.Version = message.version if kind is REVISION else message.meta.version
+    return found
+
+
 class Codec:
     """Turns objects into stored bytes and back; `sealer` encrypts secrets."""
 
@@ -91,7 +98,7 @@ class Codec:
         message = kind.message()
         data = self._sealer.open(item.value, item.key) if kind is SECRET else item.value
         message.ParseFromString(data)
-        version = message.version if kind is REVISION else message.meta.version
+        version = version_of(kind, message)
         version.epoch = epoch
         version.number = item.mod_revision
         return message

@@ -1,6 +1,6 @@
 """The allocator: subnets, addresses, virtual addresses and published ports.
 
-It holds who has what (filled from the cache at the start; only the leader writes), and hands out what is free. A
+It knows who has what (told of each change of the store; only the leader decides), and hands out what is free. A
 released address rests before it is given again, so that a peer's stale connection never meets a stranger. Conflicts
 name the holder.
 
@@ -11,19 +11,47 @@ name the holder.
 =============  =====================================================
 """
 
-from pycompose.manager.allocator.networks import Allocator, mac_of
-from pycompose.manager.allocator.pools import AllocationError, Pools, gateway_of
-from pycompose.manager.allocator.ports import PROTOCOLS, fill_ports, port_conflict, port_ranges, task_ports
+from pycompose.manager.allocator.networks import (
+    BRIDGED,
+    Allocator,
+    holder_of,
+    mac_of,
+    task_places,
+    virtual_places,
+)
+from pycompose.manager.allocator.pools import AllocationError, Pools, gateway_of, ipv4_subnet
+from pycompose.manager.allocator.ports import (
+    PROTOCOLS,
+    Held,
+    PortBook,
+    fill_ports,
+    own_range,
+    port_conflict,
+    ports_of_task,
+    service_label,
+    service_ports,
+    task_ports,
+)
 
 __all__ = [
+    "BRIDGED",
     "PROTOCOLS",
     "AllocationError",
     "Allocator",
+    "Held",
     "Pools",
+    "PortBook",
     "fill_ports",
     "gateway_of",
+    "holder_of",
+    "ipv4_subnet",
     "mac_of",
+    "own_range",
     "port_conflict",
-    "port_ranges",
+    "ports_of_task",
+    "service_label",
+    "service_ports",
+    "task_places",
     "task_ports",
+    "virtual_places",
 ]

@@ -12,7 +12,7 @@ Net = ipaddress.IPv4Network
 
 
 class AllocationError(Exception):
-    """Nothing is free, or somebody else has it; the message names the holder."""
+    """Nothing is free, or somebody else has it; the message names the holder, or says how to widen."""
 
 
 def gateway_of(subnet: network_pb2.IpamSubnet) -> str:
@@ -20,14 +20,18 @@ def gateway_of(subnet: network_pb2.IpamSubnet) -> str:
     return str(subnet.gateway or next(ipaddress.ip_network(subnet.subnet, strict=False).hosts()))
 
 
+def ipv4_subnet(subnets: Iterable[network_pb2.IpamSubnet]) -> network_pb2.IpamSubnet | None:
+    """Return the first IPv4 subnet that is given, or None."""
+    return next((one for one in subnets if one.subnet and ":" not in one.subnet), None)
+
+
 class Pools:
     """Subnets carved from pools. `pools`: networks such as "10.128.0.0/9"; `size`: prefix length of each."""
 
     def __init__(self, pools: Sequence[str] = ("10.128.0.0/9",), size: int = 24, avoid: Sequence[str] = ()) -> None:
-        self._pools = [ipaddress.IPv4Network(pool) for pool in pools]
+        self._pools = [Net(pool) for pool in pools]
         self._size = size
-        self._avoid = [ipaddress.IPv4Network(net, strict=False) for net in avoid]
-        self._next = [0] * len(self._pools)
+        self._avoid = [Net(net, strict=False) for net in avoid]
 
     def choose(self, used: Iterable[Net]) -> Net:
         """Return a subnet that overlaps none in use. Raises AllocationError when the pools are exhausted."""
@@ -37,54 +41,86 @@ class Pools:
             start, end = int(pool.network_address), int(pool.broadcast_address) + 1
             position = start
             while position + step <= end:
-                candidate = ipaddress.IPv4Network((position, self._size))
+                candidate = Net((position, self._size))
                 clash = next((net for net in taken if net.overlaps(candidate)), None)
                 if clash is None:
                     return candidate
                 past = int(clash.broadcast_address) + 1
                 position = max(position + step, start + -(-(past - start) // step) * step)
-        raise AllocationError("all address pools are in use; remove a network or configure more pools")
+        words = ", ".join(str(pool) for pool in self._pools)
+        raise AllocationError(
+            f"all subnets of /{self._size} in {words} are in use; remove a network that is not used, "
+            "or give this one a subnet of its own (ipam.config.subnet)"
+        )
 
 
 class Addresses:
-    """Addresses of one network."""
+    """Addresses of one network: who holds which, and which rest."""
 
-    def __init__(self, network: network_pb2.Network) -> None:
-        self.subnet = ipaddress.IPv4Network(network.subnets[0].subnet, strict=False)
-        given = network.subnets[0]
-        span = ipaddress.IPv4Network(given.ip_range, strict=False) if given.ip_range else self.subnet
+    def __init__(self, name: str, given: network_pb2.IpamSubnet) -> None:
+        self.name = name
+        self.subnet = Net(given.subnet, strict=False)
+        span = Net(given.ip_range, strict=False) if given.ip_range else self.subnet
         self.first, self.last = int(span.network_address), int(span.broadcast_address)
         self.holders: dict[int, str] = {
             int(self.subnet.network_address): "the network itself",
             int(self.subnet.broadcast_address): "broadcast",
             int(ipaddress.IPv4Address(gateway_of(given))): "the gateway",
         }
-        for name, address in given.aux_addresses.items():
-            self.holders[int(ipaddress.IPv4Address(address))] = f"auxiliary address {name}"
+        for label, address in given.aux_addresses.items():
+            self.holders[int(ipaddress.IPv4Address(address))] = f"auxiliary address {label}"
+        #: When an address that was released may be used again (seconds since the epoch).
         self.resting: dict[int, float] = {}
+        #: Taken by decisions that are not written yet.
+        self.pending: dict[int, str] = {}
         self.cursor = self.first
 
     def take(self, holder: str, now: float) -> str:
-        """Return the next free address, going round so that old ones rest longest."""
+        """Return the next free address, going round; when all others are taken, the one that has rested longest.
+
+        Raises AllocationError.
+        """
         size = self.last - self.first + 1
-        for tired in (False, True):
-            for offset in range(size):
-                number = self.first + (self.cursor - self.first + offset) % size
-                if number in self.holders or (not tired and self.resting.get(number, 0) > now):
-                    continue
+        for offset in range(size):
+            number = self.first + (self.cursor - self.first + offset) % size
+            if self._free(number) and self.resting.get(number, 0.0) <= now:
                 self.cursor = number + 1
-                self.holders[number] = holder
-                self.resting.pop(number, None)
-                return str(ipaddress.IPv4Address(number))
-        raise AllocationError(f"no free address in {self.subnet}")
+                return self._give(number, holder)
+        tired = [number for number in self.resting if self._free(number) and self.first <= number <= self.last]
+        if tired:
+            return self._give(min(tired, key=lambda number: self.resting[number]), holder)
+        where = f"{self.subnet}" if size == self.subnet.num_addresses else f"the ip_range of {self.subnet}"
+        raise AllocationError(
+            f"no free address in {where} of network {self.name}: all {size} are in use; run fewer replicas, or make "
+            "the network with a larger subnet (ipam.config.subnet)"
+        )
 
     def claim(self, text: str, holder: str) -> str:
-        """Take a fixed address."""
+        """Take a fixed address. Raises AllocationError."""
         address = ipaddress.IPv4Address(text)
         if address not in self.subnet:
-            raise AllocationError(f"address {text} is not in the network's subnet {self.subnet}")
-        other = self.holders.get(int(address))
+            raise AllocationError(f"address {text} is not in network {self.name}'s subnet {self.subnet}")
+        number = int(address)
+        other = self.holders.get(number) or self.pending.get(number)
         if other is not None and other != holder:
-            raise AllocationError(f"address {text} is in use by {other}")
-        self.holders[int(address)] = holder
-        return text
+            raise AllocationError(f"address {text} of network {self.name} is held by {other}")
+        return self._give(number, holder)
+
+    def _free(self, number: int) -> bool:
+        return number not in self.holders and number not in self.pending
+
+    def _give(self, number: int, holder: str) -> str:
+        self.pending[number] = holder
+        return str(ipaddress.IPv4Address(number))
+
+    def hold(self, text: str, holder: str) -> None:
+        """Take note of an address that is in the store."""
+        self.holders[int(ipaddress.IPv4Address(text))] = holder
+
+    def release(self, text: str, now: float) -> None:
+        """Take note of an address that is no longer in the store; it rests."""
+        number = int(ipaddress.IPv4Address(text))
+        if self.holders.pop(number, None) is not None:
+            self.resting[number] = now + REST_SECONDS
+        if len(self.resting) > len(self.holders) + 64:
+            self.resting = {number: until for number, until in self.resting.items() if until > now}

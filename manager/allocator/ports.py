@@ -1,88 +1,157 @@
-"""Published ports: who holds which, and what is free."""
+"""Published ports: who holds which, and what is free.
+
+A port is held on all nodes (ingress mode) or on one (host mode, and a replica's own port of a range). Two holders
+conflict when protocol and port are the same, their addresses overlap, and so do their nodes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 from pycompose.manager.allocator.pools import AllocationError
 from pycompose.proto.v1 import service_pb2, task_pb2
 
+#: Ports that are chosen where the file names none (RFC 6335, dynamic ports).
 FIRST_PORT, LAST_PORT = 49153, 65535
 PROTOCOLS = {0: "tcp", 1: "tcp", 2: "udp", 3: "sctp"}
+EVERYWHERE = ("", "0.0.0.0", "::")
 
 
-def port_ranges(service: service_pb2.Service) -> list[tuple[str, str, int, int]]:
-    """Return (protocol, host address, first, last) of each fixed published port of a service."""
-    ports = service.endpoint.ports or service.spec.endpoint.ports
-    return [
-        (PROTOCOLS[p.protocol], p.host_ip, p.published_port, p.published_port_end or p.published_port)
-        for p in ports
-        if p.published_port
-    ]
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One port. `node_id` "": on all nodes; `owner`: id of service or task."""
+
+    protocol: str
+    port: int
+    host_ip: str
+    node_id: str
+    owner: str
+    holder: str
 
 
-def port_conflict(
-    spec: service_pb2.ServiceSpec, own_id: str, services: Iterable[service_pb2.Service]
-) -> tuple[int, str] | None:
-    """Return (index of the port in the spec, holder) of the first conflict, or None."""
-    held = [
-        (protocol, ip, first, last, f"{s.spec.project}/{s.spec.name}".lstrip("/"))
-        for s in services
-        if s.id != own_id
-        for protocol, ip, first, last in port_ranges(s)
-    ]
+def service_label(spec: service_pb2.ServiceSpec) -> str:
+    """Return how messages name a service."""
+    return f"{spec.project}/{spec.name}".lstrip("/")
+
+
+def own_range(port: service_pb2.PortSpec) -> bool:
+    """Return whether each task gets a port for itself."""
+    return port.publish_mode == service_pb2.PUBLISH_MODE_HOST or port.published_port_end > port.published_port
+
+
+class PortBook:
+    """All ports that are held."""
+
+    def __init__(self, services: Iterable[service_pb2.Service] = (), tasks: Iterable[task_pb2.Task] = ()) -> None:
+        self._held: dict[tuple[str, int], list[Held]] = {}
+        for service in services:
+            self.add(service_ports(service))
+        for task in tasks:
+            self.add(ports_of_task(task))
+
+    def add(self, ports: Iterable[Held]) -> None:
+        """Take note of ports."""
+        for port in ports:
+            self._held.setdefault((port.protocol, port.port), []).append(port)
+
+    def remove(self, owner: str) -> None:
+        """Forget what a service or task holds."""
+        for key, members in list(self._held.items()):
+            rest = [one for one in members if one.owner != owner]
+            if len(rest) != len(members):
+                self._held[key] = rest
+
+    def conflict(self, wanted: Held) -> str:
+        """Return who holds the port; "" when it is free for `wanted.owner`."""
+        for one in self._held.get((wanted.protocol, wanted.port), ()):
+            same_ip = one.host_ip == wanted.host_ip or one.host_ip in EVERYWHERE or wanted.host_ip in EVERYWHERE
+            same_node = one.node_id == wanted.node_id or not one.node_id or not wanted.node_id
+            if one.owner != wanted.owner and same_ip and same_node:
+                return one.holder
+        return ""
+
+
+def service_ports(service: service_pb2.Service) -> Iterator[Held]:
+    """Yield the ports that a service holds on all nodes."""
+    for port in service.endpoint.ports or service.spec.endpoint.ports:
+        if port.published_port and not own_range(port):
+            label = service_label(service.spec)
+            yield Held(PROTOCOLS[port.protocol], port.published_port, port.host_ip, "", service.id, label)
+
+
+def ports_of_task(task: task_pb2.Task) -> Iterator[Held]:
+    """Yield the ports that a task holds on its node."""
+    for port in task.ports:
+        yield Held(port.protocol, port.published_port, port.host_ip, task.node_id, task.id, task.name)
+
+
+def port_conflict(spec: service_pb2.ServiceSpec, own_id: str, book: PortBook) -> tuple[int, str] | None:
+    """Return (index of the port in the spec, holder) of the first fixed ingress port that is taken, or None."""
     for index, port in enumerate(spec.endpoint.ports):
-        first, last = port.published_port, port.published_port_end or port.published_port
-        # A range is only full when each of its ports is held; tasks choose within it.
-        if not first or last > first:
-            continue
-        for protocol, ip, low, high, holder in held:
-            same_ip = ip == port.host_ip or any(x in ("", "0.0.0.0", "::") for x in (ip, port.host_ip))
-            if protocol == PROTOCOLS[port.protocol] and same_ip and low == high and low == first:
+        if port.published_port and not own_range(port):
+            wanted = Held(PROTOCOLS[port.protocol], port.published_port, port.host_ip, "", own_id, "")
+            if holder := book.conflict(wanted):
                 return index, holder
     return None
 
 
-def fill_ports(
-    spec: service_pb2.ServiceSpec, before: service_pb2.ServiceEndpoint, used: set[int]
-) -> list[service_pb2.PortSpec]:
-    """Return the spec's ports with published ports chosen; earlier choices are kept. `used` grows."""
-    kept = {(p.protocol, p.target_port, p.host_ip): p.published_port for p in before.ports}
-    filled = []
-    for port in spec.endpoint.ports:
+def fill_ports(service: service_pb2.Service, book: PortBook) -> list[service_pb2.PortSpec]:
+    """Return the spec's ports with published ports chosen; earlier choices are kept. Raises AllocationError."""
+    fixed = {(PROTOCOLS[p.protocol], p.published_port) for p in service.spec.endpoint.ports if p.published_port}
+    kept: dict[tuple[int, int, str], list[int]] = {}
+    for before in service.endpoint.ports:
+        if (PROTOCOLS[before.protocol], before.published_port) not in fixed:
+            kept.setdefault((before.protocol, before.target_port, before.host_ip), []).append(before.published_port)
+    filled: list[service_pb2.PortSpec] = []
+    taken = set(fixed)
+    for port in service.spec.endpoint.ports:
         full = service_pb2.PortSpec()
         full.CopyFrom(port)
-        if not full.published_port and full.publish_mode != service_pb2.PUBLISH_MODE_HOST:
-            number = kept.get((port.protocol, port.target_port, port.host_ip)) or 0
-            full.published_port = number or next(n for n in range(FIRST_PORT, LAST_PORT + 1) if n not in used)
-        used.add(full.published_port)
+        if not full.published_port and not own_range(full):
+            earlier = kept.get((port.protocol, port.target_port, port.host_ip), [])
+            full.published_port = earlier.pop(0) if earlier else _free_port(service, port, taken, book)
+            taken.add((PROTOCOLS[port.protocol], full.published_port))
         filled.append(full)
     return filled
 
 
-def task_ports(
-    service: service_pb2.Service, node_id: str, tasks: Iterable[task_pb2.Task], used: Iterable[int]
-) -> list[task_pb2.TaskPort]:
-    """Return the ports that one task gets for itself: host mode, and one of each range. Raises AllocationError.
+def _free_port(
+    service: service_pb2.Service, port: service_pb2.PortSpec, taken: Collection[tuple[str, int]], book: PortBook
+) -> int:
+    protocol = PROTOCOLS[port.protocol]
+    for number in range(FIRST_PORT, LAST_PORT + 1):
+        wanted = Held(protocol, number, port.host_ip, "", service.id, "")
+        if (protocol, number) not in taken and not book.conflict(wanted):
+            return number
+    raise AllocationError(f"no free port in {FIRST_PORT}-{LAST_PORT} for port {port.target_port}")
 
-    `tasks`: all tasks of the service; `used`: ports that other services hold.
-    """
-    taken = {(p.protocol, p.published_port) for t in tasks if t.node_id == node_id for p in t.ports}
-    busy = set(used)
-    chosen = []
+
+def task_ports(service: service_pb2.Service, task: task_pb2.Task, book: PortBook) -> list[task_pb2.TaskPort]:
+    """Return the ports that a placed task gets for itself: host mode, and one of each range. Raises AllocationError."""
+    chosen: list[task_pb2.TaskPort] = []
+    taken: set[tuple[str, int]] = set()
     for port in service.endpoint.ports:
-        first, last = port.published_port, port.published_port_end or port.published_port
-        if port.publish_mode != service_pb2.PUBLISH_MODE_HOST and last == first:
+        if not own_range(port):
             continue
         protocol = PROTOCOLS[port.protocol]
-        span = range(first, last + 1) if first else range(FIRST_PORT, LAST_PORT + 1)
-        free = next((n for n in span if (protocol, n) not in taken and (n not in busy or first == last)), None)
-        if free is None:
-            raise AllocationError(f"no free port in {first}-{last} for port {port.target_port} of {service.spec.name}")
-        taken.add((protocol, free))
+        first, last = port.published_port, port.published_port_end or port.published_port
+        holder = ""
+        for number in range(first, last + 1) if first else range(FIRST_PORT, LAST_PORT + 1):
+            wanted = Held(protocol, number, port.host_ip, task.node_id, task.id, "")
+            if (protocol, number) not in taken and not (holder := book.conflict(wanted)):
+                break
+        else:
+            if first == last and first:
+                raise AllocationError(f"port {first} for port {port.target_port} is held by {holder}")
+            span = f"{first or FIRST_PORT}-{last or LAST_PORT}"
+            raise AllocationError(
+                f"no free port in {span} for port {port.target_port} (the last is held by {holder}); widen the range"
+            )
+        taken.add((protocol, number))
         chosen.append(
             task_pb2.TaskPort(
-                target_port=port.target_port, published_port=free, protocol=protocol, host_ip=port.host_ip
+                target_port=port.target_port, published_port=number, protocol=protocol, host_ip=port.host_ip
             )
         )
     return chosen

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from pycompose.manager import ids
 from pycompose.manager.cache import Cache
 from pycompose.manager.control.paging import Key, page
 from pycompose.manager.model import (
@@ -59,10 +60,17 @@ def order_of(kind: Kind, item: Object) -> Key:
 
 
 class Api:
-    """Store, cache and clock; one per manager."""
+    """Store, cache and clock; one per manager. `new_id` gives ids of new objects."""
 
-    def __init__(self, store: Store, cache: Cache, codec: Codec, clock: Callable[[], float] = time.time) -> None:
-        self.store, self.cache, self.codec, self.clock = store, cache, codec, clock
+    def __init__(
+        self,
+        store: Store,
+        cache: Cache,
+        codec: Codec,
+        clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = ids.object_id,
+    ) -> None:
+        self.store, self.cache, self.codec, self.clock, self.new_id = store, cache, codec, clock, new_id
         #: Held while a change is checked against other objects and written.
         self.checking = asyncio.Lock()
 
@@ -163,26 +171,44 @@ class Api:
         return self.require(kind, message.id)
 
     async def update(
-        self, kind: Kind, version: meta_pb2.Version, message: Object, extra: Sequence[Operation] = ()
+        self, kind: Kind, identity: str, version: meta_pb2.Version, change: Callable[[Object], Sequence[Operation]]
     ) -> Object:
-        """Replace an object that is still at `version`. Raises LostUpdateError, NotFoundError, InvalidError."""
-        current = self.require(kind, message.id)
-        self.expect(kind, current, version)
-        self.stamp(message, new=False)
-        operations = [self.codec.put(kind, message.id, message), *extra]
-        if await self.commit([Compare(object_key(kind, message.id), version.number)], operations) is not None:
-            self.expect(kind, self.require(kind, message.id), version)
-        return self.require(kind, message.id)
+        """Change an object whose spec is as it was at `version`; what the manager wrote since then is kept.
+
+        Args:
+            kind, identity: the object.
+            version: what the change was made from.
+            change: changes the copy that it is given, and returns operations to commit with it; may be called again.
+
+        Raises:
+            LostUpdateError: the spec was changed after `version`.
+            NotFoundError, InvalidError, BlockedError: there is no such object, or no version, or no end of conflicts.
+        """
+        for _ in range(RETRIES):
+            current = self.require(kind, identity)
+            self.expect(kind, current, version)
+            copy = kind.message()
+            copy.CopyFrom(current)
+            extra = change(copy)
+            if copy == current:
+                return current
+            if copy.spec != current.spec:
+                copy.meta.spec_after = current.meta.version.number
+            self.stamp(copy, new=False)
+            operations = [self.codec.put(kind, identity, copy), *extra]
+            compare = Compare(object_key(kind, identity), current.meta.version.number)
+            if await self.commit([compare], operations) is None:
+                return self.require(kind, identity)
+        raise BlockedError(f"the {kind.name} keeps being changed by others; try again", "CHANGED", identity)
 
     def expect(self, kind: Kind, current: Object, version: meta_pb2.Version) -> None:
         """Compare the version that an update was made from. Raises LostUpdateError, InvalidError."""
         if not version.epoch and not version.number:
             text = "is needed: meta.version of the object that the update was made from"
             raise InvalidError([("version", text)])
-        found = current.meta.version
-        if (version.epoch, version.number) != (found.epoch, found.number):
-            numbers = [f"{v.epoch}/{v.number}" for v in (found, version)]
-            raise LostUpdateError(kind.name, name_of(kind, current), numbers[0], numbers[1])
+        now, after = current.meta.version, current.meta.spec_after
+        if version.epoch != now.epoch or not after < version.number <= now.number:
+            raise LostUpdateError(kind.name, name_of(kind, current), *(f"{v.epoch}/{v.number}" for v in (now, version)))
 
     async def edit(self, kind: Kind, identities: Sequence[str], change: Callable[[Object], bool]) -> meta_pb2.Version:
         """Change objects whatever their version is; `change` says whether it changed the copy.

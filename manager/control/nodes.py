@@ -41,11 +41,14 @@ class NodeCalls:
         self, request: control_pb2.UpdateNodeRequest, context: ServicerContext
     ) -> control_pb2.UpdateNodeResponse:
         """Replace a node's availability and labels."""
+
+        def change(copy: Object) -> list[Operation]:
+            copy.spec.CopyFrom(request.spec)
+            return []
+
         await self.api.fresh()
-        copy = node_pb2.Node()
-        copy.CopyFrom(self.api.require(NODE, request.node_id))
-        copy.spec.CopyFrom(request.spec)
-        return control_pb2.UpdateNodeResponse(node=await self.api.update(NODE, request.version, copy))
+        node = await self.api.update(NODE, request.node_id, request.version, change)
+        return control_pb2.UpdateNodeResponse(node=node)
 
     async def RemoveNode(
         self, request: control_pb2.RemoveNodeRequest, context: ServicerContext

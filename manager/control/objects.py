@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pycompose.manager import ids
 from pycompose.manager.control import validate
 from pycompose.manager.control.api import Api, ServicerContext, name_of, without_data
 from pycompose.manager.control.services import volumes_of
@@ -50,32 +49,30 @@ class ObjectCalls:
         return self.api.list(kind, request)
 
     async def _replace(self, kind: Kind, identity: str, request: Any, wrong: list[validate.Violation]) -> Object:
+        def change(copy: Object) -> list[Operation]:
+            named = [("spec.name", "the name cannot be changed; create another")]
+            if found := wrong + (named if copy.spec.name != request.spec.name else []):
+                raise InvalidError(found)
+            copy.spec.CopyFrom(request.spec)
+            return []
+
         await self.api.fresh()
-        copy = kind.message()
-        copy.CopyFrom(self.api.require(kind, identity))
-        if copy.spec.name != request.spec.name:
-            wrong.append(("spec.name", "the name cannot be changed; create another"))
-        if wrong:
-            raise InvalidError(wrong)
-        copy.spec.CopyFrom(request.spec)
-        return await self.api.update(kind, request.version, copy)
+        return await self.api.update(kind, identity, request.version, change)
 
     async def _relabel(self, kind: Kind, identity: str, request: Any) -> Object:
         """Update an object of which only the labels may change."""
+
+        def change(copy: Object) -> list[Operation]:
+            fields = [f.name for f in copy.spec.DESCRIPTOR.fields if f.name != "labels"]
+            other = [name for name in fields if getattr(copy.spec, name) != getattr(request.spec, name)]
+            if other:
+                what = f"{', '.join(other)} of {kind.name} {copy.spec.name} cannot be changed, only labels can"
+                raise BlockedError(f"{what}; remove it and create another", "IMMUTABLE", f"spec.{other[0]}")
+            copy.spec.CopyFrom(request.spec)
+            return []
+
         await self.api.fresh()
-        copy = kind.message()
-        copy.CopyFrom(self.api.require(kind, identity))
-        self.api.expect(kind, copy, request.version)
-        copy.spec.labels.clear()
-        copy.spec.labels.update(request.spec.labels)
-        fields = [f.name for f in copy.spec.DESCRIPTOR.fields if f.name != "labels"]
-        other = [name for name in fields if getattr(copy.spec, name) != getattr(request.spec, name)]
-        if other:
-            what = f"{', '.join(other)} of {kind.name} {copy.spec.name} cannot be changed"
-            raise BlockedError(
-                f"{what}, only labels can; remove it and create another", "IMMUTABLE", f"spec.{other[0]}"
-            )
-        return await self.api.update(kind, request.version, copy)
+        return await self.api.update(kind, identity, request.version, change)
 
     async def _delete(self, kind: Kind, identity: str, users: Callable[[Object], list[str]]) -> None:
         await self.api.fresh()
@@ -99,7 +96,7 @@ class ObjectCalls:
         self, request: control_pb2.CreateNetworkRequest, context: ServicerContext
     ) -> control_pb2.CreateNetworkResponse:
         """Create a network."""
-        network = network_pb2.Network(id=ids.object_id(), spec=request.spec)
+        network = network_pb2.Network(id=self.api.new_id(), spec=request.spec)
         created = await self._new(NETWORK, network, validate.network(request.spec))
         return control_pb2.CreateNetworkResponse(network=created)
 
@@ -193,7 +190,7 @@ class ObjectCalls:
     ) -> control_pb2.CreateSecretResponse:
         """Create a secret."""
         wrong = validate.name(request.spec.name) + validate.data(len(request.spec.data), validate.SECRET_LIMIT)
-        created = await self._new(SECRET, secret_pb2.Secret(id=ids.object_id(), spec=request.spec), wrong)
+        created = await self._new(SECRET, secret_pb2.Secret(id=self.api.new_id(), spec=request.spec), wrong)
         return control_pb2.CreateSecretResponse(secret=without_data(created))
 
     async def GetSecret(
@@ -237,7 +234,7 @@ class ObjectCalls:
     ) -> control_pb2.CreateConfigResponse:
         """Create a config."""
         wrong = validate.name(request.spec.name) + validate.data(len(request.spec.data), validate.CONFIG_LIMIT)
-        created = await self._new(CONFIG, secret_pb2.Config(id=ids.object_id(), spec=request.spec), wrong)
+        created = await self._new(CONFIG, secret_pb2.Config(id=self.api.new_id(), spec=request.spec), wrong)
         return control_pb2.CreateConfigResponse(config=created)
 
     async def GetConfig(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from pycompose.manager import ids, states
-from pycompose.manager.allocator import port_conflict
+from pycompose.manager import states
+from pycompose.manager.allocator import PortBook, port_conflict
 from pycompose.manager.cache import Cache
 from pycompose.manager.control import validate
 from pycompose.manager.control.api import Api, ServicerContext
-from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, VOLUME, Object, revision_id
+from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, TASK, VOLUME, Object, revision_id
 from pycompose.manager.orchestrator.actions import leaving
 from pycompose.manager.store import Operation
 from pycompose.proto.refusal import BlockedError, InvalidError, NotFoundError
 from pycompose.proto.v1 import container_pb2, control_pb2, service_pb2, task_pb2, volume_pb2
 
 GONE_SECONDS = 30.0
+PAUSED = (service_pb2.UPDATE_STATE_PAUSED, service_pb2.UPDATE_STATE_ROLLBACK_PAUSED)
 
 
 def counted(cache: Cache, service: Object) -> service_pb2.Service:
@@ -48,7 +49,7 @@ class ServiceCalls:
         wrong = validate.service(spec, names[NETWORK], names[SECRET], names[CONFIG])
         if wrong:
             raise InvalidError(wrong)
-        conflict = port_conflict(spec, own_id, cache.all(SERVICE))
+        conflict = port_conflict(spec, own_id, PortBook(cache.all(SERVICE), cache.all(TASK)))
         if conflict:
             index, holder = conflict
             port = spec.endpoint.ports[index]
@@ -115,7 +116,7 @@ class ServiceCalls:
         await self._until_gone(request.spec)
         async with self.api.checking:
             extra = self._check(request.spec, "")
-            service = service_pb2.Service(id=ids.object_id(), spec=request.spec, revision=1)
+            service = service_pb2.Service(id=self.api.new_id(), spec=request.spec, revision=1)
             created = await self.api.create(SERVICE, service, [*extra, self._revision(service)])
         return control_pb2.CreateServiceResponse(service=counted(self.api.cache, created))
 
@@ -140,44 +141,47 @@ class ServiceCalls:
         self, request: control_pb2.UpdateServiceRequest, context: ServicerContext
     ) -> control_pb2.UpdateServiceResponse:
         """Replace a service's spec."""
+
+        def change(service: service_pb2.Service) -> list[Operation]:
+            _present(service)
+            if (service.spec.project, service.spec.name) != (request.spec.project, request.spec.name):
+                raise InvalidError([("spec.name", "project and name of a service cannot be changed; create another")])
+            extra = self._check(request.spec, service.id)
+            if new_template(service.spec, request.spec):
+                service.revision = self._newest(service) + 1
+                service.spec.CopyFrom(request.spec)
+                service.ClearField("update_status")
+                extra.append(self._revision(service))
+            elif service.update_status.state in PAUSED:
+                service.ClearField("update_status")  # a paused update goes on
+            service.spec.CopyFrom(request.spec)
+            return extra
+
         await self.api.fresh()
         async with self.api.checking:
-            current = self.api.require(SERVICE, request.service_id)
-            if current.removing:
-                raise BlockedError(f"service {current.spec.name} is being removed", "REMOVING", current.id)
-            if (current.spec.project, current.spec.name) != (request.spec.project, request.spec.name):
-                raise InvalidError([("spec.name", "project and name of a service cannot be changed; create another")])
-            extra = self._check(request.spec, current.id)
-            changed = service_pb2.Service()
-            changed.CopyFrom(current)
-            changed.spec.CopyFrom(request.spec)
-            if new_template(current.spec, request.spec):
-                changed.revision = self._newest(current) + 1
-                extra.append(self._revision(changed))
-                changed.ClearField("update_status")
-            stored = await self.api.update(SERVICE, request.version, changed, extra)
+            stored = await self.api.update(SERVICE, request.service_id, request.version, change)
         return control_pb2.UpdateServiceResponse(service=counted(self.api.cache, stored))
 
     async def RollbackService(
         self, request: control_pb2.RollbackServiceRequest, context: ServicerContext
     ) -> control_pb2.RollbackServiceResponse:
         """Make an earlier template the service's again."""
+
+        def change(service: service_pb2.Service) -> list[Operation]:
+            _present(service)
+            row = self._earlier(service, request.revision)
+            message = f"rollback from revision {service.revision} to {row.revision} was asked for"
+            service.revision = row.revision
+            service.spec.task.CopyFrom(row.task)
+            service.update_status.Clear()
+            service.update_status.state = service_pb2.UPDATE_STATE_ROLLING_BACK
+            service.update_status.message = message
+            service.update_status.started_at.FromNanoseconds(int(self.api.clock() * 1e9))
+            return self._check(service.spec, service.id)
+
         await self.api.fresh()
         async with self.api.checking:
-            current = self.api.require(SERVICE, request.service_id)
-            if current.removing:
-                raise BlockedError(f"service {current.spec.name} is being removed", "REMOVING", current.id)
-            changed = service_pb2.Service()
-            changed.CopyFrom(current)
-            row = self._earlier(current, request.revision)
-            changed.revision = row.revision
-            changed.spec.task.CopyFrom(row.task)
-            changed.update_status.Clear()
-            changed.update_status.state = service_pb2.UPDATE_STATE_ROLLING_BACK
-            changed.update_status.message = f"rollback from revision {current.revision} to {row.revision} was asked for"
-            changed.update_status.started_at.FromNanoseconds(int(self.api.clock() * 1e9))
-            extra = self._check(changed.spec, current.id)
-            stored = await self.api.update(SERVICE, request.version, changed, extra)
+            stored = await self.api.update(SERVICE, request.service_id, request.version, change)
         return control_pb2.RollbackServiceResponse(service=counted(self.api.cache, stored))
 
     async def RemoveService(
@@ -201,6 +205,12 @@ class ServiceCalls:
         await self.api.fresh()
         self.api.require(SERVICE, request.service_id)
         return control_pb2.ListServiceRevisionsResponse(revisions=self._revisions(request.service_id))
+
+
+def _present(service: service_pb2.Service) -> None:
+    """Raises BlockedError."""
+    if service.removing:
+        raise BlockedError(f"service {service.spec.name} is being removed", "REMOVING", service.id)
 
 
 def volumes_of(spec: service_pb2.ServiceSpec) -> set[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from google.protobuf.duration_pb2 import Duration
 
 from pycompose.manager import scheduler, states
+from pycompose.manager.allocator import PortBook
 from pycompose.manager.control.api import Api, ServicerContext
-from pycompose.manager.model import NODE, SERVICE, TASK, VOLUME, Object
+from pycompose.manager.engine import volume_homes
+from pycompose.manager.model import NODE, SERVICE, TASK, Object
 from pycompose.manager.orchestrator.actions import leaving
 from pycompose.proto.v1 import control_pb2, meta_pb2, task_pb2
 
@@ -114,22 +116,23 @@ class TaskCalls:
         await self.api.fresh()
         task = self.api.find(TASK, request.task_id)
         service = self.api.require(SERVICE, task.service_id)
-        infos = {node.id: scheduler.NodeInfo(node) for node in self.api.cache.all(NODE)}
-        for info in infos.values():
-            for other in self.api.cache.tasks_of_node(info.node.id):
-                owner = self.api.cache.get(SERVICE, other.service_id)
-                if owner is not None and other.id != task.id and not leaving(other):
-                    info.add(owner, owner.spec.task)
-        volumes = {v.id: [place.node_id for place in v.locations] for v in self.api.cache.all(VOLUME)}
-        answers = scheduler.verdicts(list(infos.values()), service, service.spec.task, volumes)
+        cache = self.api.cache
+
+        def others(node_id: str) -> list[task_pb2.Task]:
+            return [other for other in cache.tasks_of_node(node_id) if other.id != task.id]
+
+        infos = scheduler.node_infos(cache.all(NODE), others, lambda identity: cache.get(SERVICE, identity))
+        ports = PortBook(cache.all(SERVICE), (other for other in cache.all(TASK) if other.id != task.id))
+        answers = scheduler.verdicts(scheduler.Demand(service, volume_homes(cache), ports), list(infos.values()))
         response = control_pb2.ExplainTaskResponse(summary=_summary(task, answers))
-        for answer in answers:
+        for place, answer in enumerate(answers):
             response.nodes.add(
                 node_id=answer.node_id,
                 hostname=answer.hostname,
                 suitable=answer.suitable,
                 reasons=answer.reasons,
-                score=answer.score,
+                score=-place,
+                merits=answer.merits,
             )
         return response
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from pycompose.manager.scheduler import parse_constraint
 from pycompose.proto import vocabulary
@@ -99,7 +99,17 @@ def _attachments(spec: service_pb2.ServiceSpec, networks: Collection[str]) -> It
             yield f"{field}.ipv4_address", f"one address cannot serve {spec.replicated.replicas} replicas"
 
 
-def _ports(ports: Iterable[service_pb2.PortSpec]) -> Iterable[Violation]:
+def _same_port(one: service_pb2.PortSpec, other: service_pb2.PortSpec) -> bool:
+    """Whether two ports of one service want the same port of a node."""
+    anywhere = ("", "0.0.0.0", "::")
+    same_ip = one.host_ip == other.host_ip or one.host_ip in anywhere or other.host_ip in anywhere
+    spans = [(p.published_port, p.published_port_end or p.published_port) for p in (one, other)]
+    overlap = all(spans[0]) and all(spans[1]) and spans[0][0] <= spans[1][1] and spans[1][0] <= spans[0][1]
+    same_protocol = (one.protocol or service_pb2.PROTOCOL_TCP) == (other.protocol or service_pb2.PROTOCOL_TCP)
+    return overlap and same_ip and same_protocol
+
+
+def _ports(ports: Sequence[service_pb2.PortSpec]) -> Iterable[Violation]:
     for index, port in enumerate(ports):
         field = f"spec.endpoint.ports[{index}]"
         if not 0 < port.target_port < 65536:
@@ -108,6 +118,10 @@ def _ports(ports: Iterable[service_pb2.PortSpec]) -> Iterable[Violation]:
             yield f"{field}.published_port", "is no port; use 1 to 65535, or 0 to have one chosen"
         elif port.published_port_end and port.published_port_end < port.published_port:
             yield f"{field}.published_port_end", f"is below {port.published_port}"
+        for earlier, other in enumerate(list(ports)[:index]):
+            if _same_port(port, other):
+                text = f"{port.published_port} is published by spec.endpoint.ports[{earlier}] already"
+                yield f"{field}.published_port", text
 
 
 def _container(

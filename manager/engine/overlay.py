@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pycompose.manager.allocator import Allocator
+from pycompose.manager.allocator import Allocator, PortBook, ports_of_task, service_ports
 from pycompose.manager.cache import Cache
-from pycompose.manager.model import NODE, SERVICE, TASK, Kind, Object
-from pycompose.manager.orchestrator.actions import leaving
-from pycompose.manager.scheduler import NodeInfo
+from pycompose.manager.model import NODE, REVISION, SERVICE, TASK, Kind, Object
+from pycompose.manager.scheduler import NodeInfo, node_infos
 from pycompose.manager.store import Operation
-from pycompose.proto.v1 import task_pb2
+from pycompose.proto.v1 import service_pb2, task_pb2
+
+Key = tuple[str, str]
 
 
 def timestamp(seconds: float) -> Timestamp:
@@ -20,18 +24,37 @@ def timestamp(seconds: float) -> Timestamp:
     return stamp
 
 
+@dataclass(slots=True)
+class Entry:
+    """One object before (None: it is new) and after (None: it goes), and what is written only together with it."""
+
+    kind: Kind
+    id: str
+    old: Object | None
+    new: Object | None
+    extra: list[Operation] = field(default_factory=list)
+
+    @property
+    def service_id(self) -> str:
+        """The service that the object belongs to, "" for none."""
+        if self.kind is TASK:
+            sample: Object = self.new if self.new is not None else self.old
+            return str(sample.service_id)
+        if self.kind is REVISION:
+            return self.id.split(".")[0]
+        return self.id if self.kind is SERVICE else ""
+
+
 class Pass:
     """One pass: an overlay of changed objects over the cache."""
 
-    def __init__(self, cache: Cache, allocator: Allocator, now: float) -> None:
-        self.cache = cache
-        self.allocator = allocator
-        self.now = now
-        self.changed: dict[tuple[str, str], tuple[Kind, Object | None, Object | None]] = {}
-        self.extra: list[tuple[str, Operation]] = []
+    def __init__(self, cache: Cache, allocator: Allocator, now: float, new_id: Callable[[], str]) -> None:
+        self.cache, self.allocator, self.now, self.new_id = cache, allocator, now, new_id
+        self.changed: dict[Key, Entry] = {}
         self.wake_at: float | None = None
         self._new: dict[str, dict[str, Object]] = {}
         self._infos: dict[str, NodeInfo] | None = None
+        self._book: PortBook | None = None
 
     def put(self, kind: Kind, identity: str, message: Object) -> None:
         """Remember a new or changed object."""
@@ -39,20 +62,36 @@ class Pass:
         message.meta.updated_at.CopyFrom(timestamp(self.now))
         if old is None:
             message.meta.created_at.CopyFrom(timestamp(self.now))
-        self.changed[kind.name, identity] = (kind, old, message)
+        self._set(kind, identity, message)
         if kind is TASK and old is None:
             self._new.setdefault(message.service_id, {})[identity] = message
+        if self._book is not None and kind in (TASK, SERVICE):
+            self._book.remove(identity)
+            self._book.add(service_ports(message) if kind is SERVICE else ports_of_task(message))
 
-    def delete(self, kind: Kind, identity: str) -> None:
-        """Remember a deletion."""
-        self.changed[kind.name, identity] = (kind, self.cache.get(kind, identity), None)
+    def delete(self, kind: Kind, identity: str, *extra: Operation) -> None:
+        """Remember a deletion, and what is deleted with it."""
+        self._set(kind, identity, None)
+        self.changed[kind.name, identity].extra += extra
         for group in self._new.values():
             group.pop(identity, None)
+
+    def _set(self, kind: Kind, identity: str, message: Object | None) -> None:
+        entry = self.changed.get((kind.name, identity))
+        if entry is None:
+            self.changed[kind.name, identity] = Entry(kind, identity, self.cache.get(kind, identity), message)
+        else:
+            entry.new = message
+
+    def forget(self, service_id: str) -> None:
+        """Drop what was decided for a service."""
+        self.changed = {key: entry for key, entry in self.changed.items() if entry.service_id != service_id}
+        self._new.pop(service_id, None)
 
     def get(self, kind: Kind, identity: str) -> Object | None:
         """Return an object as it will be."""
         entry = self.changed.get((kind.name, identity))
-        return entry[2] if entry else self.cache.get(kind, identity)
+        return entry.new if entry else self.cache.get(kind, identity)
 
     def edit(self, kind: Kind, identity: str) -> Object:
         """Return a copy that may be changed; give it to `put`."""
@@ -65,16 +104,35 @@ class Pass:
         stored = [self.get(TASK, task.id) for task in self.cache.tasks_of_service(service_id)]
         return [task for task in stored if task is not None] + list(self._new.get(service_id, {}).values())
 
+    def _tasks_of_node(self, node_id: str) -> Iterator[task_pb2.Task]:
+        for task in self.cache.tasks_of_node(node_id):
+            found = self.get(TASK, task.id)
+            if found is not None:
+                yield found
+        for entry in self.changed.values():
+            new = entry.new if entry.kind is TASK and (entry.old is None or not entry.old.node_id) else None
+            if new is not None and new.node_id == node_id:
+                yield new
+
+    def _services(self) -> Iterator[service_pb2.Service]:
+        for service in self.cache.all(SERVICE):
+            found = self.get(SERVICE, service.id)
+            if found is not None:
+                yield found
+
     def infos(self) -> dict[str, NodeInfo]:
         """Return the nodes with what their tasks take."""
         if self._infos is None:
-            self._infos = {node.id: NodeInfo(node) for node in self.cache.all(NODE)}
-            for info in self._infos.values():
-                for task in self.cache.tasks_of_node(info.node.id):
-                    service = self.cache.get(SERVICE, task.service_id)
-                    if service is not None and not leaving(task):
-                        info.add(service, service.spec.task)
+            nodes = self.cache.all(NODE)
+            self._infos = node_infos(nodes, self._tasks_of_node, lambda identity: self.get(SERVICE, identity))
         return self._infos
+
+    def ports(self) -> PortBook:
+        """Return who holds which published port."""
+        if self._book is None:
+            tasks = (task for node in self.cache.all(NODE) for task in self._tasks_of_node(node.id))
+            self._book = PortBook(self._services(), tasks)
+        return self._book
 
     def wake(self, at: float | None) -> None:
         """Run again at `at` at the latest."""

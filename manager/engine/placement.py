@@ -5,10 +5,21 @@ from __future__ import annotations
 from pycompose.manager import allocator as alloc
 from pycompose.manager import scheduler
 from pycompose.manager.allocator import AllocationError
+from pycompose.manager.cache import Cache
 from pycompose.manager.engine.overlay import Pass, timestamp
-from pycompose.manager.model import NETWORK, SERVICE, TASK, VOLUME
+from pycompose.manager.model import NETWORK, NODE, SERVICE, TASK, VOLUME
 from pycompose.manager.orchestrator import dependencies
 from pycompose.proto.v1 import service_pb2, task_pb2
+
+
+def volume_homes(cache: Cache) -> dict[str, dict[str, str]]:
+    """Return volume -> the nodes (id -> host name) that have its data."""
+
+    def hostname(node_id: str) -> str:
+        node = cache.get(NODE, node_id)
+        return str(node.description.hostname) if node is not None else node_id
+
+    return {v.id: {place.node_id: hostname(place.node_id) for place in v.locations} for v in cache.all(VOLUME)}
 
 
 def place(work: Pass, service: service_pb2.Service) -> None:
@@ -27,15 +38,14 @@ def place(work: Pass, service: service_pb2.Service) -> None:
         return None if other is None else (other, work.tasks(other.id))
 
     gate = "" if service.spec.create_stopped else dependencies.waits_for(service.spec, lookup)
-    volumes = {v.id: [place.node_id for place in v.locations] for v in work.cache.all(VOLUME)}
-    spec = service.spec.task
+    demand = scheduler.Demand(service, volume_homes(work.cache), work.ports())
     for task in waiting:
         if gate:
             _say(work, task, gate)
             continue
         infos = work.infos()
         nodes = [infos[task.node_id]] if task.node_id in infos else list(infos.values())
-        answers = scheduler.verdicts(nodes, service, spec, volumes)
+        answers = scheduler.verdicts(demand, nodes)
         if not answers or not answers[0].suitable:
             _say(work, task, scheduler.summary(answers))
             continue
@@ -50,7 +60,7 @@ def place(work: Pass, service: service_pb2.Service) -> None:
         placed.status.state = task_pb2.TASK_STATE_ASSIGNED
         placed.status.since.CopyFrom(timestamp(work.now))
         placed.status.message = f"assigned to {answers[0].hostname or answers[0].node_id}"
-        infos[placed.node_id].add(service, spec)
+        infos[placed.node_id].add(service)
         work.put(TASK, placed.id, placed)
 
 
@@ -66,6 +76,7 @@ def _attach(work: Pass, service: service_pb2.Service, task: task_pb2.Task) -> No
     """Give the task its addresses and own ports. Raises AllocationError; then nothing is kept."""
     taken: list[tuple[str, str]] = []
     del task.attachments[:]
+    del task.ports[:]
     try:
         for spec in sorted(service.spec.task.networks, key=lambda n: (-n.priority, n.network)):
             network = work.cache.by_name(NETWORK, spec.network)
@@ -73,9 +84,9 @@ def _attach(work: Pass, service: service_pb2.Service, task: task_pb2.Task) -> No
                 raise AllocationError(f"network {spec.network} does not exist")
             address = ""
             if work.allocator.has_addresses(network.id):
-                address = work.allocator.address(network.id, task.name, work.now, spec.ipv4_address)
+                address = work.allocator.address(network.id, alloc.holder_of(task), work.now, spec.ipv4_address)
                 taken.append((network.id, address))
-            elif network.spec.driver in ("", "bridge", "overlay"):
+            elif network.spec.driver in alloc.BRIDGED:
                 raise AllocationError(f"network {spec.network} has no subnet yet")
             task.attachments.add(
                 network_id=network.id,
@@ -85,15 +96,7 @@ def _attach(work: Pass, service: service_pb2.Service, task: task_pb2.Task) -> No
                 gateway_priority=spec.gateway_priority,
                 interface_name=spec.interface_name,
             )
-        others = [other for other in work.tasks(service.id) if other.id != task.id]
-        used = {
-            port.published_port
-            for other in work.cache.tasks_of_node(task.node_id)
-            if other.service_id != service.id
-            for port in other.ports
-        }
-        task.ports.extend(alloc.task_ports(service, task.node_id, others, used))
+        task.ports.extend(alloc.task_ports(service, task, work.ports()))
     except AllocationError:
-        for network_id, address in taken:
-            work.allocator.release(network_id, address, work.now)
+        work.allocator.give_back(taken)
         raise

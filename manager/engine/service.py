@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from pycompose.manager import ids, scheduler
+from pycompose.manager import scheduler
 from pycompose.manager.engine.endpoint import with_endpoint
 from pycompose.manager.engine.overlay import Pass, timestamp
 from pycompose.manager.engine.placement import place
-from pycompose.manager.model import REVISION, SERVICE, TASK, name_key, object_key
+from pycompose.manager.model import REVISION, SERVICE, TASK, name_key, object_key, revision_id
 from pycompose.manager.orchestrator import global_, jobs, replicated, restart, taskreaper
 from pycompose.manager.orchestrator.actions import Create, Decision, Orphan, Remove, leaving, task_name
 from pycompose.manager.store import Delete
@@ -21,8 +21,7 @@ log = logging.getLogger(__name__)
 def decide(work: Pass, service_id: str) -> None:
     """Carry one service on: everything that the cores say, into the overlay."""
     service = work.get(SERVICE, service_id)
-    tasks = work.tasks(service_id)
-    for task in tasks:
+    for task in work.tasks(service_id):
         if taskreaper.task_done(task):
             work.delete(TASK, task.id)
     tasks = work.tasks(service_id)
@@ -33,6 +32,8 @@ def decide(work: Pass, service_id: str) -> None:
     _supervise(work, tasks)
     service = with_endpoint(work, service)
     decision = _orchestrate(work, service, work.tasks(service_id))
+    if decision.rollback:
+        service = _roll_back(work, service, decision)
     for action in decision.actions:
         if isinstance(action, Create):
             _create(work, service, action)
@@ -43,30 +44,27 @@ def decide(work: Pass, service_id: str) -> None:
     work.wake(decision.wake_at)
     _update_status(work, service, decision)
     place(work, service)
-    if taskreaper.service_done(service, work.tasks(service_id)):
-        work.delete(SERVICE, service_id)
-        work.extra.append((service_id, Delete(name_key(SERVICE, f"{service.spec.project}/{service.spec.name}"))))
-        for revision in work.cache.revisions(service_id):
-            work.extra.append((service_id, Delete(object_key(REVISION, revision))))
-        for virtual in service.endpoint.virtual_addresses:
-            work.allocator.release(virtual.network_id, virtual.address, work.now)
+    _reap(work, service)
 
 
 def _orchestrate(work: Pass, service: service_pb2.Service, tasks: Sequence[task_pb2.Task]) -> Decision:
     mode = service.spec.WhichOneof("mode")
     if mode == "global":
-        eligible = []
-        for info in work.infos().values():
-            blank = scheduler.NodeInfo(node_pb2.Node())
-            blank.node.CopyFrom(info.node)
-            blank.node.status.state = node_pb2.NODE_STATE_READY
-            paused = blank.node.spec.availability == node_pb2.NODE_AVAILABILITY_PAUSE
-            if paused or not scheduler.why_not(blank, service, service.spec.task, {}):
-                eligible.append(info.node.id)
-        return global_.decide(service, tasks, eligible, work.now)
+        return global_.decide(service, tasks, _eligible(work, service), work.now)
     if mode == "replicated_job":
         return jobs.decide(service, tasks)
     return replicated.decide(service, tasks, work.now)
+
+
+def _eligible(work: Pass, service: service_pb2.Service) -> list[str]:
+    """Return the nodes on which a global service should have a task, also those that cannot start it just now."""
+    demand = scheduler.Demand(service)
+    return [
+        info.node.id
+        for info in work.infos().values()
+        if info.node.spec.availability != node_pb2.NODE_AVAILABILITY_DRAIN
+        and not scheduler.why_not(demand, info, scheduler.LASTING)
+    ]
 
 
 def _supervise(work: Pass, tasks: Sequence[task_pb2.Task]) -> None:
@@ -97,7 +95,7 @@ def _remove(work: Pass, task_id: str) -> None:
 def _create(work: Pass, service: service_pb2.Service, action: Create) -> None:
     stopped = service.spec.create_stopped
     task = task_pb2.Task(
-        id=ids.task_id(),
+        id=work.new_id(),
         service_id=service.id,
         revision=service.revision,
         name=task_name(service.spec, action.slot),
@@ -113,6 +111,23 @@ def _create(work: Pass, service: service_pb2.Service, action: Create) -> None:
     work.put(TASK, task.id, task)
 
 
+def _roll_back(work: Pass, service: service_pb2.Service, decision: Decision) -> service_pb2.Service:
+    """Make the template before the service's again; without one the update is paused."""
+    rows = [work.cache.get(REVISION, row) for row in reversed(work.cache.revisions(service.id))]
+    before = next((row for row in rows if row is not None and row.revision < service.revision), None)
+    if before is None:
+        decision.update_state = service_pb2.UPDATE_STATE_PAUSED
+        decision.update_message += "; there is no template to go back to"
+        return service
+    log.warning("service %s goes back to revision %d: %s", service.id, before.revision, decision.update_message)
+    copy: service_pb2.Service = work.edit(SERVICE, service.id)
+    copy.revision = before.revision
+    copy.spec.task.CopyFrom(before.task)
+    copy.meta.spec_after = service.meta.version.number
+    work.put(SERVICE, service.id, copy)
+    return copy
+
+
 def _update_status(work: Pass, service: service_pb2.Service, decision: Decision) -> None:
     if decision.update_state is None:
         return
@@ -120,10 +135,25 @@ def _update_status(work: Pass, service: service_pb2.Service, decision: Decision)
     if status.state == decision.update_state and status.message == decision.update_message:
         return
     copy = work.edit(SERVICE, service.id)
-    if decision.update_state != service_pb2.UPDATE_STATE_UPDATING:
+    moving = (service_pb2.UPDATE_STATE_UPDATING, service_pb2.UPDATE_STATE_ROLLING_BACK)
+    if decision.update_state not in moving:
         copy.update_status.completed_at.CopyFrom(timestamp(work.now))
-    elif status.state != service_pb2.UPDATE_STATE_UPDATING:
+    elif status.state != decision.update_state:
         copy.update_status.started_at.CopyFrom(timestamp(work.now))
+        copy.update_status.ClearField("completed_at")
     copy.update_status.state = decision.update_state
     copy.update_status.message = decision.update_message
     work.put(SERVICE, service.id, copy)
+
+
+def _reap(work: Pass, service: service_pb2.Service) -> None:
+    """Delete what nobody needs any more: the service that ended, templates that nobody runs."""
+    tasks = work.tasks(service.id)
+    rows = work.cache.revisions(service.id)
+    if taskreaper.service_done(service, tasks):
+        name = name_key(SERVICE, f"{service.spec.project}/{service.spec.name}")
+        work.delete(SERVICE, service.id, Delete(name), *(Delete(object_key(REVISION, row)) for row in rows))
+        return
+    numbers = [int(row.rpartition(".")[2]) for row in rows]
+    for revision in taskreaper.revisions_done(numbers, service, tasks):
+        work.delete(REVISION, revision_id(service.id, revision))

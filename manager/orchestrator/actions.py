@@ -38,12 +38,16 @@ Action = Create | Remove | Orphan
 
 @dataclass(slots=True)
 class Decision:
-    """Actions, and when to look again although nothing changed (seconds since the epoch)."""
+    """Actions, and when to look again although nothing changed (seconds since the epoch).
+
+    `rollback`: the template before the present one shall come back.
+    """
 
     actions: list[Action] = field(default_factory=list)
     wake_at: float | None = None
     update_state: int | None = None
     update_message: str = ""
+    rollback: bool = False
 
     def wake(self, at: float) -> None:
         """Look again at `at` at the latest."""

@@ -32,5 +32,5 @@ def decide(
             Create(0, action.reason, ordered[action.slot]) if isinstance(action, Create) else action
         )
     decision.wake_at, decision.update_state = inner.wake_at, inner.update_state
-    decision.update_message = inner.update_message
+    decision.update_message, decision.rollback = inner.update_message, inner.rollback
     return decision

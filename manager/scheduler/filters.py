@@ -1,67 +1,96 @@
-"""Why a node may not run a task: one function a subject, each giving reasons in plain words."""
+"""Why a node may not run a task: one filter a subject, each giving its reasons in plain words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator
 
-from pycompose.manager.scheduler.constraints import attribute, parse_constraint
-from pycompose.manager.scheduler.nodeset import NodeInfo
+from pycompose.manager.allocator import PROTOCOLS, Held
+from pycompose.manager.scheduler.constraints import holds, same_platform
+from pycompose.manager.scheduler.nodeset import Demand, NodeInfo
 from pycompose.proto.v1 import container_pb2, node_pb2, service_pb2
 
-MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+Filter = Callable[[Demand, NodeInfo], Iterator[str]]
 
 
-def why_not(
-    info: NodeInfo,
-    service: service_pb2.Service,
-    spec: service_pb2.TaskSpec,
-    volume_nodes: Mapping[str, Sequence[str]],
-) -> list[str]:
-    """Return all reasons against the node, in plain words. `volume_nodes`: where volumes' data is, by name."""
-    node = info.node
-    reasons = []
-    if node.status.state != node_pb2.NODE_STATE_READY:
-        reasons.append("node is down")
-    if node.spec.availability == node_pb2.NODE_AVAILABILITY_PAUSE:
-        reasons.append("node is paused: it takes no new tasks")
-    if node.spec.availability == node_pb2.NODE_AVAILABILITY_DRAIN:
-        reasons.append("node is drained")
-    for text in spec.placement.constraints:
-        key, operator, value = parse_constraint(text)
-        actual = attribute(node, key)
-        if (actual == value) != (operator == "=="):
-            reasons.append(f"constraint {text} does not hold ({key} is {actual or 'not set'})")
-    platforms = [p for p in spec.placement.platforms if p]
-    if platforms and not any(_platform(node.description.platform, p) for p in platforms):
-        reasons.append(f"platform is {node.description.platform}, not {' or '.join(platforms)}")
-    reasons += _short(info, spec.container.resources.reservations)
-    most = spec.placement.max_replicas_per_node
-    if most and info.by_service[service.id] >= most:
-        reasons.append(f"already runs {most} tasks of the service (max_replicas_per_node)")
-    for mount in spec.container.mounts:
-        homes = volume_nodes.get(mount.source, ()) if mount.type == container_pb2.MOUNT_TYPE_VOLUME else ()
-        if homes and node.id not in homes:
-            reasons.append(f"volume {mount.source} has its data on {', '.join(homes)}")
-    return reasons
+def ready(demand: Demand, info: NodeInfo) -> Iterator[str]:
+    """A node that does not answer takes nothing."""
+    if info.node.status.state != node_pb2.NODE_STATE_READY:
+        yield "node is down"
 
 
-def _platform(have: str, want: str) -> bool:
-    want_os, _, want_machine = want.partition("/")
-    have_os, _, have_machine = have.partition("/")
-    machine = MACHINES.get(want_machine.split("/")[0], want_machine.split("/")[0])
-    return have_os == want_os and (not machine or MACHINES.get(have_machine, have_machine).split("/")[0] == machine)
+def availability(demand: Demand, info: NodeInfo) -> Iterator[str]:
+    """The operator may have taken the node out."""
+    if info.node.spec.availability == node_pb2.NODE_AVAILABILITY_PAUSE:
+        yield "node is paused: it takes no new tasks"
+    if info.node.spec.availability == node_pb2.NODE_AVAILABILITY_DRAIN:
+        yield "node is drained"
 
 
-def _short(info: NodeInfo, wanted: container_pb2.ResourceAmounts) -> list[str]:
-    total = info.node.description.resources
-    reasons = []
+def constraints(demand: Demand, info: NodeInfo) -> Iterator[str]:
+    """All placement constraints must hold."""
+    for text in demand.service.spec.task.placement.constraints:
+        fine, actual = holds(info.node, text)
+        if not fine:
+            yield f"constraint {text} does not hold (it has {actual or 'nothing'})"
+
+
+def platform(demand: Demand, info: NodeInfo) -> Iterator[str]:
+    """The image's platform must be the node's."""
+    platforms = [p for p in demand.service.spec.task.placement.platforms if p]
+    have = info.node.description.platform
+    if platforms and not any(same_platform(have, wanted) for wanted in platforms):
+        yield f"platform is {have or 'not known'}, not {' or '.join(platforms)}"
+
+
+def resources(demand: Demand, info: NodeInfo) -> Iterator[str]:
+    """What the task reserves must be free."""
+    wanted, total = demand.service.spec.task.container.resources.reservations, info.node.description.resources
     cpus = wanted.nano_cpus - (total.nano_cpus - info.nano_cpus)
     if wanted.nano_cpus and cpus > 0:
-        reasons.append(f"{cpus / 1e9:.2f} CPU short")
+        yield f"{cpus / 1e9:.2f} CPU short"
     memory = wanted.memory_bytes - (total.memory_bytes - info.memory_bytes)
     if wanted.memory_bytes and memory > 0:
-        reasons.append(f"{memory / 2**20:.0f} MiB memory short")
-    for kind, count in wanted.generic.items():
-        if count > total.generic.get(kind, 0):
-            reasons.append(f"{count - total.generic.get(kind, 0)} {kind} short")
-    return reasons
+        yield f"{-(-memory // 2**20)} MiB memory short"
+    for kind, count in sorted(wanted.generic.items()):
+        missing = count - (total.generic.get(kind, 0) - info.generic[kind])
+        if missing > 0:
+            yield f"{missing} {kind} short"
+
+
+def replicas(demand: Demand, info: NodeInfo) -> Iterator[str]:
+    """A service may limit its tasks on one node."""
+    most = demand.service.spec.task.placement.max_replicas_per_node
+    if most and info.by_service[demand.service.id] >= most:
+        yield f"already runs {most} tasks of the service (max_replicas_per_node)"
+
+
+def volumes(demand: Demand, info: NodeInfo) -> Iterator[str]:
+    """A volume's data stays where it is."""
+    for mount in demand.service.spec.task.container.mounts:
+        homes = demand.volumes.get(mount.source, {}) if mount.type == container_pb2.MOUNT_TYPE_VOLUME else {}
+        if homes and info.node.id not in homes:
+            yield f"volume {mount.source} has its data on {', '.join(sorted(homes.values()))}"
+
+
+def ports(demand: Demand, info: NodeInfo) -> Iterator[str]:
+    """A fixed port in host mode must be free on the node."""
+    for port in demand.service.endpoint.ports or demand.service.spec.endpoint.ports:
+        alone = port.published_port and port.published_port_end <= port.published_port
+        if port.publish_mode == service_pb2.PUBLISH_MODE_HOST and alone:
+            wanted = Held(PROTOCOLS[port.protocol], port.published_port, port.host_ip, info.node.id, "", "")
+            if holder := demand.ports.conflict(wanted):
+                yield f"port {port.published_port} is held by {holder}"
+
+
+FILTERS: tuple[Filter, ...] = (
+    ready,
+    availability,
+    constraints,
+    platform,
+    resources,
+    replicas,
+    volumes,
+    ports,
+)
+#: What decides whether a global service has a task on a node at all; what is short for now only delays it.
+LASTING: tuple[Filter, ...] = (constraints, platform)

@@ -1,24 +1,31 @@
-"""The pipeline: every node through all filters, the suitable ones ranked by score."""
+"""The pipeline: every node through all filters; the suitable ones are ranked.
+
+A rank is a tuple, compared from left to right, lower is better: tasks of the service in the node's group for each
+spread preference (`node.labels.zone`: the zone), then on the node itself, then all tasks on the node.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from pycompose.manager.scheduler.filters import why_not
-from pycompose.manager.scheduler.nodeset import NodeInfo
-from pycompose.proto.v1 import service_pb2
+from pycompose.manager.scheduler.constraints import attribute
+from pycompose.manager.scheduler.filters import FILTERS, Filter
+from pycompose.manager.scheduler.nodeset import Demand, NodeInfo
+
+Group = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the pipeline says of one node."""
+    """What the pipeline says of one node: `reasons` against it, `merits` that ranked it."""
 
     node_id: str
     hostname: str
     reasons: tuple[str, ...]
-    score: float
+    merits: tuple[str, ...]
+    rank: tuple[int, ...]
 
     @property
     def suitable(self) -> bool:
@@ -26,28 +33,36 @@ class Verdict:
         return not self.reasons
 
 
-def score(info: NodeInfo, service: service_pb2.Service, spec: service_pb2.TaskSpec) -> float:
-    """Return how good the node is; higher is better: few tasks of the service, then few tasks."""
-    return -(info.by_service[service.id] * 1_000_000.0 + info.tasks)
+def why_not(demand: Demand, info: NodeInfo, filters: Iterable[Filter] = FILTERS) -> tuple[str, ...]:
+    """Return all reasons against the node."""
+    return tuple(reason for one in filters for reason in one(demand, info))
 
 
-def verdicts(
-    nodes: Iterable[NodeInfo],
-    service: service_pb2.Service,
-    spec: service_pb2.TaskSpec,
-    volume_nodes: Mapping[str, Sequence[str]],
-) -> list[Verdict]:
+def verdicts(demand: Demand, nodes: Collection[NodeInfo]) -> list[Verdict]:
     """Return the pipeline's word on each node, best first."""
-    answers = [
-        Verdict(
-            info.node.id,
-            info.node.description.hostname,
-            tuple(why_not(info, service, spec, volume_nodes)),
-            score(info, service, spec),
-        )
-        for info in nodes
-    ]
-    return sorted(answers, key=lambda v: (not v.suitable, -v.score, v.node_id))
+    spread = demand.service.spec.task.placement.spread
+    groups = {info.node.id: _groups(info, spread) for info in nodes}
+    counts: Counter[Group] = Counter()
+    for info in nodes:
+        for group in groups[info.node.id]:
+            counts[group] += info.by_service[demand.service.id]
+    answers = []
+    for info in nodes:
+        own = groups[info.node.id]
+        here = info.by_service[demand.service.id]
+        rank = (*(counts[group] for group in own), here, info.tasks)
+        places = zip(spread, own, strict=True)
+        merits = [f"{counts[group]} of the service's tasks in {key}={group[-1]}" for key, group in places]
+        merits += [f"{here} of the service's tasks on the node", f"{info.tasks} tasks on the node"]
+        node = info.node
+        answers.append(Verdict(node.id, node.description.hostname, why_not(demand, info), tuple(merits), rank))
+    return sorted(answers, key=lambda verdict: (not verdict.suitable, verdict.rank, verdict.node_id))
+
+
+def _groups(info: NodeInfo, spread: Sequence[str]) -> list[Group]:
+    """Return the groups that a node is in, the widest first: zone a; zone a and rack 3."""
+    values = tuple(attribute(info.node, key) for key in spread)
+    return [values[: depth + 1] for depth in range(len(values))]
 
 
 def summary(answers: Sequence[Verdict]) -> str:
@@ -59,6 +74,3 @@ def summary(answers: Sequence[Verdict]) -> str:
         reason if len(answers) == 1 else f"{reason} ({count} of {len(answers)} nodes)"
         for reason, count in counts.most_common(4)
     )
-
-
-__all__ = ["Verdict", "summary", "verdicts", "why_not"]

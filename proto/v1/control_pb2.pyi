@@ -3,8 +3,8 @@
 isort:skip_file
 The control API: reads and changes of the desired state, served by any manager.
 
-Reads are linearizable unless stale_ok is set. Updates name the version that they were made from; another
-writer's change in between is refused with ABORTED, and nothing is changed.
+Reads are linearizable unless stale_ok is set. Updates name the version that they were made from; when another
+client changed the spec in between they are refused with ABORTED, and nothing is changed.
 
 Refusals carry a google.rpc.Status in the trailer grpc-status-details-bin, with these details:
   INVALID_ARGUMENT     BadRequest: each field, what is wrong with it and what would be right
@@ -2147,6 +2147,7 @@ class NodeVerdict(_message.Message):
     SUITABLE_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    MERITS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Id of the node."""
     hostname: _builtins.str
@@ -2154,10 +2155,14 @@ class NodeVerdict(_message.Message):
     suitable: _builtins.bool
     """Whether the node could run the task."""
     score: _builtins.float
-    """Higher is preferred; among suitable nodes."""
+    """Place among the suitable nodes: 0 is the best, -1 the next."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """In plain words, e.g. "2 CPU short"."""
+
+    @_builtins.property
+    def merits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What made its place, the weightiest first, e.g. "2 of the service's tasks in node.labels.zone=a"."""
 
     def __init__(
         self,
@@ -2167,10 +2172,11 @@ class NodeVerdict(_message.Message):
         suitable: _builtins.bool = ...,
         reasons: _abc.Iterable[_builtins.str] | None = ...,
         score: _builtins.float = ...,
+        merits: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "node_id", b"node_id", "reasons", b"reasons", "score", b"score", "suitable", b"suitable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "merits", b"merits", "node_id", b"node_id", "reasons", b"reasons", "score", b"score", "suitable", b"suitable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

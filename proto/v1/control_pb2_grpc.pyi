@@ -3,8 +3,8 @@
 isort:skip_file
 The control API: reads and changes of the desired state, served by any manager.
 
-Reads are linearizable unless stale_ok is set. Updates name the version that they were made from; another
-writer's change in between is refused with ABORTED, and nothing is changed.
+Reads are linearizable unless stale_ok is set. Updates name the version that they were made from; when another
+client changed the spec in between they are refused with ABORTED, and nothing is changed.
 
 Refusals carry a google.rpc.Status in the trailer grpc-status-details-bin, with these details:
   INVALID_ARGUMENT     BadRequest: each field, what is wrong with it and what would be right

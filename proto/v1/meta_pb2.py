@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pycompose/v1/meta.proto\x12\x0cpycompose.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"(\n\x07Version\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\"\x8e\x01\n\x04Meta\x12&\n\x07version\x18\x01 \x01(\x0b\x32\x15.pycompose.v1.Version\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pycompose/v1/meta.proto\x12\x0cpycompose.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"(\n\x07Version\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\"\xa2\x01\n\x04Meta\x12&\n\x07version\x18\x01 \x01(\x0b\x32\x15.pycompose.v1.Version\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nspec_after\x18\x04 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSION']._serialized_start=74
   _globals['_VERSION']._serialized_end=114
   _globals['_META']._serialized_start=117
-  _globals['_META']._serialized_end=259
+  _globals['_META']._serialized_end=279
 # @@protoc_insertion_point(module_scope)

@@ -54,9 +54,15 @@ class Meta(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    SPEC_AFTER_FIELD_NUMBER: _builtins.int
+    spec_after: _builtins.int
+    """Store revision that the object had before its spec last changed: who has seen a higher one knows the spec as it is."""
     @_builtins.property
     def version(self) -> Global___Version:
-        """Version of the object's last change. An update that names another one is refused with ABORTED."""
+        """Version of the object's last change, by whomever. An update names the version that it was made from, and is
+        refused with ABORTED when the spec was changed after it: what the manager itself writes in between (status,
+        addresses) refuses nobody.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -72,10 +78,11 @@ class Meta(_message.Message):
         version: Global___Version | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        spec_after: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "spec_after", b"spec_after", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
