@@ -34,11 +34,16 @@ Slots = Mapping[int, Sequence[task_pb2.Task]]
 
 @dataclass
 class Progress:
-    """Where the slots are. `outdated`: only old tasks; `busy`: on the way; `last`: when the last one was done."""
+    """Where the slots are.
+
+    `outdated`: only old tasks; `busy`: on the way; `failed`: new tasks of this update that failed; `beside`: failed new
+    tasks whose old ones go on (start-first); `last`: when the last slot was done; times in seconds since the epoch.
+    """
 
     outdated: list[int] = field(default_factory=list)
     busy: int = 0
     failed: list[task_pb2.Task] = field(default_factory=list)
+    beside: list[task_pb2.Task] = field(default_factory=list)
     last: float = 0.0
     watched_until: float = 0.0
 
@@ -84,7 +89,9 @@ def _look(service: service_pb2.Service, slots: Slots, monitor: float, now: float
             progress.outdated.append(slot)
             continue
         failed = [task for task in new if _failed(task, monitor, now)]
-        if old and _settled(new[0]):
+        if old and not _settled(new[0]):
+            progress.beside += failed
+        elif old:
             decision.actions += [Remove(task.id, "replaced by a new task that is up") for task in old]
         progress.failed += [task for task in failed if _at(task.meta.created_at) >= begun]
         waits = any(not _settled(task) and task.status.state not in FAILED for task in new)
@@ -126,6 +133,12 @@ def _why(task: task_pb2.Task) -> str:
 def _finish(service: service_pb2.Service, progress: Progress, now: float, decision: Decision) -> None:
     """Every slot is new: complete once all are up and were watched."""
     if progress.busy:
+        return
+    if progress.beside:
+        first = progress.beside[0]
+        what = f"{len(progress.beside)} new tasks failed ({first.name}: {_why(first)})"
+        decision.update_state = service.update_status.state
+        decision.update_message = f"{what}; the old ones beside them go on"
         return
     if now < progress.watched_until:
         decision.wake(progress.watched_until)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -23,6 +24,23 @@ def refused(call: Any, request: Any) -> grpc.RpcError:
     with pytest.raises(grpc.RpcError) as caught:
         call(request)
     return caught.value
+
+
+def failure(call: Callable[[], Any]) -> grpc.RpcError | None:
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error
+    return None
+
+
+def until(look: Callable[[], Any], seconds: float = 30) -> Any:
+    """What `look` gives once it gives something."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
 
 
 # -- every kind: create, get, list, update, remove ----------------------------------------------------------
@@ -82,16 +100,10 @@ def test_life_of_an_object(manager: Manager, kind: str) -> None:
     assert not getattr(call("List", filter=pb.ObjectFilter(labels={"b": "3"})), low + "s")
 
     call("Remove", **{f"{low}_id": created.id})
-    gone = grpc.StatusCode.OK
-    for _ in range(200):
-        try:
-            call("Get", **{low: created.id})
-        except grpc.RpcError as error:
-            gone = error.code()
-            info = details(error)["ResourceInfo"]
-            assert (info.resource_type, info.resource_name) == (low, created.id)
-            break
-    assert gone == grpc.StatusCode.NOT_FOUND
+    error = until(lambda: failure(lambda: call("Get", **{low: created.id})))
+    assert error.code() == grpc.StatusCode.NOT_FOUND
+    info = details(error)["ResourceInfo"]
+    assert (info.resource_type, info.resource_name) == (low, created.id)
 
 
 def test_a_version_of_another_epoch_is_a_lost_update(manager: Manager) -> None:
@@ -284,10 +296,9 @@ def test_many_updates_keep_a_bounded_history(manager: Manager) -> None:
         service = control.GetService(pb.GetServiceRequest(service=service.id)).service
         request = pb.UpdateServiceRequest(service_id=service.id, version=service.meta.version, spec=made)
         control.UpdateService(request)
-    rows: list[Any] = []
-    for _ in range(500):
-        rows = list(control.ListServiceRevisions(pb.ListServiceRevisionsRequest(service_id=service.id)).revisions)
-        if len(rows) <= 21:
-            break
-    assert len(rows) <= 21
-    assert rows[0].revision == 41
+
+    def few() -> list[Any] | None:
+        rows = control.ListServiceRevisions(pb.ListServiceRevisionsRequest(service_id=service.id)).revisions
+        return list(rows) if len(rows) <= 21 else None
+
+    assert until(few)[0].revision == 41
