@@ -53,7 +53,9 @@ class Machine:
     def run(self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
         """Run to the end and return the output; a failure shows what it said."""
         command = self.command(*words, cwd=cwd)
-        done = subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, text=True)
+        variables = {**os.environ, **(env or {})}
+        variables.pop("PYTHONDONTWRITEBYTECODE", None)  # else every start of ours compiles its sources
+        done = subprocess.run(command, env=variables, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout

@@ -1,35 +1,77 @@
 """What one node should have, from the cache; pure.
 
-The answer maps a key to an `Assignment`, in an order in which what others refer to comes first. Two answers are
+The answer maps a key to an encoded `Assignment`, in an order in which what others refer to comes first. Two answers are
 compared as bytes, so a session sends just what changed. A node hears only of what its tasks need.
+
+The cache replaces an object, it never changes one: an answer remembers which objects each encoding was made from, and
+the next one takes over what would be made from the same. So one task's news costs one task's encoding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 from pycompose.manager import states
 from pycompose.manager.allocator import PROTOCOLS
 from pycompose.manager.cache import Cache
 from pycompose.manager.control.services import volumes_of
-from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, TASK, VOLUME, revision_id
+from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, TASK, VOLUME, Object, revision_id
 from pycompose.manager.orchestrator.actions import leaving
 from pycompose.proto.v1 import container_pb2, dispatcher_pb2, network_pb2, service_pb2, task_pb2
 
 Key = tuple[int, str]
-Wanted = dict[Key, bytes]
 Assignment = dispatcher_pb2.Assignment
 (_NETWORK, _VOLUME, _SECRET, _CONFIG, _TEMPLATE, _NAME, _ENDPOINT, _PORT, _TASK) = range(9)
 
 
-def wanted(cache: Cache, node_id: str) -> Wanted:
-    """Return everything that the node should have, encoded, in the order of sending."""
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An encoded `Assignment`; `sources`: the cache's objects that it was made from, () when it depends on more."""
+
+    data: bytes
+    sources: tuple[Object, ...] = ()
+
+
+Wanted = Mapping[Key, Encoded]
+
+
+class _Answer:
+    """An answer being made; `before`: an earlier one."""
+
+    def __init__(self, before: Wanted) -> None:
+        self._before = before
+        self.found: dict[Key, Encoded] = {}
+
+    def add(self, key: Key, make: Callable[..., Assignment], *sources: Object) -> None:
+        """Put `make(*sources)`, which depends on nothing else."""
+        known = self._before.get(key)
+        if known is None or not _same(known.sources, sources):
+            known = Encoded(_encode(make(*sources)), sources)
+        self.found[key] = known
+
+    def add_anew(self, key: Key, assignment: Assignment) -> None:
+        """Put an assignment that may depend on anything."""
+        self.found[key] = Encoded(_encode(assignment))
+
+
+def _same(before: tuple[Object, ...], now: tuple[Object, ...]) -> bool:
+    return len(before) == len(now) and all(old is new for old, new in zip(before, now, strict=True))
+
+
+def _encode(assignment: Assignment) -> bytes:
+    return assignment.SerializeToString(deterministic=True)
+
+
+def wanted(cache: Cache, node_id: str, before: Wanted | None = None) -> Wanted:
+    """Return everything that the node should have, in the order of sending. `before`: an earlier answer for it."""
     tasks = [task for task in cache.tasks_of_node(node_id) if task.status.state >= task_pb2.TASK_STATE_ASSIGNED]
-    found: dict[Key, Assignment] = {}
+    answer = _Answer(before or {})
     templates: dict[tuple[str, int], service_pb2.TaskSpec] = {}
     networks: set[str] = set()
     for task in tasks:
-        found[_TASK, task.id] = Assignment(task=_without_status(task))
+        answer.add((_TASK, task.id), _task, task)
         networks.update(attachment.network_id for attachment in task.attachments)
         pair = (task.service_id, task.revision)
         if pair not in templates:
@@ -38,39 +80,46 @@ def wanted(cache: Cache, node_id: str) -> Wanted:
                 templates[pair] = template
     for (service_id, revision), spec in templates.items():
         template_message = dispatcher_pb2.TaskTemplate(service_id=service_id, revision=revision, spec=spec)
-        found[_TEMPLATE, f"{service_id}.{revision}"] = Assignment(template=template_message)
-        _files(cache, spec.container, found)
-    _volumes(cache, node_id, templates, found)
+        answer.add_anew((_TEMPLATE, f"{service_id}.{revision}"), Assignment(template=template_message))
+        _files(cache, spec.container, answer)
+    _volumes(cache, node_id, templates, answer)
     for network_id in networks:
         network = cache.get(NETWORK, network_id)
         if network is not None:
-            found[_NETWORK, network_id] = Assignment(network=network)
-    _endpoints(cache, networks, found)
+            answer.add((_NETWORK, network_id), _network, network)
+    _endpoints(cache, networks, answer)
+    with_ports = [task for task in tasks if task.ports and not leaving(task)]
     for service in cache.all(SERVICE):
-        _names(cache, service, networks, found)
-        _ports(cache, service, tasks, found)
-    return {key: found[key].SerializeToString(deterministic=True) for key in sorted(found)}
+        _names(cache, service, networks, answer)
+        _ports(cache, service, [task for task in with_ports if task.service_id == service.id], answer)
+    return {key: answer.found[key] for key in sorted(answer.found)}
 
 
-def difference(before: Mapping[Key, bytes], after: Mapping[Key, bytes]) -> list[Assignment]:
+def difference(before: Wanted, after: Wanted) -> list[Assignment]:
     """Return what to send: new and changed objects in order, then what goes, in reverse order."""
-    changes = [Assignment.FromString(data) for key, data in after.items() if before.get(key) != data]
+    changes = []
+    for key, encoded in after.items():
+        known = before.get(key)
+        if known is not encoded and (known is None or known.data != encoded.data):
+            changes.append(Assignment.FromString(encoded.data))
     for key in sorted(before.keys() - after.keys(), reverse=True):
-        gone = Assignment.FromString(before[key])
+        gone = Assignment.FromString(before[key].data)
         gone.remove = True
         changes.append(gone)
     return changes
 
 
-def _without_status(task: task_pb2.Task) -> task_pb2.Task:
-    """The worker owns the status; its changes are no news to it."""
+def _task(task: task_pb2.Task) -> Assignment:
+    """Without its status: the worker owns that, and its changes are no news to it."""
     copy = task_pb2.Task()
     copy.CopyFrom(task)
     copy.ClearField("status")
-    copy.meta.Clear()
-    copy.status.run_request = 0
-    copy.ClearField("status")
-    return copy
+    copy.ClearField("meta")
+    return Assignment(task=copy)
+
+
+def _network(network: network_pb2.Network) -> Assignment:
+    return Assignment(network=network)
 
 
 def _template(cache: Cache, service_id: str, revision: int) -> service_pb2.TaskSpec | None:
@@ -81,22 +130,19 @@ def _template(cache: Cache, service_id: str, revision: int) -> service_pb2.TaskS
     return None if row is None else row.task
 
 
-def _files(cache: Cache, container: container_pb2.ContainerSpec, found: dict[Key, Assignment]) -> None:
+def _files(cache: Cache, container: container_pb2.ContainerSpec, answer: _Answer) -> None:
     for reference in container.secrets:
         secret = cache.by_name(SECRET, reference.name)
         if secret is not None:
-            found[_SECRET, secret.id] = Assignment(secret=secret)
+            answer.add_anew((_SECRET, secret.id), Assignment(secret=secret))
     for config_reference in container.configs:
         config = cache.by_name(CONFIG, config_reference.name)
         if config is not None:
-            found[_CONFIG, config.id] = Assignment(config=config)
+            answer.add_anew((_CONFIG, config.id), Assignment(config=config))
 
 
 def _volumes(
-    cache: Cache,
-    node_id: str,
-    templates: Mapping[tuple[str, int], service_pb2.TaskSpec],
-    found: dict[Key, Assignment],
+    cache: Cache, node_id: str, templates: Mapping[tuple[str, int], service_pb2.TaskSpec], answer: _Answer
 ) -> None:
     names: set[str] = set()
     for spec in templates.values():
@@ -104,42 +150,46 @@ def _volumes(
     for volume in cache.all(VOLUME):
         here = any(place.node_id == node_id for place in volume.locations)
         if volume.id in names or (volume.removing and here):
-            found[_VOLUME, volume.id] = Assignment(volume=volume)
+            answer.add_anew((_VOLUME, volume.id), Assignment(volume=volume))
 
 
-def _endpoints(cache: Cache, networks: set[str], found: dict[Key, Assignment]) -> None:
+def _endpoints(cache: Cache, networks: set[str], answer: _Answer) -> None:
     for task in cache.all(TASK):
         for attachment in task.attachments:
-            if attachment.network_id not in networks or not attachment.address:
-                continue
-            endpoint = network_pb2.Endpoint(
-                task_id=task.id,
-                network_id=attachment.network_id,
-                service_id=task.service_id,
-                node_id=task.node_id,
-                address=attachment.address.split("/")[0],
-                mac_address=attachment.mac_address,
-                names=[task.name, task.id[:12]],
-                in_rotation=states.up(task.status) and task.desired_state == task_pb2.DESIRED_STATE_RUNNING,
-            )
-            found[_ENDPOINT, f"{task.id}.{attachment.network_id}"] = Assignment(endpoint=endpoint)
+            network_id = attachment.network_id
+            if network_id in networks and attachment.address:
+                answer.add((_ENDPOINT, f"{task.id}.{network_id}"), partial(_endpoint, network_id), task)
 
 
-def _names(cache: Cache, service: service_pb2.Service, networks: set[str], found: dict[Key, Assignment]) -> None:
+def _endpoint(network_id: str, task: task_pb2.Task) -> Assignment:
+    attachment = next(each for each in task.attachments if each.network_id == network_id)
+    endpoint = network_pb2.Endpoint(
+        task_id=task.id,
+        network_id=network_id,
+        service_id=task.service_id,
+        node_id=task.node_id,
+        address=attachment.address.split("/")[0],
+        mac_address=attachment.mac_address,
+        names=[task.name, task.id[:12]],
+        in_rotation=states.up(task.status) and task.desired_state == task_pb2.DESIRED_STATE_RUNNING,
+    )
+    return Assignment(endpoint=endpoint)
+
+
+def _names(cache: Cache, service: service_pb2.Service, networks: set[str], answer: _Answer) -> None:
     virtual = {address.network_id: address.address for address in service.endpoint.virtual_addresses}
     for attachment in service.spec.task.networks:
         network = cache.by_name(NETWORK, attachment.network)
         if network is None or network.id not in networks:
             continue
         names = dict.fromkeys([service.spec.name, *attachment.aliases])
-        found[_NAME, f"{service.id}.{network.id}"] = Assignment(
-            service_name=network_pb2.ServiceName(
-                service_id=service.id,
-                network_id=network.id,
-                names=list(names),
-                virtual_address=virtual.get(network.id, ""),
-            )
+        name = network_pb2.ServiceName(
+            service_id=service.id,
+            network_id=network.id,
+            names=list(names),
+            virtual_address=virtual.get(network.id, ""),
         )
+        answer.add_anew((_NAME, f"{service.id}.{network.id}"), Assignment(service_name=name))
 
 
 def _way_in(cache: Cache, service: service_pb2.Service) -> str:
@@ -150,9 +200,8 @@ def _way_in(cache: Cache, service: service_pb2.Service) -> str:
     return str(outward[0].id) if outward else ""
 
 
-def _ports(
-    cache: Cache, service: service_pb2.Service, tasks: Iterable[task_pb2.Task], found: dict[Key, Assignment]
-) -> None:
+def _ports(cache: Cache, service: service_pb2.Service, tasks: Iterable[task_pb2.Task], answer: _Answer) -> None:
+    """Put the service's published ports; `tasks`: those of its tasks that have ports of their own."""
     network_id = _way_in(cache, service)
     if not network_id or service.removing:
         return
@@ -169,14 +218,13 @@ def _ports(
             network_id=network_id,
             task_id=task_id,
         )
-        found[_PORT, f"{service.id}.{protocol}.{host_ip}.{published}.{target}"] = Assignment(published_port=port)
+        key = f"{service.id}.{protocol}.{host_ip}.{published}.{target}"
+        answer.add_anew((_PORT, key), Assignment(published_port=port))
 
     for port in service.endpoint.ports:
         span = port.published_port_end > port.published_port
         if port.publish_mode != service_pb2.PUBLISH_MODE_HOST and not span and port.published_port:
             add(PROTOCOLS[port.protocol], port.host_ip, port.published_port, port.target_port, "")
     for task in tasks:
-        if task.service_id != service.id or leaving(task):
-            continue
         for own in task.ports:
             add(own.protocol, own.host_ip, own.published_port, own.target_port, task.id)

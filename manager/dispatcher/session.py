@@ -99,7 +99,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
                 if await _either(changed, ended):
                     return
                 changed.clear()
-                wanted = assignments.wanted(self._cache, node_id)
+                wanted = assignments.wanted(self._cache, node_id, sent)
                 changes = assignments.difference(sent, wanted)
                 if changes or not sequence:
                     sequence += 1

@@ -53,6 +53,7 @@ class Pass:
         self.changed: dict[Key, Entry] = {}
         self.wake_at: float | None = None
         self._new: dict[str, dict[str, Object]] = {}
+        self._tasks: dict[str, list[Object]] = {}
         self._infos: dict[str, NodeInfo] | None = None
         self._book: PortBook | None = None
 
@@ -63,8 +64,10 @@ class Pass:
         if old is None:
             message.meta.created_at.CopyFrom(timestamp(self.now))
         self._set(kind, identity, message)
-        if kind is TASK and old is None:
-            self._new.setdefault(message.service_id, {})[identity] = message
+        if kind is TASK:
+            self._tasks.pop(message.service_id, None)
+            if old is None:
+                self._new.setdefault(message.service_id, {})[identity] = message
         if self._book is not None and kind in (TASK, SERVICE):
             self._book.remove(identity)
             self._book.add(service_ports(message) if kind is SERVICE else ports_of_task(message))
@@ -72,6 +75,7 @@ class Pass:
     def delete(self, kind: Kind, identity: str, *extra: Operation) -> None:
         """Remember a deletion, and what is deleted with it."""
         self._set(kind, identity, None)
+        self._tasks.clear()
         self.changed[kind.name, identity].extra += extra
         for group in self._new.values():
             group.pop(identity, None)
@@ -101,8 +105,12 @@ class Pass:
 
     def tasks(self, service_id: str) -> list[task_pb2.Task]:
         """Return the service's tasks as they will be."""
-        stored = [self.get(TASK, task.id) for task in self.cache.tasks_of_service(service_id)]
-        return [task for task in stored if task is not None] + list(self._new.get(service_id, {}).values())
+        known = self._tasks.get(service_id)
+        if known is None:
+            stored = [self.get(TASK, task.id) for task in self.cache.tasks_of_service(service_id)]
+            known = [task for task in stored if task is not None] + list(self._new.get(service_id, {}).values())
+            self._tasks[service_id] = known
+        return list(known)
 
     def _tasks_of_node(self, node_id: str) -> Iterator[task_pb2.Task]:
         for task in self.cache.tasks_of_node(node_id):

@@ -85,10 +85,11 @@ def _orphan(work: Pass, action: Orphan) -> None:
 
 def _remove(work: Pass, task_id: str) -> None:
     task = work.edit(TASK, task_id)
+    leaves_already = leaving(task)
     task.desired_state = task_pb2.DESIRED_STATE_REMOVED
     if taskreaper.task_done(task):
         work.delete(TASK, task_id)
-    elif not leaving(work.edit(TASK, task_id)):
+    elif not leaves_already:
         work.put(TASK, task_id, task)
 
 
