@@ -75,6 +75,8 @@ def decode(error: grpc.RpcError, host: str) -> ClientError:
     """
     code = error.code().name if hasattr(error, "code") else "UNKNOWN"
     text = (error.details() or "") if hasattr(error, "details") else str(error)
+    if code == "UNAVAILABLE" and text.startswith("the worker does not answer"):
+        return NodeError(text)
     if code == "UNAVAILABLE" and _no_answer(text):
         if _listens(host):
             return NodeError(

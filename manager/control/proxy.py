@@ -15,6 +15,8 @@ import grpc
 
 from pycompose.manager.control.api import ServicerContext
 
+WORKER_SECONDS = 10.0
+"""How long a call waits for a worker that is just starting, or starting anew."""
 PREFIXES = ("/pycompose.v1.TaskAccessService/", "/pycompose.v1.ImageService/")
 
 
@@ -43,6 +45,8 @@ class Proxy(grpc.GenericRpcHandler):
         if self._channel is None:
             unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
             self._channel = grpc.aio.insecure_channel(self._target, options=unlimited)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._channel.channel_ready(), WORKER_SECONDS)
         call: Any = self._channel.stream_stream(method)()
         writer = asyncio.create_task(_write(call, requests))
         try:
