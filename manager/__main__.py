@@ -110,7 +110,12 @@ async def serve(state: Path, run: Path) -> int:
 
 def main() -> None:
     """Run the manager."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
     state = Path(os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose")
     run = Path(os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose")
     try:

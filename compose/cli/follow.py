@@ -70,10 +70,11 @@ def converge(
     """
     deadline = None if goal.timeout is None else time.monotonic() + goal.timeout
     waits: dict[str, tuple[str, float]] = {}
+    going: set[str] = set()
     while True:
         if observed.synchronized:
             _start_what_may(client, observed, goal)
-            left, failures = _look(observed, goal, display)
+            left, failures = _look(observed, goal, display, going)
             if failures:
                 raise UnreadyError("\n".join(failures), tasks=_failed(observed, goal))
             if not left and not goal.starts:
@@ -115,13 +116,18 @@ def _failed(observed: Observed, goal: Goal) -> list[task_pb2.Task]:
     ]
 
 
-def _look(observed: Observed, goal: Goal, display: Display) -> tuple[list[str], list[str]]:
-    """Show every container; return what is left and what failed."""
+def _look(observed: Observed, goal: Goal, display: Display, going: set[str]) -> tuple[list[str], list[str]]:
+    """Show every container; return what is left and what failed. `going` keeps the names of those on their way out."""
     left, failures = [], []
+    before = set(going)
+    there: set[str] = set()
+    going.clear()
     for service_id in goal.services:
         service = observed.services.get(service_id)
         held = goal.starts.get(service_id, ())
         done, rows = observed.up(service_id, wait=goal.wait, started=goal.started, held=held)
+        there |= rows.keys()
+        going |= {name for name, row in rows.items() if row.word == "Removing"}
         for name, row in rows.items():
             state = "failed" if row.failed else "done" if row.done else "busy"
             display.set(f"Container {name}", row.word, row.detail, state)
@@ -134,6 +140,8 @@ def _look(observed: Observed, goal: Goal, display: Display) -> tuple[list[str], 
             left.append(service_id)
             if service is not None and goal.started:
                 failures += _hopeless(observed, service_id)
+    for name in before - there:
+        display.set(f"Container {name}", "Removed", state="done")
     return left, list(dict.fromkeys(failures))
 
 

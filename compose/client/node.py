@@ -15,9 +15,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pycompose.compose.client import unit
 from pycompose.compose.client.errors import NodeError
 
 START_SECONDS = 20.0
+HOPELESS = 4
+"""Ends of the node's processes, soon after their starts, after which it is given up."""
 MODULE = "pycompose.worker.node"
 
 
@@ -71,6 +74,11 @@ def start(path: str, tell: Callable[[str], None]) -> None:
             f"no node answers at {path}, and starting one takes root; run this once as root: sudo pycompose node start"
         )
     tell("Starting the node …")
+    if unit.installed(os.path.dirname(path)):
+        problem = unit.control("start", unit.NAME)
+        if problem:
+            raise NodeError(f"the node did not start; {problem}; pycompose node logs says more")
+        return
     log = log_path()
     os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
     with open(log, "ab") as output:
@@ -89,6 +97,9 @@ def start(path: str, tell: Callable[[str], None]) -> None:
         # another pycompose may have started the node at the same moment: then this child gives way to it
         if status is not None and not answers(path):
             raise NodeError(f"the node did not start (exit status {status}); {_log_says(log, offset)}")
+        if _log_tail(log, offset).count(" ended with ") >= HOPELESS:
+            child.terminate()
+            raise NodeError(f"the node does not come up; {_log_says(log, offset)}")
         if time.monotonic() > deadline:
             raise NodeError(f"the node was not ready after {START_SECONDS:.0f} s; {_log_says(log, offset)}")
         time.sleep(0.05)
@@ -114,12 +125,16 @@ def serving(path: str) -> bool:
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _log_says(log: str, offset: int, lines: int = 8) -> str:
+def _log_tail(log: str, offset: int) -> str:
     try:
         with open(log, encoding="utf-8", errors="replace") as file:
             file.seek(offset)
-            tail = file.read().splitlines()[-lines:]
+            return file.read()
     except OSError:
-        tail = []
+        return ""
+
+
+def _log_says(log: str, offset: int, lines: int = 8) -> str:
+    tail = _log_tail(log, offset).splitlines()[-lines:]
     said = "\n".join("    " + line for line in tail)
     return f"its log is {log}" + (f" and ends with:\n{said}" if tail else ", and is empty")

@@ -17,6 +17,8 @@ from pycompose.manager.control.api import ServicerContext
 
 WORKER_SECONDS = 10.0
 """How long a call waits for a worker that is just starting, or starting anew."""
+_LOST = ("failed to connect", "Connection refused", "Socket closed", "Connection reset", "No such file")
+"""What gRPC itself says of a connection; the worker's own UNAVAILABLE (of a registry) is passed on as it is."""
 PREFIXES = ("/pycompose.v1.TaskAccessService/", "/pycompose.v1.ImageService/")
 
 
@@ -54,7 +56,7 @@ class Proxy(grpc.GenericRpcHandler):
                 yield response
         except grpc.aio.AioRpcError as error:
             details = error.details() or ""
-            if error.code() == grpc.StatusCode.UNAVAILABLE:
+            if error.code() == grpc.StatusCode.UNAVAILABLE and any(word in details for word in _LOST):
                 details = f"the worker does not answer ({details}); look at `pycompose node status`"
             trailing = tuple((key, value) for key, value in error.trailing_metadata() or ())
             await context.abort(error.code(), details, trailing)

@@ -1,7 +1,9 @@
 """``python -m pycompose.worker.node``: the supervisor of this machine's node.
 
-It imports nothing heavy. Its children die with it (PR_SET_PDEATHSIG, prctl(2)); containers' shims are not its
-children and go on. ``RUN/node.json`` says who runs; a lock on ``RUN/node.lock`` keeps a second one away.
+It imports nothing heavy, and writes to standard error: to STATE/log/node.log when `pycompose` starts it (bounded by
+``logfile``), to the journal under systemd (told by ``notify`` when the node is ready). Its children die with it
+(PR_SET_PDEATHSIG, prctl(2)); containers' shims are not its children and go on. ``RUN/node.json`` says who runs; a lock
+on ``RUN/node.lock`` keeps a second one away.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from pathlib import Path
 from types import FrameType
 
 import pycompose
+from pycompose.worker.node import logfile
+from pycompose.worker.node.notify import Notifier
 
 CHILDREN = ("pycompose.manager", "pycompose.worker.agent")
 PR_SET_PDEATHSIG = 1
-GOOD_RUN, LONGEST_PAUSE, STOP_SECONDS = 10.0, 30.0, 10.0
+GOOD_RUN, LONGEST_PAUSE, STOP_SECONDS, LOG_SECONDS = 10.0, 30.0, 10.0, 5.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -104,16 +108,24 @@ def main() -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    notifier = Notifier()
     children = [Child(module) for module in CHILDREN]
     for child in children:
         child.start()
     record = {"pid": os.getpid(), "state_dir": str(state), "version": pycompose.__version__, "started": time.time()}
     (run / "node.json").write_text(json.dumps(record))
     say(f"runs as process {os.getpid()}, state in {state}")
+    log, looked = state / "log" / "node.log", 0.0
     while not stopping:
         time.sleep(0.1)
         for child in children:
             child.look()
+        notifier.ready(str(run / "api.sock"))
+        if time.monotonic() - looked > LOG_SECONDS:
+            looked = time.monotonic()
+            if logfile.is_written_by(log, 2):
+                logfile.rotate(log)
+    notifier.stopping()
     running = [child.process for child in children if child.process is not None]
     for process in reversed(running):
         process.terminate()

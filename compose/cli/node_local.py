@@ -1,0 +1,304 @@
+"""This machine's node: start, stop, restart, status, logs, install, uninstall.
+
+The node is another program, `python -m pycompose.worker.node`; it is started, signalled and read about through its
+files, never imported. Where its systemd unit is installed, systemd starts and stops it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from typing import Any
+
+import click
+
+from pycompose.compose.cli.errors import CliError, Exit
+from pycompose.compose.cli.flags import command
+from pycompose.compose.cli.settings import settings
+from pycompose.compose.cli.words import age, state
+from pycompose.compose.client import Client, ClientError, default_host, unit
+from pycompose.compose.client import node as local
+from pycompose.compose.client.connection import run_dir, socket_path, state_dir
+from pycompose.proto.v1 import control_pb2, node_pb2, task_pb2
+
+STOP_SECONDS = 30.0
+NOT_RUNNING = 3
+LOOK_SECONDS = 0.2
+
+
+def _socket() -> str:
+    path = socket_path(settings().host or default_host())
+    if path is None:
+        raise CliError("this command is about this machine's node; leave -H and PYCOMPOSE_HOST out")
+    return path
+
+
+def _root(what: str, how: str) -> None:
+    if os.geteuid() != 0:
+        raise CliError(f"{what} takes root; run this as root: sudo pycompose node {how}")
+
+
+@command("start")
+def start() -> None:
+    """Start this machine's node in the background."""
+    path = _socket()
+    try:
+        running = local.answers(path)
+    except PermissionError:
+        running = True
+    if running:
+        print("the node runs already")
+        return None
+    if settings().dry_run:
+        return settings().would(["start the node"])
+    local.start(path, lambda text: None)
+    print("the node runs; pycompose node status says how it is")
+    return None
+
+
+@command("stop")
+@click.option("--stop-containers", is_flag=True, help="Also stop all containers; else they go on running.")
+def stop(stop_containers: bool) -> None:
+    """Stop this machine's node; its containers go on running."""
+    path = _socket()
+    pid = local.record(path).get("pid")
+    if not isinstance(pid, int) or not _alive(pid):
+        print("the node does not run")
+        return None
+    if settings().dry_run:
+        return settings().would([*(["stop all containers"] if stop_containers else []), "stop the node"])
+    left = _running()
+    if stop_containers:
+        _stop_containers()
+        left = 0
+    _end(path, pid)
+    rest = {0: "", 1: "; 1 container goes on running"}.get(left, f"; {left} containers go on running")
+    print(f"the node stopped{rest}")
+    return None
+
+
+@command("restart")
+def restart() -> None:
+    """Stop this machine's node and start it again; its containers go on running."""
+    if settings().dry_run:
+        return settings().would(["stop the node", "start the node"])
+    path = _socket()
+    pid = local.record(path).get("pid")
+    if isinstance(pid, int) and _alive(pid):
+        _end(path, pid)
+    local.start(path, lambda text: None)
+    print("the node runs")
+    return None
+
+
+def _end(path: str, pid: int) -> None:
+    """Stop the node's process, and wait until it is gone."""
+    _root("stopping the node", "stop")
+    if unit.installed(os.path.dirname(path)):
+        problem = unit.control("stop", unit.NAME)
+        if problem:
+            raise CliError(problem)
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _alive(pid):
+        if time.monotonic() > deadline:
+            raise CliError(f"the node (process {pid}) did not stop in {STOP_SECONDS:.0f} s; pycompose node logs")
+        time.sleep(0.05)
+
+
+def _tasks(client: Client) -> list[task_pb2.Task]:
+    return list(client.control.ListTasks(control_pb2.ListTasksRequest()).tasks)
+
+
+def _running() -> int:
+    """Return how many containers run, 0 when the node cannot tell."""
+    try:
+        with settings().client(start=False) as client:
+            return sum(state(task) in ("running", "paused") for task in _tasks(client))
+    except ClientError:
+        return 0
+
+
+def _stop_containers() -> None:
+    from pycompose.compose.plan.progress import stop_done
+
+    with settings().client(start=False) as client:
+        ids = [task.id for task in _tasks(client)]
+        client.control.StopTasks(control_pb2.StopTasksRequest(task_ids=ids))
+        deadline = time.monotonic() + STOP_SECONDS
+        while not all(stop_done(task) for task in _tasks(client)):
+            if time.monotonic() > deadline:
+                raise CliError(
+                    f"containers still run after {STOP_SECONDS:.0f} s, so the node was left running: "
+                    "pycompose container ls"
+                )
+            time.sleep(0.1)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@command("status")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="For people, or JSON.")
+def status(form: str) -> None:
+    """Say whether this machine's node runs, and what is wrong with it; exit status 3 when it does not run."""
+    path = _socket()
+    try:
+        running = local.answers(path)
+    except PermissionError:
+        raise CliError(f"you may not talk to the node at {path}; run as root, or join the group pycompose") from None
+    found: dict[str, Any] = {"running": running, "socket": path, "log": local.log_path(), **local.record(path)}
+    found["systemd"] = unit.installed(os.path.dirname(path))
+    if running:
+        with settings().client(start=False) as client:
+            found.update(_facts(client))
+    print(json.dumps(found) if form == "json" else "\n".join(_text(found, time.time())))
+    if not running:
+        raise Exit(NOT_RUNNING)
+
+
+def _facts(client: Client) -> dict[str, Any]:
+    manager = client.control.GetManager(control_pb2.GetManagerRequest())
+    words = [state(task) for task in _tasks(client)]
+    found: dict[str, Any] = {"version": manager.version, "store": manager.store, "containers": len(words)}
+    found["containers_running"] = words.count("running") + words.count("paused")
+    try:
+        one = client.control.GetNode(control_pb2.GetNodeRequest()).node
+    except ClientError as error:
+        return {**found, "worker": str(error)}
+    what = one.description
+    return {
+        **found,
+        "node": one.id,
+        "hostname": what.hostname,
+        "state": node_pb2.NodeState.Name(one.status.state).removeprefix("NODE_STATE_").lower(),
+        "platform": what.platform,
+        "kernel": what.kernel_version,
+        "cgroup_version": what.cgroup_version,
+        "warnings": list(what.warnings),
+    }
+
+
+def _text(found: dict[str, Any], now: float) -> list[str]:
+    """Return the lines for people."""
+    if not found["running"]:
+        rows = {"socket": found["socket"], "log": found["log"]}
+        head = "the node does not run; pycompose up or pycompose node start starts it"
+    else:
+        since = f", since {age(now - found['started'])}" if "started" in found else ""
+        head = f"the node runs (process {found.get('pid', 'unknown')}{since})"
+        rows = {
+            "version": found["version"],
+            "node": f"{found['hostname']} {found['node'][:12]}, {found['state']}" if "node" in found else "",
+            "worker": found.get("worker", ""),
+            "machine": f"{found['platform']}, Linux {found['kernel']}, cgroup v{found['cgroup_version']}"
+            if "platform" in found
+            else "",
+            "containers": f"{found['containers']}, {found['containers_running']} running",
+            "state": found.get("state_dir", ""),
+            "store": found["store"],
+            "socket": found["socket"],
+            "log": f"journal of {unit.NAME}" if found["systemd"] else found["log"],
+        }
+    lines = [f"  {key.ljust(10)}  {value}" for key, value in rows.items() if value]
+    return [head, *lines, *(f"  warning: {text}" for text in found.get("warnings", ()))]
+
+
+@command("logs")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines.")
+@click.option("-n", "--tail", type=click.IntRange(0), default=50, metavar="LINES", help="Last lines (default 50).")
+def logs(follow: bool, tail: int) -> None:
+    """Print the log of this machine's node."""
+    path = _socket()
+    if unit.installed(os.path.dirname(path)):
+        sys.stdout.flush()
+        words = ["journalctl", "-u", unit.NAME, "-n", str(tail), *(["-f"] if follow else [])]
+        os.execvp(words[0], words)
+    log = local.log_path()
+    try:
+        _print_log(log, tail, follow=follow)
+    except FileNotFoundError:
+        raise CliError(f"there is no log at {log}; the node has not run here with this state directory") from None
+    except PermissionError:
+        raise CliError(f"reading {log} takes root; run this as root: sudo pycompose node logs") from None
+
+
+def _print_log(path: str, tail: int, *, follow: bool) -> None:
+    """Print the last lines of the log, and with `follow` what comes."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        sys.stdout.writelines(deque(file, tail))
+        while follow:
+            sys.stdout.flush()
+            time.sleep(LOOK_SECONDS)
+            # the node cuts its log to nothing when it is long
+            if os.stat(path).st_size < file.tell():
+                file.seek(0)
+            sys.stdout.write(file.read())
+
+
+@command("install")
+@click.option("--print", "only_print", is_flag=True, help="Print the unit and change nothing.")
+def install(only_print: bool) -> None:
+    """Make the node a systemd service that starts with the machine."""
+    text = unit.text(local.MODULE, state_dir(), run_dir())
+    if only_print:
+        print(text, end="")
+        return None
+    if settings().dry_run:
+        return settings().would(
+            [f"write {unit.PATH}", f"systemctl enable {unit.NAME}", f"systemctl restart {unit.NAME}"]
+        )
+    _root("installing a systemd unit", "install")
+    _systemd()
+    path = _socket()
+    pid = local.record(path).get("pid")
+    if isinstance(pid, int) and _alive(pid) and not unit.installed(run_dir()):
+        _end(path, pid)
+    with open(unit.PATH, "w", encoding="utf-8") as file:
+        file.write(text)
+    for words in (("daemon-reload",), ("enable", unit.NAME), ("restart", unit.NAME)):
+        problem = unit.control(*words)
+        if problem:
+            raise CliError(f"{problem}; {unit.PATH} is written, pycompose node uninstall takes it away")
+    print(f"{unit.PATH} is written: the node runs, and starts with the machine")
+    return None
+
+
+@command("uninstall")
+def uninstall() -> None:
+    """Take the systemd service away; containers go on running, and nothing of theirs is removed."""
+    _root("removing a systemd unit", "uninstall")
+    if not os.path.exists(unit.PATH):
+        print(f"there is no {unit.PATH}")
+        return None
+    if settings().dry_run:
+        return settings().would([f"systemctl disable --now {unit.NAME}", f"remove {unit.PATH}"])
+    _systemd()
+    problem = unit.control("disable", "--now", unit.NAME)
+    if problem:
+        raise CliError(problem)
+    os.unlink(unit.PATH)
+    unit.control("daemon-reload")
+    print(
+        f"{unit.PATH} is removed and the node stopped; containers go on running, "
+        f"images and volumes stay in {state_dir()}; pycompose node start starts a node without systemd"
+    )
+    return None
+
+
+def _systemd() -> None:
+    if not os.path.isdir(unit.RUNNING):
+        raise CliError(
+            "this machine does not run systemd; pycompose node start starts the node, "
+            "pycompose node install --print shows the unit"
+        )
