@@ -34,6 +34,8 @@ class _PullPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PullPolicy
     """Before each new container."""
     PULL_POLICY_NEVER: _PullPolicy.ValueType  # 3
     """Never; the image must be on the node."""
+    PULL_POLICY_REFRESH: _PullPolicy.ValueType  # 4
+    """When no local image has the name, or its name was last compared longer ago than pull_refresh_after."""
 
 class PullPolicy(_PullPolicy, metaclass=_PullPolicyEnumTypeWrapper):
     """When a registry is asked for an image."""
@@ -46,6 +48,8 @@ PULL_POLICY_ALWAYS: PullPolicy.ValueType  # 2
 """Before each new container."""
 PULL_POLICY_NEVER: PullPolicy.ValueType  # 3
 """Never; the image must be on the node."""
+PULL_POLICY_REFRESH: PullPolicy.ValueType  # 4
+"""When no local image has the name, or its name was last compared longer ago than pull_refresh_after."""
 Global___PullPolicy: _TypeAlias = PullPolicy  # noqa: Y015
 
 class _MountType:
@@ -320,10 +324,13 @@ class ContainerSpec(_message.Message):
     LINKS_FIELD_NUMBER: _builtins.int
     VOLUMES_FROM_FIELD_NUMBER: _builtins.int
     EXPOSED_PORTS_FIELD_NUMBER: _builtins.int
+    PULL_REFRESH_AFTER_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     """Image reference as the user wrote it, e.g. "redis:7"."""
     image_digest: _builtins.str
-    """Config digest ("sha256:…") that the reference was resolved to; empty: the worker resolves it by pull_policy."""
+    """Config digest ("sha256:…") that the reference was resolved to; empty: the worker resolves it by pull_policy, and
+    pulls without credentials what it must.
+    """
     pull_policy: Global___PullPolicy.ValueType
     """When to ask the registry."""
     platform: _builtins.str
@@ -490,6 +497,10 @@ class ContainerSpec(_message.Message):
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ports that the program listens on, for people: "80/tcp", "3000-3005/udp". Nothing is opened by them."""
 
+    @_builtins.property
+    def pull_refresh_after(self) -> _duration_pb2.Duration:
+        """With PULL_POLICY_REFRESH: how old a name's last comparison with the registry may be."""
+
     def __init__(
         self,
         *,
@@ -547,10 +558,11 @@ class ContainerSpec(_message.Message):
         links: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         volumes_from: _abc.Iterable[Global___VolumesFrom] | None = ...,
         exposed_ports: _abc.Iterable[_builtins.str] | None = ...,
+        pull_refresh_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "entrypoint", b"entrypoint", "healthcheck", b"healthcheck", "logging", b"logging", "resources", b"resources", "stop_grace_period", b"stop_grace_period"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "entrypoint", b"entrypoint", "healthcheck", b"healthcheck", "logging", b"logging", "pull_refresh_after", b"pull_refresh_after", "resources", b"resources", "stop_grace_period", b"stop_grace_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cap_add", b"cap_add", "cap_drop", b"cap_drop", "cgroup_mode", b"cgroup_mode", "cgroup_parent", b"cgroup_parent", "command", b"command", "configs", b"configs", "device_cgroup_rules", b"device_cgroup_rules", "devices", b"devices", "dns", b"dns", "dns_options", b"dns_options", "dns_search", b"dns_search", "domainname", b"domainname", "entrypoint", b"entrypoint", "env", b"env", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "image", b"image", "image_digest", b"image_digest", "init", b"init", "ipc_mode", b"ipc_mode", "labels", b"labels", "links", b"links", "logging", b"logging", "mounts", b"mounts", "oom_kill_disable", b"oom_kill_disable", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "pid_mode", b"pid_mode", "platform", b"platform", "post_start", b"post_start", "pre_stop", b"pre_stop", "privileged", b"privileged", "pull_policy", b"pull_policy", "read_only", b"read_only", "resources", b"resources", "runtime", b"runtime", "secrets", b"secrets", "security_opt", b"security_opt", "shm_size_bytes", b"shm_size_bytes", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "storage_options", b"storage_options", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user", "userns_mode", b"userns_mode", "uts_mode", b"uts_mode", "volumes_from", b"volumes_from", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cap_add", b"cap_add", "cap_drop", b"cap_drop", "cgroup_mode", b"cgroup_mode", "cgroup_parent", b"cgroup_parent", "command", b"command", "configs", b"configs", "device_cgroup_rules", b"device_cgroup_rules", "devices", b"devices", "dns", b"dns", "dns_options", b"dns_options", "dns_search", b"dns_search", "domainname", b"domainname", "entrypoint", b"entrypoint", "env", b"env", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "image", b"image", "image_digest", b"image_digest", "init", b"init", "ipc_mode", b"ipc_mode", "labels", b"labels", "links", b"links", "logging", b"logging", "mounts", b"mounts", "oom_kill_disable", b"oom_kill_disable", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "pid_mode", b"pid_mode", "platform", b"platform", "post_start", b"post_start", "pre_stop", b"pre_stop", "privileged", b"privileged", "pull_policy", b"pull_policy", "pull_refresh_after", b"pull_refresh_after", "read_only", b"read_only", "resources", b"resources", "runtime", b"runtime", "secrets", b"secrets", "security_opt", b"security_opt", "shm_size_bytes", b"shm_size_bytes", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "storage_options", b"storage_options", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user", "userns_mode", b"userns_mode", "uts_mode", b"uts_mode", "volumes_from", b"volumes_from", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

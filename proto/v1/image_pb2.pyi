@@ -41,6 +41,11 @@ class _LayerPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LayerPhase
     """There."""
     LAYER_PHASE_EXISTS: _LayerPhase.ValueType  # 5
     """Was there already."""
+    LAYER_PHASE_UPLOADING: _LayerPhase.ValueType  # 6
+    LAYER_PHASE_MOUNTED: _LayerPhase.ValueType  # 7
+    """The registry took it over from another of its repositories."""
+    LAYER_PHASE_COMPRESSING: _LayerPhase.ValueType  # 8
+    """Is packed for the registry."""
 
 class LayerPhase(_LayerPhase, metaclass=_LayerPhaseEnumTypeWrapper):
     """Where one layer is."""
@@ -57,6 +62,11 @@ LAYER_PHASE_DONE: LayerPhase.ValueType  # 4
 """There."""
 LAYER_PHASE_EXISTS: LayerPhase.ValueType  # 5
 """Was there already."""
+LAYER_PHASE_UPLOADING: LayerPhase.ValueType  # 6
+LAYER_PHASE_MOUNTED: LayerPhase.ValueType  # 7
+"""The registry took it over from another of its repositories."""
+LAYER_PHASE_COMPRESSING: LayerPhase.ValueType  # 8
+"""Is packed for the registry."""
 Global___LayerPhase: _TypeAlias = LayerPhase  # noqa: Y015
 
 @_typing.final
@@ -85,6 +95,27 @@ class Image(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class NamedAtEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     REFERENCES_FIELD_NUMBER: _builtins.int
     DIGESTS_FIELD_NUMBER: _builtins.int
@@ -92,6 +123,7 @@ class Image(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    NAMED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Config digest, "sha256:…"."""
     size_bytes: _builtins.int
@@ -112,7 +144,13 @@ class Image(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels by name. Written by clients."""
+        """Labels by name, as the image's maker wrote them."""
+
+    @_builtins.property
+    def named_at(self) -> _containers.MessageMap[_builtins.str, _timestamp_pb2.Timestamp]:
+        """For each of `references`, when this node gave it to the image (by pull, load, import or tag), or last found at the
+        registry that it still means this image.
+        """
 
     def __init__(
         self,
@@ -124,10 +162,11 @@ class Image(_message.Message):
         size_bytes: _builtins.int = ...,
         platform: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        named_at: _abc.Mapping[_builtins.str, _timestamp_pb2.Timestamp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "digests", b"digests", "id", b"id", "labels", b"labels", "platform", b"platform", "references", b"references", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "digests", b"digests", "id", b"id", "labels", b"labels", "named_at", b"named_at", "platform", b"platform", "references", b"references", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,6 +269,237 @@ class InspectImageResponse(_message.Message):
 Global___InspectImageResponse: _TypeAlias = InspectImageResponse  # noqa: Y015
 
 @_typing.final
+class GetImageHistoryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """Id of the node."""
+    image: _builtins.str
+    """Reference, id, or unique id prefix. NOT_FOUND when there is none."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        image: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImageHistoryRequest: _TypeAlias = GetImageHistoryRequest  # noqa: Y015
+
+@_typing.final
+class GetImageHistoryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryStep]:
+        """The steps, the last first."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___HistoryStep] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImageHistoryResponse: _TypeAlias = GetImageHistoryResponse  # noqa: Y015
+
+@_typing.final
+class HistoryStep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    created_by: _builtins.str
+    """The instruction."""
+    comment: _builtins.str
+    """What its maker wrote about it."""
+    size_bytes: _builtins.int
+    """Bytes of the files that it added, 0 for a step without a layer."""
+    image_id: _builtins.str
+    """Id of the image when this is its last step, else empty."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When the step was done; absent when the image does not say."""
+
+    def __init__(
+        self,
+        *,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        created_by: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        image_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "created_at", b"created_at", "created_by", b"created_by", "image_id", b"image_id", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoryStep: _TypeAlias = HistoryStep  # noqa: Y015
+
+@_typing.final
+class ResolveImageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """Id of the node."""
+    reference: _builtins.str
+    """Image reference, "name:tag" or "name@digest"."""
+    @_builtins.property
+    def credentials(self) -> Global___RegistryCredentials:
+        """For the registry; absent: anonymous."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        credentials: Global___RegistryCredentials | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "node_id", b"node_id", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveImageRequest: _TypeAlias = ResolveImageRequest  # noqa: Y015
+
+@_typing.final
+class ResolveImageResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """Digest of the manifest or index that the name means, "sha256:…"."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveImageResponse: _TypeAlias = ResolveImageResponse  # noqa: Y015
+
+@_typing.final
+class ListRegistryTagsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    REPOSITORY_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """Id of the node."""
+    repository: _builtins.str
+    """Image reference without a tag."""
+    @_builtins.property
+    def credentials(self) -> Global___RegistryCredentials:
+        """For the registry; absent: anonymous."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        repository: _builtins.str = ...,
+        credentials: Global___RegistryCredentials | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "node_id", b"node_id", "repository", b"repository"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRegistryTagsRequest: _TypeAlias = ListRegistryTagsRequest  # noqa: Y015
+
+@_typing.final
+class ListRegistryTagsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tags, sorted."""
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRegistryTagsResponse: _TypeAlias = ListRegistryTagsResponse  # noqa: Y015
+
+@_typing.final
+class CheckCredentialsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    REGISTRY_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """Id of the node."""
+    registry: _builtins.str
+    """Host of the registry with port if any; "docker.io" for Docker Hub."""
+    @_builtins.property
+    def credentials(self) -> Global___RegistryCredentials:
+        """What to try."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        registry: _builtins.str = ...,
+        credentials: Global___RegistryCredentials | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "node_id", b"node_id", "registry", b"registry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCredentialsRequest: _TypeAlias = CheckCredentialsRequest  # noqa: Y015
+
+@_typing.final
+class CheckCredentialsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCredentialsResponse: _TypeAlias = CheckCredentialsResponse  # noqa: Y015
+
+@_typing.final
 class PullImageRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,10 +512,10 @@ class PullImageRequest(_message.Message):
     reference: _builtins.str
     """Image reference, "name:tag" or "name@digest"."""
     platform: _builtins.str
-    """"os/arch[/variant]"; empty: the node's."""
+    """"os/arch[/variant]"; empty: the node's. FAILED_PRECONDITION when the image is not for it."""
     @_builtins.property
     def credentials(self) -> Global___RegistryCredentials:
-        """For the registry; absent: the node's own."""
+        """For the registry; absent: anonymous."""
 
     def __init__(
         self,
@@ -265,7 +535,9 @@ Global___PullImageRequest: _TypeAlias = PullImageRequest  # noqa: Y015
 
 @_typing.final
 class RegistryCredentials(_message.Message):
-    """How to log in at a registry. Written by the client; never stored or logged."""
+    """An account of a registry. It comes with each call that needs it, is used for that registry and for its token server
+    only, and is neither stored nor logged by the node.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -277,7 +549,7 @@ class RegistryCredentials(_message.Message):
     password: _builtins.str
     """Password or token of the account."""
     identity_token: _builtins.str
-    """In place of a password."""
+    """An OAuth2 refresh token, in place of name and password."""
     def __init__(
         self,
         *,
@@ -299,6 +571,12 @@ class PullImageResponse(_message.Message):
 
     LAYERS_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    PREVIOUS_IMAGE_ID_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """In the last message: digest of the manifest or index that the name means at the registry."""
+    previous_image_id: _builtins.str
+    """In the last message: id of the image that had the name on this node before; empty: none."""
     @_builtins.property
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerProgress]:
         """Changes since the last message."""
@@ -312,14 +590,76 @@ class PullImageResponse(_message.Message):
         *,
         layers: _abc.Iterable[Global___LayerProgress] | None = ...,
         image: Global___Image | None = ...,
+        digest: _builtins.str = ...,
+        previous_image_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "layers", b"layers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "image", b"image", "layers", b"layers", "previous_image_id", b"previous_image_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PullImageResponse: _TypeAlias = PullImageResponse  # noqa: Y015
+
+@_typing.final
+class PushImageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """Id of the node."""
+    reference: _builtins.str
+    """Image reference "name:tag" of an image of the node; it names the registry as well."""
+    @_builtins.property
+    def credentials(self) -> Global___RegistryCredentials:
+        """For the registry; absent: anonymous."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        credentials: Global___RegistryCredentials | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "node_id", b"node_id", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushImageRequest: _TypeAlias = PushImageRequest  # noqa: Y015
+
+@_typing.final
+class PushImageResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYERS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    MANIFEST_BYTES_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """In the last message: digest of the manifest that was pushed."""
+    manifest_bytes: _builtins.int
+    """In the last message: bytes of that manifest."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerProgress]:
+        """Changes since the last message."""
+
+    def __init__(
+        self,
+        *,
+        layers: _abc.Iterable[Global___LayerProgress] | None = ...,
+        digest: _builtins.str = ...,
+        manifest_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "layers", b"layers", "manifest_bytes", b"manifest_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushImageResponse: _TypeAlias = PushImageResponse  # noqa: Y015
 
 @_typing.final
 class LayerProgress(_message.Message):
@@ -553,7 +893,7 @@ class TagImageRequest(_message.Message):
     image: _builtins.str
     """Reference, id, or unique id prefix."""
     reference: _builtins.str
-    """Image reference, "name:tag" or "name@digest"."""
+    """Image reference "name:tag"."""
     def __init__(
         self,
         *,
@@ -646,19 +986,37 @@ class PruneImagesRequest(_message.Message):
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    WITHOUT_LABELS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Id of the node."""
     all: _builtins.bool
     """All images that no container uses, not only those without a name."""
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Only images that were built before this; absent: of any age."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only images that have all of these labels: "KEY" or "KEY=VALUE"."""
+
+    @_builtins.property
+    def without_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only images that have none of these labels."""
+
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         all: _builtins.bool = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        without_labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "created_before", b"created_before", "labels", b"labels", "node_id", b"node_id", "without_labels", b"without_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,10 +44,35 @@ class ImageServiceStub:
                 request_serializer=pycompose_dot_v1_dot_image__pb2.InspectImageRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_image__pb2.InspectImageResponse.FromString,
                 _registered_method=True)
+        self.GetImageHistory = channel.unary_unary(
+                '/pycompose.v1.ImageService/GetImageHistory',
+                request_serializer=pycompose_dot_v1_dot_image__pb2.GetImageHistoryRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_image__pb2.GetImageHistoryResponse.FromString,
+                _registered_method=True)
+        self.ResolveImage = channel.unary_unary(
+                '/pycompose.v1.ImageService/ResolveImage',
+                request_serializer=pycompose_dot_v1_dot_image__pb2.ResolveImageRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_image__pb2.ResolveImageResponse.FromString,
+                _registered_method=True)
+        self.ListRegistryTags = channel.unary_unary(
+                '/pycompose.v1.ImageService/ListRegistryTags',
+                request_serializer=pycompose_dot_v1_dot_image__pb2.ListRegistryTagsRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_image__pb2.ListRegistryTagsResponse.FromString,
+                _registered_method=True)
+        self.CheckCredentials = channel.unary_unary(
+                '/pycompose.v1.ImageService/CheckCredentials',
+                request_serializer=pycompose_dot_v1_dot_image__pb2.CheckCredentialsRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_image__pb2.CheckCredentialsResponse.FromString,
+                _registered_method=True)
         self.PullImage = channel.unary_stream(
                 '/pycompose.v1.ImageService/PullImage',
                 request_serializer=pycompose_dot_v1_dot_image__pb2.PullImageRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_image__pb2.PullImageResponse.FromString,
+                _registered_method=True)
+        self.PushImage = channel.unary_stream(
+                '/pycompose.v1.ImageService/PushImage',
+                request_serializer=pycompose_dot_v1_dot_image__pb2.PushImageRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_image__pb2.PushImageResponse.FromString,
                 _registered_method=True)
         self.LoadImages = channel.stream_stream(
                 '/pycompose.v1.ImageService/LoadImages',
@@ -98,15 +123,52 @@ class ImageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetImageHistory(self, request, context):
+        """How an image was built, the last step first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveImage(self, request, context):
+        """What a name means at its registry now; nothing is fetched.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRegistryTags(self, request, context):
+        """The tags that a registry has of a repository.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckCredentials(self, request, context):
+        """Whether a registry accepts credentials. They are not kept. UNAUTHENTICATED when it does not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PullImage(self, request, context):
-        """Progress, then the image as last message.
+        """Progress, then the image as last message. NOT_FOUND: the registry has no such image; UNAUTHENTICATED: it wants
+        other credentials; UNAVAILABLE: it does not answer; PERMISSION_DENIED: the way to it is not to be trusted;
+        DATA_LOSS: it sends other content than it says; RESOURCE_EXHAUSTED: the node's disk is full.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushImage(self, request, context):
+        """Progress, then the digest as last message; fails as PullImage does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LoadImages(self, request_iterator, context):
-        """A docker or OCI archive; the first request names the node.
+        """A docker or OCI archive, compressed or not; the first request names the node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,10 +222,35 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     request_deserializer=pycompose_dot_v1_dot_image__pb2.InspectImageRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_image__pb2.InspectImageResponse.SerializeToString,
             ),
+            'GetImageHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImageHistory,
+                    request_deserializer=pycompose_dot_v1_dot_image__pb2.GetImageHistoryRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_image__pb2.GetImageHistoryResponse.SerializeToString,
+            ),
+            'ResolveImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveImage,
+                    request_deserializer=pycompose_dot_v1_dot_image__pb2.ResolveImageRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_image__pb2.ResolveImageResponse.SerializeToString,
+            ),
+            'ListRegistryTags': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRegistryTags,
+                    request_deserializer=pycompose_dot_v1_dot_image__pb2.ListRegistryTagsRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_image__pb2.ListRegistryTagsResponse.SerializeToString,
+            ),
+            'CheckCredentials': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckCredentials,
+                    request_deserializer=pycompose_dot_v1_dot_image__pb2.CheckCredentialsRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_image__pb2.CheckCredentialsResponse.SerializeToString,
+            ),
             'PullImage': grpc.unary_stream_rpc_method_handler(
                     servicer.PullImage,
                     request_deserializer=pycompose_dot_v1_dot_image__pb2.PullImageRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_image__pb2.PullImageResponse.SerializeToString,
+            ),
+            'PushImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.PushImage,
+                    request_deserializer=pycompose_dot_v1_dot_image__pb2.PushImageRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_image__pb2.PushImageResponse.SerializeToString,
             ),
             'LoadImages': grpc.stream_stream_rpc_method_handler(
                     servicer.LoadImages,
@@ -261,6 +348,114 @@ class ImageService:
             _registered_method=True)
 
     @staticmethod
+    def GetImageHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ImageService/GetImageHistory',
+            pycompose_dot_v1_dot_image__pb2.GetImageHistoryRequest.SerializeToString,
+            pycompose_dot_v1_dot_image__pb2.GetImageHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ImageService/ResolveImage',
+            pycompose_dot_v1_dot_image__pb2.ResolveImageRequest.SerializeToString,
+            pycompose_dot_v1_dot_image__pb2.ResolveImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRegistryTags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ImageService/ListRegistryTags',
+            pycompose_dot_v1_dot_image__pb2.ListRegistryTagsRequest.SerializeToString,
+            pycompose_dot_v1_dot_image__pb2.ListRegistryTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckCredentials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ImageService/CheckCredentials',
+            pycompose_dot_v1_dot_image__pb2.CheckCredentialsRequest.SerializeToString,
+            pycompose_dot_v1_dot_image__pb2.CheckCredentialsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PullImage(request,
             target,
             options=(),
@@ -277,6 +472,33 @@ class ImageService:
             '/pycompose.v1.ImageService/PullImage',
             pycompose_dot_v1_dot_image__pb2.PullImageRequest.SerializeToString,
             pycompose_dot_v1_dot_image__pb2.PullImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pycompose.v1.ImageService/PushImage',
+            pycompose_dot_v1_dot_image__pb2.PushImageRequest.SerializeToString,
+            pycompose_dot_v1_dot_image__pb2.PushImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

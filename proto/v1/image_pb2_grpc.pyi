@@ -38,10 +38,23 @@ class ImageServiceStub:
     """Images by reference or id, or all."""
     InspectImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.InspectImageRequest, _image_pb2.InspectImageResponse]
     """One image with its configuration."""
+    GetImageHistory: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetImageHistoryRequest, _image_pb2.GetImageHistoryResponse]
+    """How an image was built, the last step first."""
+    ResolveImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.ResolveImageRequest, _image_pb2.ResolveImageResponse]
+    """What a name means at its registry now; nothing is fetched."""
+    ListRegistryTags: _grpc.UnaryUnaryMultiCallable[_image_pb2.ListRegistryTagsRequest, _image_pb2.ListRegistryTagsResponse]
+    """The tags that a registry has of a repository."""
+    CheckCredentials: _grpc.UnaryUnaryMultiCallable[_image_pb2.CheckCredentialsRequest, _image_pb2.CheckCredentialsResponse]
+    """Whether a registry accepts credentials. They are not kept. UNAUTHENTICATED when it does not."""
     PullImage: _grpc.UnaryStreamMultiCallable[_image_pb2.PullImageRequest, _image_pb2.PullImageResponse]
-    """Progress, then the image as last message."""
+    """Progress, then the image as last message. NOT_FOUND: the registry has no such image; UNAUTHENTICATED: it wants
+    other credentials; UNAVAILABLE: it does not answer; PERMISSION_DENIED: the way to it is not to be trusted;
+    DATA_LOSS: it sends other content than it says; RESOURCE_EXHAUSTED: the node's disk is full.
+    """
+    PushImage: _grpc.UnaryStreamMultiCallable[_image_pb2.PushImageRequest, _image_pb2.PushImageResponse]
+    """Progress, then the digest as last message; fails as PullImage does."""
     LoadImages: _grpc.StreamStreamMultiCallable[_image_pb2.LoadImagesRequest, _image_pb2.LoadImagesResponse]
-    """A docker or OCI archive; the first request names the node."""
+    """A docker or OCI archive, compressed or not; the first request names the node."""
     SaveImages: _grpc.UnaryStreamMultiCallable[_image_pb2.SaveImagesRequest, _image_pb2.SaveImagesResponse]
     """An archive that LoadImages reads."""
     ImportImage: _grpc.StreamUnaryMultiCallable[_image_pb2.ImportImageRequest, _image_pb2.ImportImageResponse]
@@ -60,10 +73,23 @@ class ImageServiceAsyncStub(ImageServiceStub):
     """Images by reference or id, or all."""
     InspectImage: _aio.UnaryUnaryMultiCallable[_image_pb2.InspectImageRequest, _image_pb2.InspectImageResponse]  # type: ignore[assignment]
     """One image with its configuration."""
+    GetImageHistory: _aio.UnaryUnaryMultiCallable[_image_pb2.GetImageHistoryRequest, _image_pb2.GetImageHistoryResponse]  # type: ignore[assignment]
+    """How an image was built, the last step first."""
+    ResolveImage: _aio.UnaryUnaryMultiCallable[_image_pb2.ResolveImageRequest, _image_pb2.ResolveImageResponse]  # type: ignore[assignment]
+    """What a name means at its registry now; nothing is fetched."""
+    ListRegistryTags: _aio.UnaryUnaryMultiCallable[_image_pb2.ListRegistryTagsRequest, _image_pb2.ListRegistryTagsResponse]  # type: ignore[assignment]
+    """The tags that a registry has of a repository."""
+    CheckCredentials: _aio.UnaryUnaryMultiCallable[_image_pb2.CheckCredentialsRequest, _image_pb2.CheckCredentialsResponse]  # type: ignore[assignment]
+    """Whether a registry accepts credentials. They are not kept. UNAUTHENTICATED when it does not."""
     PullImage: _aio.UnaryStreamMultiCallable[_image_pb2.PullImageRequest, _image_pb2.PullImageResponse]  # type: ignore[assignment]
-    """Progress, then the image as last message."""
+    """Progress, then the image as last message. NOT_FOUND: the registry has no such image; UNAUTHENTICATED: it wants
+    other credentials; UNAVAILABLE: it does not answer; PERMISSION_DENIED: the way to it is not to be trusted;
+    DATA_LOSS: it sends other content than it says; RESOURCE_EXHAUSTED: the node's disk is full.
+    """
+    PushImage: _aio.UnaryStreamMultiCallable[_image_pb2.PushImageRequest, _image_pb2.PushImageResponse]  # type: ignore[assignment]
+    """Progress, then the digest as last message; fails as PullImage does."""
     LoadImages: _aio.StreamStreamMultiCallable[_image_pb2.LoadImagesRequest, _image_pb2.LoadImagesResponse]  # type: ignore[assignment]
-    """A docker or OCI archive; the first request names the node."""
+    """A docker or OCI archive, compressed or not; the first request names the node."""
     SaveImages: _aio.UnaryStreamMultiCallable[_image_pb2.SaveImagesRequest, _image_pb2.SaveImagesResponse]  # type: ignore[assignment]
     """An archive that LoadImages reads."""
     ImportImage: _aio.StreamUnaryMultiCallable[_image_pb2.ImportImageRequest, _image_pb2.ImportImageResponse]  # type: ignore[assignment]
@@ -93,12 +119,55 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         """One image with its configuration."""
 
     @_abc_1.abstractmethod
+    def GetImageHistory(
+        self,
+        request: _image_pb2.GetImageHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.GetImageHistoryResponse, _abc.Awaitable[_image_pb2.GetImageHistoryResponse]]:
+        """How an image was built, the last step first."""
+
+    @_abc_1.abstractmethod
+    def ResolveImage(
+        self,
+        request: _image_pb2.ResolveImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.ResolveImageResponse, _abc.Awaitable[_image_pb2.ResolveImageResponse]]:
+        """What a name means at its registry now; nothing is fetched."""
+
+    @_abc_1.abstractmethod
+    def ListRegistryTags(
+        self,
+        request: _image_pb2.ListRegistryTagsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.ListRegistryTagsResponse, _abc.Awaitable[_image_pb2.ListRegistryTagsResponse]]:
+        """The tags that a registry has of a repository."""
+
+    @_abc_1.abstractmethod
+    def CheckCredentials(
+        self,
+        request: _image_pb2.CheckCredentialsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.CheckCredentialsResponse, _abc.Awaitable[_image_pb2.CheckCredentialsResponse]]:
+        """Whether a registry accepts credentials. They are not kept. UNAUTHENTICATED when it does not."""
+
+    @_abc_1.abstractmethod
     def PullImage(
         self,
         request: _image_pb2.PullImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_image_pb2.PullImageResponse], _abc.AsyncIterator[_image_pb2.PullImageResponse]]:
-        """Progress, then the image as last message."""
+        """Progress, then the image as last message. NOT_FOUND: the registry has no such image; UNAUTHENTICATED: it wants
+        other credentials; UNAVAILABLE: it does not answer; PERMISSION_DENIED: the way to it is not to be trusted;
+        DATA_LOSS: it sends other content than it says; RESOURCE_EXHAUSTED: the node's disk is full.
+        """
+
+    @_abc_1.abstractmethod
+    def PushImage(
+        self,
+        request: _image_pb2.PushImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_image_pb2.PushImageResponse], _abc.AsyncIterator[_image_pb2.PushImageResponse]]:
+        """Progress, then the digest as last message; fails as PullImage does."""
 
     @_abc_1.abstractmethod
     def LoadImages(
@@ -106,7 +175,7 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_image_pb2.LoadImagesRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_image_pb2.LoadImagesResponse], _abc.AsyncIterator[_image_pb2.LoadImagesResponse]]:
-        """A docker or OCI archive; the first request names the node."""
+        """A docker or OCI archive, compressed or not; the first request names the node."""
 
     @_abc_1.abstractmethod
     def SaveImages(

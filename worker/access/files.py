@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from pycompose.proto.v1 import access_pb2, access_pb2_grpc
-from pycompose.worker.access.images import config_of
 from pycompose.worker.copying.files import Files, FilesError
-from pycompose.worker.images import ImageError
+from pycompose.worker.images import ImageError, intake
+from pycompose.worker.images.instructions import config_of
 from pycompose.worker.runtime.errors import RuntimeFault
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class FileCalls(access_pb2_grpc.TaskAccessServiceServicer):
             config = merged(settings_of(runner), config_of(list(request.changes)))
             if paused:
                 await self._agent.runtime.pause(runner.id)
-            image = await self._agent.images.derive(
+            image = await intake.derive(
+                self._agent.images,
                 runner.record.image_id,
                 Files(self._agent, runner).layer(),
                 request.reference,

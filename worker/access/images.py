@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import json
-import shlex
-import tempfile
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import grpc
 
 from pycompose.proto.v1 import image_pb2, image_pb2_grpc
-from pycompose.worker.images import Image, ImageError, ImageNotFound
-from pycompose.worker.images.errors import ImageInUse
+from pycompose.worker.access import pipes
+from pycompose.worker.images import Image, ImageError, archives, describe, errors, intake
+from pycompose.worker.images.instructions import config_of
 
 if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     from pycompose.worker.agent.agent import Agent
 
 Context = grpc.aio.ServicerContext[Any, Any]
-PIECE = 1 << 20
+Status = grpc.StatusCode
+_STATUS: tuple[tuple[type[ImageError], grpc.StatusCode], ...] = (
+    (errors.ImageNotFound, Status.NOT_FOUND),
+    (errors.ImageInUse, Status.FAILED_PRECONDITION),
+    (errors.DiskFull, Status.RESOURCE_EXHAUSTED),
+    (errors.NotInRegistry, Status.NOT_FOUND),
+    (errors.Denied, Status.UNAUTHENTICATED),
+    (errors.Unreachable, Status.UNAVAILABLE),
+    (errors.Untrusted, Status.PERMISSION_DENIED),
+    (errors.BadAnswer, Status.DATA_LOSS),
+    (errors.WrongPlatform, Status.FAILED_PRECONDITION),
+    (ImageError, Status.INVALID_ARGUMENT),
+)
 
 
 def message_of(image: Image) -> image_pb2.Image:
@@ -28,51 +41,45 @@ def message_of(image: Image) -> image_pb2.Image:
     found = image_pb2.Image(
         id=image.id,
         references=image.references,
+        digests=image.digests,
         size_bytes=image.size,
         platform=image.platform,
-        labels=(image.config.get("config") or {}).get("Labels") or {},
+        labels=image.settings.get("Labels") or {},
     )
-    created = str(image.config.get("created") or "")
-    if created:
-        found.created_at.FromDatetime(datetime.fromisoformat(created[:19]))
+    _set_time(found.created_at, image.config.get("created"))
+    for name, when in image.named.items():
+        found.named_at[name].FromNanoseconds(when)
     return found
 
 
-def config_of(changes: list[str]) -> dict[str, Any]:
-    """Return the image configuration that Dockerfile instructions make. Raises ImageError."""
-    config: dict[str, Any] = {}
-    for line in changes:
-        word, _, rest = line.strip().partition(" ")
-        word, rest = word.upper(), rest.strip()
-        if word in ("CMD", "ENTRYPOINT"):
-            listed = rest.startswith("[")
-            config[word.title()] = json.loads(rest) if listed else ["/bin/sh", "-c", rest]
-        elif word == "ENV":
-            pairs = shlex.split(rest) if "=" in rest else [rest.replace(" ", "=", 1)]
-            config.setdefault("Env", []).extend(pairs)
-        elif word == "LABEL":
-            config.setdefault("Labels", {}).update(pair.split("=", 1) for pair in shlex.split(rest))
-        elif word in ("EXPOSE", "VOLUME"):
-            key = {"EXPOSE": "ExposedPorts", "VOLUME": "Volumes"}[word]
-            words = json.loads(rest) if rest.startswith("[") else rest.split()
-            config.setdefault(key, {}).update({item: {} for item in words})
-        elif word in ("USER", "STOPSIGNAL", "WORKDIR"):
-            config[{"USER": "User", "STOPSIGNAL": "StopSignal", "WORKDIR": "WorkingDir"}[word]] = rest
-        else:
-            raise ImageError(
-                f"change {line!r}: use CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"
-            )
-    return config
+def _set_time(stamp: Timestamp, text: object) -> None:
+    """Set a time as an image's configuration writes it (RFC 3339); anything else leaves it unset."""
+    try:
+        stamp.FromDatetime(datetime.fromisoformat(str(text or "")[:19]))
+    except ValueError:
+        return
 
 
-async def refuse(context: Context, error: ImageError) -> None:
-    """End the call with the error's status."""
-    code = grpc.StatusCode.INVALID_ARGUMENT
-    if isinstance(error, ImageNotFound):
-        code = grpc.StatusCode.NOT_FOUND
-    elif isinstance(error, ImageInUse):
-        code = grpc.StatusCode.FAILED_PRECONDITION
-    await context.abort(code, str(error))
+def has_labels(image: image_pb2.Image, words: list[str]) -> list[bool]:
+    """Return for each "KEY" or "KEY=VALUE" whether an image has that label."""
+    pairs = [word.partition("=") for word in words]
+    return [key in image.labels and (not equals or image.labels[key] == value) for key, equals, value in pairs]
+
+
+class Answering:
+    """What goes wrong with images inside of it ends the call with the fitting status. An async context manager."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __aenter__(self) -> None:
+        return
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if isinstance(error, ImageError):
+            await self._context.abort(next(code for kind, code in _STATUS if isinstance(error, kind)), str(error))
 
 
 class ImageCalls(image_pb2_grpc.ImageServiceServicer):
@@ -94,13 +101,27 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         self, request: image_pb2.InspectImageRequest, context: Context
     ) -> image_pb2.InspectImageResponse:
         """Return one image."""
-        try:
+        async with Answering(context):
             image = self._store.require(request.image)
-            text = json.dumps(self._store.inspect(request.image))
-        except ImageError as error:
-            await refuse(context, error)
-            raise
-        return image_pb2.InspectImageResponse(image=message_of(image), json=text)
+            text = json.dumps(describe.inspect(image, self._store.layers(image.id)))
+            return image_pb2.InspectImageResponse(image=message_of(image), json=text)
+
+    async def GetImageHistory(
+        self, request: image_pb2.GetImageHistoryRequest, context: Context
+    ) -> image_pb2.GetImageHistoryResponse:
+        """Return how an image was built."""
+        response = image_pb2.GetImageHistoryResponse()
+        async with Answering(context):
+            image = self._store.require(request.image)
+            for number, step in enumerate(describe.history(image, self._store.layer_sizes(image))):
+                found = response.steps.add(
+                    created_by=step["CreatedBy"],
+                    comment=step["Comment"],
+                    size_bytes=step["Size"],
+                    image_id=image.id if number == 0 else "",
+                )
+                _set_time(found.created_at, step["Created"])
+        return response
 
     async def PullImage(
         self, request: image_pb2.PullImageRequest, context: Context
@@ -109,7 +130,7 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         image = self._store.find(request.reference)
         if image is None:
             await context.abort(
-                grpc.StatusCode.UNIMPLEMENTED,
+                Status.UNIMPLEMENTED,
                 f"image {request.reference} is not on this node, and pulling from a registry is not supported yet; "
                 "bring it with `pycompose image load` or `pycompose image import`",
             )
@@ -120,78 +141,84 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         self, requests: AsyncIterator[image_pb2.LoadImagesRequest], context: Context
     ) -> AsyncIterator[image_pb2.LoadImagesResponse]:
         """Take over an archive."""
-        with tempfile.NamedTemporaryFile(dir=self._store.root, prefix=".load-") as file:
+
+        async def pieces() -> AsyncIterator[bytes]:
             async for request in requests:
-                file.write(request.data)
-            file.flush()
-            try:
-                images = await self._store.load(Path(file.name))
-            except ImageError as error:
-                await refuse(context, error)
-                raise
-        yield image_pb2.LoadImagesResponse(images=[message_of(image) for image in images])
+                yield request.data
+
+        async with Answering(context):
+            images = await pipes.received(pieces(), lambda file: intake.load(self._store, file))
+            yield image_pb2.LoadImagesResponse(images=[message_of(image) for image in images])
 
     async def SaveImages(
         self, request: image_pb2.SaveImagesRequest, context: Context
     ) -> AsyncIterator[image_pb2.SaveImagesResponse]:
         """Send an archive."""
-        with tempfile.NamedTemporaryFile(dir=self._store.root, prefix=".save-") as file:
-            try:
-                await self._store.save(list(request.images), Path(file.name))
-            except ImageError as error:
-                await refuse(context, error)
-                raise
-            while piece := file.read(PIECE):
+        async with Answering(context):
+            images = intake.saved(self._store, list(request.images))
+
+            def write(file: BinaryIO) -> None:
+                archives.write(file, self._store.blobs, images)
+
+            async for piece in pipes.sent(write):
                 yield image_pb2.SaveImagesResponse(data=piece)
 
     async def ImportImage(
         self, requests: AsyncIterator[image_pb2.ImportImageRequest], context: Context
     ) -> image_pb2.ImportImageResponse:
         """Make an image of a root file system's tar."""
-        start = image_pb2.ImportImageStart()
-        with tempfile.NamedTemporaryFile(dir=self._store.root, prefix=".import-") as file:
-            async for request in requests:
-                if request.HasField("start"):
-                    start.CopyFrom(request.start)
-                file.write(request.data)
-            file.flush()
-            try:
-                config = config_of(list(start.changes))
-                image = await self._store.import_(Path(file.name), start.reference, config)
-            except (ImageError, ValueError) as error:
-                await refuse(context, ImageError(str(error)))
-                raise
-        return image_pb2.ImportImageResponse(image=message_of(image))
+        stream = aiter(requests)
+        first = await anext(stream, image_pb2.ImportImageRequest())
+        start = first.start
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield first.data
+            async for request in stream:
+                yield request.data
+
+        async def work(file: BinaryIO) -> Image:
+            settings = config_of(list(start.changes))
+            return await intake.import_root(
+                self._store, file, start.reference, settings, platform=start.platform, message=start.message
+            )
+
+        async with Answering(context):
+            image = await pipes.received(pieces(), work)
+            return image_pb2.ImportImageResponse(image=message_of(image))
 
     async def TagImage(self, request: image_pb2.TagImageRequest, context: Context) -> image_pb2.TagImageResponse:
         """Give an image another name."""
-        try:
+        async with Answering(context):
             await self._store.tag(request.image, request.reference)
-        except ImageError as error:
-            await refuse(context, error)
         return image_pb2.TagImageResponse()
 
     async def RemoveImage(
         self, request: image_pb2.RemoveImageRequest, context: Context
     ) -> image_pb2.RemoveImageResponse:
         """Remove a name or an image."""
-        try:
+        async with Answering(context):
             words = await self._store.remove(request.image, force=request.force, in_use=self._agent.in_use())
-        except ImageError as error:
-            await refuse(context, error)
-            raise
-        return image_pb2.RemoveImageResponse(
-            untagged=[word.removeprefix("Untagged: ") for word in words if word.startswith("Untagged")],
-            deleted=[word.removeprefix("Deleted: ") for word in words if word.startswith("Deleted")],
-        )
+            return image_pb2.RemoveImageResponse(
+                untagged=[word.removeprefix("Untagged: ") for word in words if word.startswith("Untagged")],
+                deleted=[word.removeprefix("Deleted: ") for word in words if word.startswith("Deleted")],
+            )
 
     async def PruneImages(
         self, request: image_pb2.PruneImagesRequest, context: Context
     ) -> image_pb2.PruneImagesResponse:
         """Remove unused images."""
-        before = {image.id: image.size for image in self._store.all()}
-        gone = await self._store.prune(everything=request.all, in_use=self._agent.in_use())
-        return image_pb2.PruneImagesResponse(deleted=gone, reclaimed_bytes=sum(before[identity] for identity in gone))
+        in_use = self._agent.in_use()
+        chosen = []
+        for image in map(message_of, self._store.all()):
+            old = not request.HasField("created_before") or (
+                image.created_at.ToNanoseconds() < request.created_before.ToNanoseconds()
+            )
+            labelled = all(has_labels(image, list(request.labels)))
+            spared = any(has_labels(image, list(request.without_labels)))
+            if image.id not in in_use and (request.all or not image.references) and old and labelled and not spared:
+                chosen.append(image.id)
+        gone, freed = await self._store.prune(chosen)
+        return image_pb2.PruneImagesResponse(deleted=gone, reclaimed_bytes=freed)
 
 
-__all__ = ["ImageCalls", "config_of", "message_of"]
+__all__ = ["ImageCalls", "message_of"]

@@ -1,18 +1,25 @@
-"""The node's images: a content store in OCI layout, unpacked layers, and containers' writable layers.
+"""The node's images: a content store in OCI layout, a registry client, unpacked layers, containers' writable layers.
 
-===============  ====================================================================================
-``store``        ``ImageStore``, the seam
-``references``   pure: "redis:7" -> "docker.io/library/redis:7" and back
-``archives``     docker and OCI archives
-``blobs``        content by digest; atomic writes
-``layers``       layers unpacked once, in the form that overlayfs stacks
-``unpack``       child process: one layer's tar into the root that it has entered
-``snapshots``    a container's writable layer
-``errors``       the exception tree
-===============  ====================================================================================
+=================  ====================================================================================
+``store``          ``ImageStore``, the seam: what there is, and the one moment when an image is there
+``index``          pure: names, digests and ids of images
+``references``     pure: "redis:7" -> "docker.io/library/redis:7" and back
+``platforms``      pure: "linux/arm64/v8", and what runs where
+``manifests``      pure: manifests, indexes and configurations, read and checked
+``describe``       pure: images in the shapes of docker's inspect and history
+``instructions``   pure: Dockerfile instructions of `import --change`
+``limits``         what is accepted at most
+``blobs``          content by digest
+``layers``         layers unpacked once, in the form that overlayfs stacks
+``unpack``         child process: one layer's blob into the root that it has entered, with ``rootmount``,
+                   ``tarstream``, ``compression`` and ``changes``
+``archives``       docker and OCI archives, as streams
+``intake``         images from archives, from a root's tar, from a layer above another image
+``snapshots``      a container's writable layer
+``errors``         the exception tree
+=================  ====================================================================================
 
-On disk: ``blobs/sha256/DIGEST``, ``layers/DIFFID`` (20 digits: overlay's options hold many), ``index.json``,
-``snapshots/CONTAINER/{upper,work}``.
+On disk: ``blobs/sha256/DIGEST``, ``layers/CHAINID`` (32 digits), ``index.json``, ``snapshots/CONTAINER/{upper,work}``.
 """
 
 from pycompose.worker.images.errors import ImageError, ImageNotFound

@@ -1,40 +1,97 @@
-"""Content by digest, as an OCI image layout has it (image-spec, image-layout.md); writes are atomic and durable."""
+"""Content by digest, as an OCI image layout has it (image-spec, image-layout.md).
+
+A blob has its name only when it is complete and its digest is right. Blobs are not synced one by one: the store syncs
+the file system before it lists an image, and removes what no listed image has when it is opened.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 
-from pycompose.worker.images.errors import BadArchive, ImageError
+from pycompose.worker.images import limits
+from pycompose.worker.images.errors import BadArchive, DiskFull, ImageError
+from pycompose.worker.images.files import NEW
 
 CHUNK = 1 << 20
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` so that a crash leaves the old or the new content."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+def is_digest(text: object) -> bool:
+    """Return whether a text is a digest that names content here: sha256, in lower case."""
+    return isinstance(text, str) and _DIGEST.match(text) is not None
 
 
-def sync_directory(path: Path) -> None:
-    """Make renames in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def digest_of(data: bytes) -> str:
+    """Return the digest of some bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def no_room(directory: Path, error: OSError | None = None) -> DiskFull:
+    """Return the error for a full disk."""
+    why = f" ({error.strerror})" if error is not None else ""
+    return DiskFull(f"no room for the image on the disk of {directory}{why}; make room: pycompose image prune")
+
+
+class Writer:
+    """New content, written piece by piece. A context manager: what is not committed vanishes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        descriptor, self._name = tempfile.mkstemp(dir=directory, prefix=NEW)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._checksum = hashlib.sha256()
+        self._unchecked = 0
+        self.size = 0
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Append. Raises DiskFull."""
+        self._unchecked += len(piece)
+        if self._unchecked >= 16 * CHUNK:
+            self._unchecked = 0
+            if limits.room(self._directory) < len(piece):
+                raise no_room(self._directory)
+        self._checksum.update(piece)
+        try:
+            left = memoryview(piece)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            if error.errno in _FULL:
+                raise no_room(self._directory, error) from error
+            raise
+        self.size += len(piece)
+
+    def restart(self) -> None:
+        """Forget everything that was written."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._checksum, self.size = hashlib.sha256(), 0
+
+    def digest(self) -> str:
+        """Return the digest of what was written."""
+        return "sha256:" + self._checksum.hexdigest()
+
+    def commit(self) -> str:
+        """Give the content its name; returns the digest."""
+        digest = self.digest()
+        self._file.close()
+        os.rename(self._name, self._directory / digest.removeprefix("sha256:"))
+        return digest
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._file.close()
+        Path(self._name).unlink(missing_ok=True)
 
 
 class Blobs:
@@ -45,8 +102,17 @@ class Blobs:
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: str) -> Path:
-        """Return where the content with this digest lies."""
+        """Return where the content with this digest lies. Raises BadArchive when it is no digest."""
+        if not is_digest(digest):
+            raise BadArchive(f"{str(digest)[:80]!r} is no digest that this node knows; want sha256: and 64 hex digits")
         return self.directory / digest.removeprefix("sha256:")
+
+    def size(self, digest: str) -> int | None:
+        """Return the size of content in bytes, None when it is not there."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
 
     def read(self, digest: str) -> bytes:
         """Return small content. Raises ImageError."""
@@ -55,34 +121,30 @@ class Blobs:
         except FileNotFoundError:
             raise ImageError(f"{digest} is missing from the image store; pull or load the image again") from None
 
+    def writer(self) -> Writer:
+        """Return a writer of new content. Raises DiskFull."""
+        try:
+            return Writer(self.directory)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise no_room(self.directory, error) from error
+            raise
+
     def put(self, data: bytes) -> str:
         """Store small content; returns its digest."""
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        if not self.path(digest).exists():
-            write_atomically(self.path(digest), data)
+        digest = digest_of(data)
+        if self.size(digest) != len(data):
+            self.put_stream([data])
         return digest
 
-    def put_stream(self, pieces: Iterable[bytes], expected: str = "") -> tuple[str, int]:
+    def put_stream(self, pieces: Iterable[bytes | memoryview], expected: str = "") -> tuple[str, int]:
         """Store content; returns digest and size in bytes. Raises BadArchive when it is not the expected one."""
-        checksum, size = hashlib.sha256(), 0
-        descriptor, name = tempfile.mkstemp(dir=self.directory, prefix=".new-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                for piece in pieces:
-                    checksum.update(piece)
-                    size += len(piece)
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            digest = "sha256:" + checksum.hexdigest()
-            if expected and digest != expected:
-                raise BadArchive(f"content has digest {digest}, {expected} was announced; get it again")
-            os.rename(name, self.path(digest))
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        sync_directory(self.directory)
-        return digest, size
+        with self.writer() as writer:
+            for piece in pieces:
+                writer.write(piece)
+            if expected and writer.digest() != expected:
+                raise BadArchive(f"content has digest {writer.digest()}, {expected} was announced; get it again")
+            return writer.commit(), writer.size
 
     def remove(self, digest: str) -> None:
         """Remove content."""

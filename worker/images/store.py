@@ -1,332 +1,340 @@
-"""``ImageStore``: images by reference or id, their layers, and containers' writable layers.
+"""``ImageStore``: images by name or id, their layers, and containers' writable layers.
 
-The index (references and images) is one small JSON file, replaced atomically; blocking work runs in threads.
+An image is listed when everything of it is there and synced to the disk; that is the one moment that counts, so that a
+crash leaves whole images only. What is fetched before that is held by a lease: a sweep leaves it alone. Opening the
+store removes what no listed image has, and forgets images of which something is missing.
+
+The lock is held for what is short: changing the index. Fetching and unpacking go on beside each other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import tempfile
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from pycompose.worker.images import archives, references
-from pycompose.worker.images.blobs import Blobs, write_atomically
-from pycompose.worker.images.errors import ImageError, ImageInUse, ImageNotFound
-from pycompose.worker.images.layers import Layers
+from pycompose.worker.images import index, manifests, platforms, references
+from pycompose.worker.images.blobs import Blobs, no_room
+from pycompose.worker.images.errors import BadReference, ImageError
+from pycompose.worker.images.files import NEW, remove_tree, sync_file_system, write_atomically
+from pycompose.worker.images.index import Index
+from pycompose.worker.images.layers import Layers, chain_ids
+from pycompose.worker.images.shared import Shared
 from pycompose.worker.images.snapshots import Snapshot, Snapshots
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Image:
-    """`id`: digest of the config; `config`: the OCI image configuration; `size`: bytes of the layers' blobs."""
+    """One image.
+
+    Attributes:
+        id: digest of the configuration.
+        references: names with a tag, as people write them.
+        digests: names with a digest, as people write them.
+        config: the OCI image configuration.
+        size: bytes of the files of its unpacked layers.
+        named: when each of `references` was given or last found right, in ns since the epoch.
+        manifest: digest of its manifest.
+    """
 
     id: str
     references: tuple[str, ...]
     config: Mapping[str, Any]
     size: int
+    digests: tuple[str, ...] = ()
+    named: Mapping[str, int] = field(default_factory=dict)
+    manifest: str = ""
 
     @property
     def diff_ids(self) -> tuple[str, ...]:
         """Layers, lowest first."""
-        return tuple(self.config.get("rootfs", {}).get("diff_ids", ()))
+        return tuple(self.config["rootfs"]["diff_ids"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What containers are made from: Env, Cmd, Entrypoint, User, …"""
+        return dict(self.config.get("config") or {})
 
     @property
     def platform(self) -> str:
         """Such as linux/amd64."""
-        variant = self.config.get("variant")
-        return f"{self.config.get('os', 'linux')}/{self.config.get('architecture', '')}" + (
-            f"/{variant}" if variant else ""
-        )
+        return str(platforms.of(self.config))
+
+
+class Lease:
+    """Content that is on its way into an image. An async context manager.
+
+    Args:
+        everything: keep all content, for work that learns digests only when content is there; what it leaves behind is
+            swept at its end.
+    """
+
+    def __init__(self, store: ImageStore, *, everything: bool = False) -> None:
+        self._store, self.everything = store, everything
+        self.held: set[str] = set()
+
+    async def hold(self, *names: str) -> None:
+        """Keep blobs (by digest) and layers (by chain id) from being swept, whether they are there yet or not."""
+        async with self._store.lock:
+            self.held.update(names)
+
+    async def __aenter__(self) -> Lease:
+        self._store.leases.append(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._store.leases.remove(self)
+        if self.everything:
+            await self._store.sweep()
 
 
 class ImageStore:
     """Args: root: the store's directory, made when it is missing."""
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        root.mkdir(parents=True, exist_ok=True)
+        root.chmod(0o700)  # layers hold setuid programs and devices: nobody but root gets here
         self.root = root
         self.blobs, self._layers, self._snapshots = Blobs(root), Layers(root), Snapshots(root)
-        self._index = root / "index.json"
-        self._lock = asyncio.Lock()
-        #: Image id -> {"manifest": digest, "references": [full references]}.
-        self._images: dict[str, dict[str, Any]] = {}
-        self._configs: dict[str, Image] = {}
-        if self._index.exists():
-            self._images = json.loads(self._index.read_text())
+        self.lock = asyncio.Lock()
+        self.leases: list[Lease] = []
+        self._unpacking: Shared[tuple[str, int]] = Shared()
+        self._path = root / "index.json"
+        self._index = self._read()
+        self._known: dict[str, tuple[dict[str, Any], int]] = {}
+        for path in (*root.glob(".*"), *self.blobs.directory.glob(NEW + "*"), *self._layers.directory.glob(NEW + "*")):
+            remove_tree(path) if path.is_dir() else path.unlink()
+        self._take_away(*self._unused())
+
+    def _read(self) -> Index:
+        try:
+            found = index.load(self._path.read_bytes())
+        except FileNotFoundError:
+            return Index()
+        except (ValueError, TypeError, KeyError, AttributeError):
+            log.error("%s cannot be read; the images are forgotten, pull or load them again", self._path)
+            return Index()
+        for identity in list(found.images):
+            missing = self._missing(found, identity)
+            if missing:
+                names = ", ".join(map(references.familiar, found.images[identity].names)) or identity
+                log.error("image %s is damaged and forgotten: %s; pull or load it again", names, missing)
+                del found.images[identity]
+        return found
+
+    def _missing(self, found: Index, identity: str) -> str:
+        """Return what of an image is not there; "" when all is."""
+        try:
+            manifest = manifests.parse(self.blobs.read(found.images[identity].manifest))
+            if not isinstance(manifest, manifests.Manifest):
+                return "its manifest is an index"
+            for blob in (manifest.config, *manifest.layers):
+                if self.blobs.size(blob.digest) != blob.size:
+                    return f"blob {blob.digest} is not whole"
+            config = manifests.config_of(self.blobs.read(identity), len(manifest.layers))
+        except (ImageError, OSError) as error:
+            return str(error)
+        chains = chain_ids(config["rootfs"]["diff_ids"])
+        lost = [chain for chain in chains if not self._layers.path(chain).is_dir()]
+        return f"layer {lost[0]} is not there" if lost else ""
 
     # Finding.
 
     def all(self) -> list[Image]:
         """Return all images."""
-        return [self._image(identity) for identity in self._images]
+        return [self._image(identity) for identity in self._index.images]
 
     def find(self, text: str) -> Image | None:
-        """Return the image with that reference, id, or unique id prefix; None when there is none here."""
-        digits = text.removeprefix("sha256:")
-        if f"sha256:{digits}" in self._images:
-            return self._image(f"sha256:{digits}")
-        try:
-            wanted = references.full(text)
-        except ImageError:
-            wanted = ""
-        for identity, entry in self._images.items():
-            if wanted in entry["references"]:
-                return self._image(identity)
-        if len(digits) >= 4:
-            matching = [i for i in self._images if i.removeprefix("sha256:").startswith(digits)]
-            if len(matching) == 1:
-                return self._image(matching[0])
-        return None
+        """Return the image with that name, digest, id, or unique beginning of an id; None when there is none here."""
+        identity = self._index.find(text) if text else None
+        return self._image(identity) if identity is not None else None
 
     def require(self, text: str) -> Image:
         """Return the image. Raises ImageNotFound."""
-        image = self.find(text)
-        if image is None:
-            raise ImageNotFound(f"no such image: {text}; see `pycompose image ls`, or load or import it")
-        return image
+        return self._image(self._index.require(text))
 
     def layers(self, image_id: str) -> tuple[Path, ...]:
-        """Return the image's layers, topmost first."""
-        return tuple(self._layers.path(diff_id) for diff_id in reversed(self.require(image_id).diff_ids))
+        """Return the image's layers, topmost first. Raises ImageNotFound."""
+        return tuple(self._layers.path(chain) for chain in reversed(chain_ids(self.require(image_id).diff_ids)))
+
+    def layer_sizes(self, image: Image) -> list[int]:
+        """Return the bytes of an image's unpacked layers, lowest first."""
+        return [self._index.layers.get(chain, 0) for chain in chain_ids(image.diff_ids)]
+
+    def manifest(self, image: Image) -> manifests.Manifest:
+        """Return the manifest of an image. Raises ImageError."""
+        found = manifests.parse(self.blobs.read(image.manifest))
+        if not isinstance(found, manifests.Manifest):
+            raise ImageError(f"{image.manifest} is no manifest; pull or load the image again")
+        return found
+
+    def repositories_with(self, layer: str) -> list[str]:
+        """Return the repositories (registry and path) that have a layer's blob, as far as this node knows."""
+        found: dict[str, None] = {}
+        for entry in self._index.images.values():
+            if entry.digests and any(one.digest == layer for one in self._manifest_of(entry.manifest)):
+                found.update(dict.fromkeys(digest.partition("@")[0] for digest in entry.digests))
+        return list(found)
+
+    def _manifest_of(self, digest: str) -> Sequence[manifests.Descriptor]:
+        found = manifests.parse(self.blobs.read(digest))
+        return found.layers if isinstance(found, manifests.Manifest) else ()
 
     def _image(self, identity: str) -> Image:
-        known = self._configs.get(identity)
-        names = tuple(references.familiar(name) for name in self._images[identity]["references"])
-        if known is None or known.references != names:
+        entry = self._index.images[identity]
+        known = self._known.get(identity)
+        if known is None:
             config = json.loads(self.blobs.read(identity))
-            manifest = json.loads(self.blobs.read(self._images[identity]["manifest"]))
-            size = sum(int(layer["size"]) for layer in manifest["layers"])
-            known = self._configs[identity] = Image(identity, names, config, size)
-        return known
-
-    def inspect(self, text: str) -> dict[str, Any]:
-        """Return the image as ``docker image inspect`` shows it. Raises ImageNotFound."""
-        image = self.require(text)
-        return {
-            "Id": image.id,
-            "RepoTags": list(image.references),
-            "RepoDigests": [],
-            "Created": image.config.get("created", ""),
-            "Architecture": image.config.get("architecture", ""),
-            "Os": image.config.get("os", "linux"),
-            "Size": image.size,
-            "Config": image.config.get("config") or {},
-            "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
-        }
+            size = sum(self._index.layers.get(chain, 0) for chain in chain_ids(config["rootfs"]["diff_ids"]))
+            known = self._known[identity] = (config, size)
+        return Image(
+            identity,
+            tuple(map(references.familiar, entry.names)),
+            known[0],
+            known[1],
+            tuple(map(references.familiar, entry.digests)),
+            {references.familiar(name): when for name, when in entry.names.items()},
+            entry.manifest,
+        )
 
     # Coming in.
 
-    async def load(self, archive: Path, progress: Callable[[str], None] = lambda _: None) -> list[Image]:
-        """Take over the images of an archive file. Raises BadArchive."""
-        async with self._lock:
-            identities = await asyncio.to_thread(self._load, archive, progress)
-        return [self._image(identity) for identity in identities]
-
-    def _load(self, archive: Path, progress: Callable[[str], None]) -> list[str]:
-        reader = archives.Reader(archive)
-        try:
-            found = []
-            for image in reader.images(self.blobs):
-                diff_ids = json.loads(image.config)["rootfs"]["diff_ids"]
-                for blob, diff_id in zip(image.layers, diff_ids, strict=True):
-                    progress(f"unpacking {diff_id[7:19]}")
-                    self._layers.unpack(self.blobs.path(blob), diff_id)
-                found.append(self._add(image.config, list(image.layers), list(image.references)))
-            return found
-        finally:
-            reader.close()
-
-    async def import_(self, archive: Path, reference: str, config: Mapping[str, Any]) -> Image:
-        """Make an image of one layer from the tar of a root file system.
+    async def unpack(self, lease: Lease, blob: str, lower: Sequence[str], diff_id: str) -> str:
+        """Unpack a layer over others, unless it is there; callers that want the same at once share the work.
 
         Args:
-            config: the image's ``config`` object: Env, Cmd, Entrypoint, User, WorkingDir, Healthcheck, …
-        """
-        name = references.full(reference) if reference else ""
+            lease: holds what comes out.
+            blob: digest of the layer's blob.
+            lower: diff ids of the layers below, lowest first.
+            diff_id: what must come out; "" for whatever does.
 
-        def work() -> str:
-            with archive.open("rb") as file:
-                blob, _ = self.blobs.put_stream(iter(lambda: file.read(1 << 20), b""))
-            diff_id = self._layers.unpack(self.blobs.path(blob))
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            document = {
-                "created": now,
-                "architecture": architecture(),
-                "os": "linux",
-                "config": dict(config),
-                "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-                "history": [{"created": now, "comment": "imported"}],
-            }
-            return self._add(json.dumps(document).encode(), [blob], [name] if name else [])
-
-        async with self._lock:
-            return self._image(await asyncio.to_thread(work))
-
-    async def derive(
-        self,
-        base: str,
-        layer: AsyncIterator[bytes],
-        reference: str,
-        config: Mapping[str, Any],
-        *,
-        author: str = "",
-        comment: str = "",
-    ) -> Image:
-        """Make an image of another one and a layer above it.
-
-        Args:
-            base: id of the image below.
-            layer: the layer's tar.
-            config: the new image's ``config`` object.
+        Returns:
+            The diff id.
 
         Raises:
-            ImageNotFound, BadReference, BadArchive.
+            BadArchive, DiskFull.
         """
-        name = references.full(reference) if reference else ""
-        below = self.require(base)
-        descriptor, path = tempfile.mkstemp(dir=self.root, prefix=".commit-")
+        key = chain_ids((*lower, diff_id or blob))[-1]
+        if diff_id:
+            await lease.hold(key)
+        found, size = await self._unpacking.run(key, lambda: self._layers.unpack(self.blobs.path(blob), lower, diff_id))
+        chain = chain_ids((*lower, found))[-1]
+        await lease.hold(chain)
+        self._index.layers[chain] = size or self._index.layers.get(chain, 0)
+        return found
+
+    async def add(self, manifest: bytes, names: Iterable[str] = (), digests: Iterable[str] = ()) -> Image:
+        """List an image whose content is there: sync it to the disk, then write the index.
+
+        Args:
+            manifest: its manifest, in the store already.
+            names, digests: full references.
+        """
+        parsed = manifests.parse(manifest)
+        assert isinstance(parsed, manifests.Manifest)
+        identity = parsed.config.digest
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                async for piece in layer:
-                    await asyncio.to_thread(file.write, piece)
-            async with self._lock:
-                made = await asyncio.to_thread(self._derive, below, Path(path), name, config, author, comment)
-                return self._image(made)
-        finally:
-            Path(path).unlink(missing_ok=True)
-
-    def _derive(
-        self, below: Image, layer: Path, name: str, config: Mapping[str, Any], author: str, comment: str
-    ) -> str:
-        with layer.open("rb") as file:
-            blob, _ = self.blobs.put_stream(iter(lambda: file.read(1 << 20), b""))
-        diff_id = self._layers.unpack(self.blobs.path(blob))
-        manifest = json.loads(self.blobs.read(self._images[below.id]["manifest"]))
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        document = {
-            **below.config,
-            "created": now,
-            "author": author,
-            "config": dict(config),
-            "rootfs": {"type": "layers", "diff_ids": [*below.diff_ids, diff_id]},
-            "history": [*below.config.get("history", ()), {"created": now, "author": author, "comment": comment}],
-        }
-        layers = [str(each["digest"]) for each in manifest["layers"]]
-        return self._add(json.dumps(document).encode(), [*layers, blob], [name] if name else [])
-
-    def _add(self, config: bytes, layers: list[str], names: list[str]) -> str:
-        identity = self.blobs.put(config)
-        descriptors = [
-            {
-                "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                "digest": digest,
-                "size": self.blobs.path(digest).stat().st_size,
-            }
-            for digest in layers
-        ]
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": identity,
-                "size": len(config),
-            },
-            "layers": descriptors,
-        }
-        entry = self._images.setdefault(identity, {"manifest": "", "references": []})
-        entry["manifest"] = self.blobs.put(json.dumps(manifest).encode())
-        for name in names:
-            self._name(identity, name)
-        self._save()
-        return identity
-
-    def _name(self, identity: str, name: str) -> None:
-        for entry in self._images.values():
-            if name in entry["references"]:
-                entry["references"].remove(name)
-        self._images[identity]["references"].append(name)
-
-    def _save(self) -> None:
-        write_atomically(self._index, json.dumps(self._images, indent=1).encode())
-
-    # Going out.
-
-    async def save(self, names: list[str], target: Path) -> None:
-        """Write an archive with these images. Raises ImageNotFound."""
-        chosen = []
-        for name in names:
-            image = self.require(name)
-            manifest = json.loads(self.blobs.read(self._images[image.id]["manifest"]))
-            tags = [] if image.id.startswith(name) else [references.full(name)]
-            chosen.append((image.id, manifest, tags))
-        await asyncio.to_thread(archives.write, target, self.blobs, chosen)
+            await asyncio.to_thread(sync_file_system, self.root)
+        except OSError as error:
+            raise no_room(self.root, error) from error
+        async with self.lock:
+            self._index.put(identity, parsed.digest, names, digests, time.time_ns())
+            await self._save()
+            return self._image(identity)
 
     async def tag(self, source: str, target: str) -> None:
         """Give an image another name. Raises ImageNotFound, BadReference."""
-        name = references.full(target)
-        async with self._lock:
-            self._name(self.require(source).id, name)
-            await asyncio.to_thread(self._save)
+        reference = references.parse(target)
+        if reference.digest:
+            raise BadReference(f"{target}: a digest is no name to give; use NAME:TAG")
+        async with self.lock:
+            self._index.name(self._index.require(source), str(reference), time.time_ns())
+            await self._save()
+
+    async def learn(self, image: Image, digest: str) -> None:
+        """Take note of a full reference with a digest by which the image can be had."""
+        async with self.lock:
+            if image.id in self._index.images:
+                entry = self._index.images[image.id]
+                self._index.put(image.id, entry.manifest, (), (digest,), entry.added)
+                await self._save()
+
+    async def _save(self) -> None:
+        await asyncio.to_thread(write_atomically, self._path, self._index.dump())
+
+    # Going away.
 
     async def remove(self, text: str, *, force: bool, in_use: Mapping[str, list[str]]) -> list[str]:
         """Remove a name, and with its last name the image; returns what was done, in words as docker's.
 
+        Args:
+            in_use: names of containers by the id of the image that they use.
+
         Raises:
             ImageNotFound.
-            ImageInUse: `in_use` (image id -> container names) has it, and `force` is not set.
+            ImageInUse: `in_use` has it, or it has more names, and `force` is not set.
         """
-        async with self._lock:
-            image = self.require(text)
-            entry = self._images[image.id]
-            by_id = image.id.removeprefix("sha256:").startswith(text.removeprefix("sha256:"))
-            name = "" if by_id else references.full(text)
-            last = by_id or len(entry["references"]) <= 1
-            if last and in_use.get(image.id) and not force:
-                users = ", ".join(in_use[image.id][:5])
-                raise ImageInUse(f"image {text} is used by {users}; remove them first, or use force")
-            done = [f"Untagged: {references.familiar(n)}" for n in entry["references"] if by_id or n == name]
-            if last and not in_use.get(image.id):
-                del self._images[image.id]
-                done.append(f"Deleted: {image.id}")
-            else:
-                entry["references"] = [] if by_id else [n for n in entry["references"] if n != name]
-            await asyncio.to_thread(self._sweep)
-            return done
+        async with self.lock:
+            done = self._index.remove(text, in_use.get(self._index.require(text), []), force=force)
+            await self._sweep()
+        return done
 
-    async def prune(self, *, everything: bool, in_use: Mapping[str, list[str]]) -> list[str]:
-        """Remove unused images: those without a name, or all of them; returns their ids."""
-        async with self._lock:
-            gone = [i for i, e in self._images.items() if i not in in_use and (everything or not e["references"])]
-            for identity in gone:
-                del self._images[identity]
-            await asyncio.to_thread(self._sweep)
-            return gone
+    async def prune(self, identities: Iterable[str]) -> tuple[list[str], int]:
+        """Remove images by id; returns the ids of those removed, and the bytes that this freed."""
+        async with self.lock:
+            gone = [identity for identity in identities if self._index.images.pop(identity, None) is not None]
+            freed = await self._sweep()
+        return gone, freed
 
-    def _sweep(self) -> None:
-        """Write the index, then remove content that no image has."""
-        import shutil
+    async def _sweep(self) -> int:
+        """Write the index, then remove content that no image and no lease has; returns the bytes freed."""
+        await self._save()
+        unused = self._unused()
+        freed = sum(path.stat().st_size for path in unused[0])
+        freed += sum(size for chain, size in self._index.layers.items() if self._layers.path(chain) in unused[1])
+        await asyncio.to_thread(self._take_away, *unused)
+        return freed
 
-        self._save()
-        blobs, layers = set(), set()
-        for identity, entry in self._images.items():
-            manifest = json.loads(self.blobs.read(entry["manifest"]))
-            blobs |= {identity, entry["manifest"], *(layer["digest"] for layer in manifest["layers"])}
-            layers |= {self._layers.path(diff_id) for diff_id in self._image(identity).diff_ids}
-        for path in self.blobs.directory.iterdir():
-            if f"sha256:{path.name}" not in blobs:
-                path.unlink()
-        for path in list(self._layers.all()):
-            if path not in layers:
-                shutil.rmtree(path, ignore_errors=True)
+    async def sweep(self) -> None:
+        """Remove content that no image and no lease has."""
+        async with self.lock:
+            await self._sweep()
+
+    def _unused(self) -> tuple[list[Path], list[Path]]:
+        """Return the blobs and layers that nothing has."""
+        if any(lease.everything for lease in self.leases):
+            return [], []
+        held = {name for lease in self.leases for name in lease.held}
+        blobs = {self.blobs.path(name).name for name in held}
+        layers = {self._layers.path(name) for name in held}
+        for identity, entry in self._index.images.items():
+            used = (identity, entry.manifest, *(layer.digest for layer in self._manifest_of(entry.manifest)))
+            blobs.update(digest.removeprefix("sha256:") for digest in used)
+            layers.update(map(self._layers.path, chain_ids(self._image(identity).diff_ids)))
+        return (
+            [path for path in self.blobs.directory.iterdir() if path.name not in blobs and path.name[0] != "."],
+            [path for path in self._layers.all() if path not in layers],
+        )
+
+    def _take_away(self, blobs: Sequence[Path], layers: Sequence[Path]) -> None:
+        for path in blobs:
+            path.unlink(missing_ok=True)
+        for path in layers:
+            remove_tree(path)
+        there = {path.name for path in self._layers.all()}
+        known = self._index.layers.items()
+        self._index.layers = {chain: size for chain, size in known if self._layers.path(chain).name in there}
+        self._known = {each: known for each, known in self._known.items() if each in self._index.images}
 
     # Containers.
 
@@ -345,7 +353,4 @@ class ImageStore:
 
 def architecture() -> str:
     """Return this machine's architecture as Go names it."""
-    import platform
-
-    machine = platform.machine()
-    return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(machine, machine)
+    return platforms.local().architecture

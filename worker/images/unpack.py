@@ -1,168 +1,101 @@
-"""``python -m pycompose.worker.images.unpack ROOT LIMIT``: a layer's tar from standard input into ROOT.
+"""``python -m pycompose.worker.images.unpack JOB``: a layer's blob from standard input into a directory.
 
-The process enters ROOT (chroot(2)) before it reads the first byte, with no descriptor outside of it but stdio: no
-path in the tar, however odd, leads out. Everything is imported before. Whiteouts become overlayfs's own (a
-character device 0/0; the xattr trusted.overlay.opaque: kernel documentation, overlayfs.rst). LIMIT: bytes.
+The process runs in the directory of all layers. It mounts the layers below and the new one as an overlay in a mount
+namespace of its own, makes that its root (pivot_root(2)) and forgets the old one, before it reads the first byte: no
+path in the tar, however odd, leads out, a link of a lower layer means what it means in a container, and the kernel
+itself writes whiteouts as overlayfs keeps them (overlayfs.rst). Everything is imported before. It decompresses and
+takes the digest as well, so that the daemon never holds a layer's bytes.
+
+JOB is JSON: `lower`: names of the layers below, topmost first; `home`: a directory with `fs` (the new layer) and, with
+`lower`, `work` and `root`, empty; `limit`: bytes that may come out. Standard output is one line of JSON: `diff_id`,
+`bytes` and `entries`, or `error` and its `kind`: refused, full or failed.
 """
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401
 import errno
+import hashlib
+import json
 import os
-import stat
+import resource
 import sys
-import tarfile
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import Any
 
-ENTRIES, PATH_BYTES, CHUNK = 1_000_000, 4096, 1 << 20
-WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+from pycompose.worker.images import compression, limits, rootmount
+from pycompose.worker.images.changes import Changes, DiskFull, Refused
+from pycompose.worker.images.tarstream import TarError, TarStream
 
-
-class Refused(Exception):
-    """The layer is not acceptable; the message says why."""
-
-
-def parts_of(name: str) -> list[str]:
-    """Return the components of a member's name. Raises Refused."""
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if ".." in parts or len(os.fsencode(name)) > PATH_BYTES or "\0" in name:
-        raise Refused(f"entry {name[:80]!r} has a path that no layer needs")
-    return parts
+#: Headers and padding of the tar, beside its files.
+SLACK = 64 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+#: What is the machine's fault; every other error comes of what the layer holds.
+_OURS = (errno.EIO, errno.EROFS, errno.EMFILE, errno.ENOMEM, errno.ENOSYS)
 
 
-def clear(path: str, keep_directory: bool) -> None:
-    """Make place for a new entry."""
+class Digested:
+    """Counts and digests what passes through."""
+
+    def __init__(self, read: Callable[[], bytes], limit: int) -> None:
+        self._read, self._limit = read, limit
+        self._checksum, self._bytes = hashlib.sha256(), 0
+
+    def read(self) -> bytes:
+        """Return the next bytes. Raises Refused beyond the limit."""
+        piece = self._read()
+        self._checksum.update(piece)
+        self._bytes += len(piece)
+        if self._bytes > self._limit + SLACK:
+            raise Refused(f"it unpacks to more than {self._limit:,} bytes, too much for its size")
+        return piece
+
+    def finish(self) -> str:
+        """Read what is left; return the digest of everything."""
+        while self.read():
+            pass
+        return "sha256:" + self._checksum.hexdigest()
+
+
+def unpack(job: dict[str, Any]) -> dict[str, Any]:
+    """Do the job; returns the answer."""
+    head = os.pread(0, 8, 0)
+    blob = open(0, "rb", buffering=0)  # noqa: SIM115
+    source = Digested(compression.reader(blob, compression.kind_of(head)), job["limit"])
+    rootmount.enter(job["home"], job["lower"])
+    changes = Changes(job["limit"], layered=bool(job["lower"]))
+    stream = TarStream(source.read, limits.HEADER_BYTES)
+    for entry in stream:
+        changes.apply(entry, stream.data)
+    changes.finish()
+    return {"diff_id": source.finish(), "bytes": changes.bytes, "entries": changes.entries}
+
+
+def answer(job: dict[str, Any]) -> dict[str, Any]:
+    """Do the job; whatever goes wrong is an answer too: nothing prints a traceback in the layer's root."""
     try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISDIR(mode):
-        os.unlink(path)
-    elif not keep_directory:
-        for name in os.listdir(path):
-            clear(f"{path}/{name}", False)
-        os.rmdir(path)
-
-
-def make_parents(parts: list[str]) -> None:
-    """Make missing directories above an entry."""
-    path = ""
-    for part in parts[:-1]:
-        path += "/" + part
-        try:
-            os.mkdir(path, 0o755)
-        except FileExistsError:
-            if not os.path.isdir(path):
-                os.unlink(path)
-                os.mkdir(path, 0o755)
-
-
-class Unpacker:
-    """One layer."""
-
-    def __init__(self, limit: int) -> None:
-        self._left, self._entries = limit, 0
-        self._times: list[tuple[str, int]] = []
-
-    def run(self, stream: BinaryIO) -> None:
-        """Unpack a tar. Raises Refused, tarfile.TarError, OSError."""
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                self._entries += 1
-                if self._entries > ENTRIES:
-                    raise Refused(f"the layer has more than {ENTRIES:,} entries")
-                self._entry(archive, member)
-                archive.members = []  # type: ignore[attr-defined]
-        for path, mtime in reversed(self._times):
-            os.utime(path, ns=(mtime, mtime))
-
-    def _entry(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        parts = parts_of(member.name)
-        if not parts:
-            self._attributes("/", member)
-            return
-        make_parents(parts)
-        folder, path = "/" + "/".join(parts[:-1]), "/" + "/".join(parts)
-        if parts[-1] == OPAQUE:
-            os.setxattr(folder, "trusted.overlay.opaque", b"y")
-            return
-        if parts[-1].startswith(WHITEOUT):
-            path = f"{folder.rstrip('/')}/{parts[-1].removeprefix(WHITEOUT)}"
-            clear(path, False)
-            os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
-            return
-        clear(path, member.isdir())
-        self._make(archive, member, path)
-
-    def _make(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
-        if member.islnk():
-            os.link("/" + "/".join(parts_of(member.linkname)), path, follow_symlinks=False)
-            return
-        if member.issym():
-            os.symlink(member.linkname, path)
-        elif member.isdir():
-            if not os.path.isdir(path):
-                os.mkdir(path)
-        elif member.isreg():
-            self._file(archive, member, path)
-        elif member.isfifo():
-            os.mkfifo(path)
-        elif member.ischr() or member.isblk():
-            kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
-            os.mknod(path, kind, os.makedev(member.devmajor, member.devminor))
-        else:
-            raise Refused(f"entry {member.name[:80]!r} has an unknown type")
-        self._attributes(path, member)
-
-    def _file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
-        source = archive.extractfile(member)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as target:
-            while source is not None and (piece := source.read(CHUNK)):
-                self._left -= len(piece)
-                if self._left < 0:
-                    raise Refused("the layer is larger than the limit")
-                target.write(piece)
-
-    def _attributes(self, path: str, member: tarfile.TarInfo) -> None:
-        os.chown(path, member.uid, member.gid, follow_symlinks=False)
-        if not member.issym():
-            os.chmod(path, member.mode & 0o7777)
-        for key, value in member.pax_headers.items():
-            if key.startswith("SCHILY.xattr."):
-                self._xattr(path, key.removeprefix("SCHILY.xattr."), value)
-        mtime = int(float(member.pax_headers.get("mtime", member.mtime)) * 1_000_000_000)
-        if member.isdir():
-            self._times.append((path, mtime))
-        else:
-            os.utime(path, ns=(mtime, mtime), follow_symlinks=False)
-
-    @staticmethod
-    def _xattr(path: str, name: str, value: str) -> None:
-        if name.startswith("trusted.overlay."):
-            raise Refused(f"{path}: a layer may not set {name}")
-        try:
-            os.setxattr(path, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                raise
+        return unpack(job)
+    except (Refused, TarError, compression.CompressionError) as error:
+        return {"kind": "refused", "error": str(error)}
+    except DiskFull as error:
+        return {"kind": "full", "error": str(error)}
+    except RecursionError:
+        return {"kind": "refused", "error": "its directories are nested too deep"}
+    except MemoryError:
+        return {"kind": "refused", "error": "it takes too much memory to unpack"}
+    except OSError as error:
+        kind = "full" if error.errno in _FULL else "failed" if error.errno in _OURS else "refused"
+        where = os.fsdecode(error.filename or b"")
+        return {"kind": kind, "error": f"{where}: {error.strerror}" if where else str(error.strerror)}
+    except BaseException as error:
+        return {"kind": "failed", "error": f"{type(error).__name__}: {error}"}
 
 
 def main() -> None:
-    """Enter the root and unpack; a refusal is one line on standard error and exit status 1."""
-    root, limit = sys.argv[1], int(sys.argv[2])
-    "".encode("utf-8", "surrogateescape"), b"".decode("iso8859-1"), "".encode("ascii")
+    """Run the job of the command line."""
+    resource.setrlimit(resource.RLIMIT_AS, (limits.UNPACKER_MEMORY, limits.UNPACKER_MEMORY))
     os.umask(0)
-    os.chdir(root)
-    os.chroot(".")
-    try:
-        Unpacker(limit).run(sys.stdin.buffer)
-        while sys.stdin.buffer.read(CHUNK):
-            pass
-    except (Refused, tarfile.TarError, OSError, EOFError) as error:
-        os.write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
-        os._exit(1)
+    found = answer(json.loads(sys.argv[1]))
+    os.write(1, json.dumps(found).encode())
     os._exit(0)
 
 
