@@ -9,7 +9,7 @@ PYTHON ?= python3
 # Debian packages: what a node needs, what the examples are built from, and what the tests compare with.
 NODE_PACKAGES := libnftables1 libseccomp2 mount tini
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
-TEST_PACKAGES := nftables iproute2 procps util-linux runc
+TEST_PACKAGES := nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils
 BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
 
 .PHONY: help install demo test unit lint format proto lock soak bench clean attacks

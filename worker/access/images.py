@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import grpc
 
 from pycompose.proto.v1 import image_pb2, image_pb2_grpc
 from pycompose.worker.access import pipes
 from pycompose.worker.images import Image, ImageError, archives, describe, errors, intake
+from pycompose.worker.images.credentials import Credentials
 from pycompose.worker.images.instructions import config_of
+from pycompose.worker.images.progress import LayerState, Report
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from pycompose.worker.agent.agent import Agent
+    from pycompose.worker.images.manifests import Manifest
+    from pycompose.worker.images.pull import Pulled
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Status = grpc.StatusCode
+T = TypeVar("T")
+REPORT_SECONDS = 0.1
 _STATUS: tuple[tuple[type[ImageError], grpc.StatusCode], ...] = (
     (errors.ImageNotFound, Status.NOT_FOUND),
     (errors.ImageInUse, Status.FAILED_PRECONDITION),
@@ -66,6 +73,48 @@ def has_labels(image: image_pb2.Image, words: list[str]) -> list[bool]:
     return [key in image.labels and (not equals or image.labels[key] == value) for key, equals, value in pairs]
 
 
+def _credentials(found: image_pb2.RegistryCredentials) -> Credentials:
+    return Credentials(found.username, found.password, found.identity_token)
+
+
+async def reported(
+    work: Callable[[Report], Coroutine[Any, Any, T]],
+) -> AsyncIterator[list[image_pb2.LayerProgress] | T]:
+    """Run work that reports on layers; yield what changed, at most ten times a second, and at last what it gives."""
+    changed: dict[str, LayerState] = {}
+    something = asyncio.Event()
+
+    def report(state: LayerState) -> None:
+        changed[state.digest] = state
+        something.set()
+
+    task = asyncio.create_task(work(report))
+    task.add_done_callback(lambda _: something.set())
+    try:
+        while not task.done():
+            await something.wait()
+            something.clear()
+            if changed:
+                yield [_progress(state) for state in changed.values()]
+                changed.clear()
+                await asyncio.wait([task], timeout=REPORT_SECONDS)
+        if changed:
+            yield [_progress(state) for state in changed.values()]
+        yield await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _progress(state: LayerState) -> image_pb2.LayerProgress:
+    return image_pb2.LayerProgress(
+        layer=state.digest,
+        phase=image_pb2.LayerPhase.Value(f"LAYER_PHASE_{state.phase}"),
+        current_bytes=state.current,
+        total_bytes=state.total,
+    )
+
+
 class Answering:
     """What goes wrong with images inside of it ends the call with the fitting status. An async context manager."""
 
@@ -87,7 +136,7 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._store = agent.images
+        self._store, self._registries = agent.images, agent.registries
 
     async def ListImages(self, request: image_pb2.ListImagesRequest, context: Context) -> image_pb2.ListImagesResponse:
         """Return images, all or by reference."""
@@ -126,16 +175,62 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
     async def PullImage(
         self, request: image_pb2.PullImageRequest, context: Context
     ) -> AsyncIterator[image_pb2.PullImageResponse]:
-        """Answer with the image when it is here; fetching from a registry is not there yet."""
-        image = self._store.find(request.reference)
-        if image is None:
-            await context.abort(
-                Status.UNIMPLEMENTED,
-                f"image {request.reference} is not on this node, and pulling from a registry is not supported yet; "
-                "bring it with `pycompose image load` or `pycompose image import`",
+        """Pull an image from its registry."""
+
+        def pull(report: Report) -> Coroutine[Any, Any, Pulled]:
+            return self._registries.pull(
+                request.reference,
+                platform=request.platform,
+                credentials=_credentials(request.credentials),
+                report=report,
             )
-            return
-        yield image_pb2.PullImageResponse(image=message_of(image))
+
+        async with Answering(context):
+            async for item in reported(pull):
+                if isinstance(item, list):
+                    yield image_pb2.PullImageResponse(layers=item)
+                else:
+                    found = message_of(item.image)
+                    yield image_pb2.PullImageResponse(image=found, digest=item.digest, previous_image_id=item.previous)
+
+    async def PushImage(
+        self, request: image_pb2.PushImageRequest, context: Context
+    ) -> AsyncIterator[image_pb2.PushImageResponse]:
+        """Push an image to its registry."""
+
+        def push(report: Report) -> Coroutine[Any, Any, Manifest]:
+            return self._registries.push(request.reference, _credentials(request.credentials), report)
+
+        async with Answering(context):
+            async for item in reported(push):
+                if isinstance(item, list):
+                    yield image_pb2.PushImageResponse(layers=item)
+                else:
+                    yield image_pb2.PushImageResponse(digest=item.digest, manifest_bytes=len(item.raw))
+
+    async def ResolveImage(
+        self, request: image_pb2.ResolveImageRequest, context: Context
+    ) -> image_pb2.ResolveImageResponse:
+        """Return what a name means at its registry."""
+        async with Answering(context):
+            digest = await self._registries.resolve(request.reference, _credentials(request.credentials))
+            return image_pb2.ResolveImageResponse(digest=digest)
+
+    async def ListRegistryTags(
+        self, request: image_pb2.ListRegistryTagsRequest, context: Context
+    ) -> image_pb2.ListRegistryTagsResponse:
+        """Return a repository's tags."""
+        async with Answering(context):
+            tags = await self._registries.tags(request.repository, _credentials(request.credentials))
+            return image_pb2.ListRegistryTagsResponse(tags=tags)
+
+    async def CheckCredentials(
+        self, request: image_pb2.CheckCredentialsRequest, context: Context
+    ) -> image_pb2.CheckCredentialsResponse:
+        """Try credentials."""
+        async with Answering(context):
+            await self._registries.check(request.registry, _credentials(request.credentials))
+        return image_pb2.CheckCredentialsResponse()
 
     async def LoadImages(
         self, requests: AsyncIterator[image_pb2.LoadImagesRequest], context: Context

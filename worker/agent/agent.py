@@ -26,6 +26,7 @@ from pycompose.worker.agent.runner import Runner
 from pycompose.worker.agent.session import Session
 from pycompose.worker.agent.shared import Cgroups, SharedMemory
 from pycompose.worker.images import ImageStore
+from pycompose.worker.images.registries import Registries
 from pycompose.worker.images.store import architecture
 from pycompose.worker.network import etcfiles
 from pycompose.worker.network.manager import NodeNetwork
@@ -46,6 +47,7 @@ class Agent:
         self.records = Records(state / "agent" / "tasks")
         self.runtime = Runtime(state / "containers", cgroup_parent, self._exited)
         self.images = ImageStore(state / "images")
+        self.registries = Registries(self.images)
         self.network = NodeNetwork(run, instance)
         self.volumes = Volumes(state / "volumes")
         self.secrets = SecretsHome(run / "secrets")

@@ -27,7 +27,7 @@ NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
 @dataclass(frozen=True)
 class Found:
-    """One image of an archive: its configuration, digests of its layers' blobs, full references, and its manifest if any."""
+    """One image of an archive: configuration, digests of its layers' blobs, full references, manifest if any."""
 
     config: bytes
     layers: tuple[str, ...]
@@ -35,27 +35,33 @@ class Found:
     manifest: bytes = b""
 
 
-class Peeked:
-    """A file that is read forwards, after a look at its first bytes."""
+class Peeked(io.RawIOBase):
+    """A file that is read forwards, after a look at its first bytes.
+
+    Attributes:
+        kind: what it is packed with, as `compression.kind_of` names it.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
         self._file = file
         self._head = file.read(8)
         self.kind = compression.kind_of(self._head)
 
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, at most `size`."""
-        if self._head:
-            wanted = len(self._head) if size < 0 else size
-            found, self._head = self._head[:wanted], self._head[wanted:]
-            return found if size >= 0 else found + self._file.read()
-        return self._file.read(size)
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._head[: len(buffer)] or self._file.read(len(buffer))
+        self._head = self._head[len(found) :]
+        buffer[: len(found)] = found
+        return len(found)
 
 
 def unpacked(file: BinaryIO) -> Callable[[], bytes]:
     """Return a function that gives the next bytes of what a file holds, decompressed; it raises BadArchive."""
     peeked = Peeked(file)
-    read = compression.reader(peeked, peeked.kind)  # type: ignore[arg-type]
+    read = compression.reader(peeked, peeked.kind)
 
     def checked() -> bytes:
         try:
@@ -163,11 +169,8 @@ class Reader:
                 raise BadArchive(f"the archive has an image for {document.offers()} only; this is {platforms.local()}")
             return self._oci(chosen, annotations, depth + 1)
         names = [annotations[key] for key in NAMES if annotations.get(key)]
-        references = []
-        for name in names[:1]:
-            # the second annotation is often no more than a tag, and then names nothing by itself
-            if name == annotations.get(NAMES[0]) or "/" in name or ":" in name:
-                references.append(full(name))
+        # the second annotation is often no more than a tag, and then names nothing by itself
+        references = [full(name) for name in names[:1] if name == annotations.get(NAMES[0]) or set("/:") & set(name)]
         config = self._checked(document.config)
         layers = []
         for layer in document.layers:

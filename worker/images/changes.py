@@ -190,7 +190,9 @@ class Changes:
         except FileNotFoundError:
             if os.path.lexists(target):
                 raise  # it is the directory above that is missing
-            raise Refused(f"entry {shown(entry.name)} is a hard link to {shown(entry.link)}, which is not there") from None
+            raise Refused(
+                f"entry {shown(entry.name)} is a hard link to {shown(entry.link)}, which is not there"
+            ) from None
         except PermissionError:
             raise Refused(f"entry {shown(entry.name)} is a hard link to a directory") from None
 

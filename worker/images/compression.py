@@ -7,7 +7,7 @@ through the standard library.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 from pycompose.worker.images.limits import ZSTD_WINDOW
 
@@ -27,10 +27,14 @@ def kind_of(head: bytes) -> str:
     return next((kind for magic, kind in _MAGIC if head.startswith(magic)), PLAIN)
 
 
-def reader(file: BinaryIO, kind: str) -> Callable[[], bytes]:
-    """Return a function that gives the next unpacked bytes of `file`, b"" at the end; it raises CompressionError."""
+def reader(file: Any, kind: str) -> Callable[[], bytes]:
+    """Return a function that gives the next unpacked bytes of a binary file, b"" at its end.
+
+    Raises:
+        CompressionError: from that function.
+    """
     source: Any = file
-    errors: tuple[type[Exception], ...] = (OSError, EOFError)
+    errors: tuple[Any, ...] = (OSError, EOFError)
     if kind == GZIP:
         from isal import igzip, isal_zlib
 
@@ -49,7 +53,7 @@ def reader(file: BinaryIO, kind: str) -> Callable[[], bytes]:
     elif kind == XZ:
         import lzma
 
-        source = lzma.LZMAFile(file)
+        source = lzma.LZMAFile(file)  # noqa: SIM115
         errors = (*errors, lzma.LZMAError)
 
     def read() -> bytes:

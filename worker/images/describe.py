@@ -57,7 +57,7 @@ def history(image: Image, sizes: Sequence[int]) -> list[dict[str, Any]]:
         sizes: bytes of its unpacked layers, lowest first.
     """
     left = list(sizes)
-    steps = []
+    steps: list[dict[str, Any]] = []
     for step in image.config.get("history") or [{} for _ in sizes]:
         size = left.pop(0) if not step.get("empty_layer") and left else 0
         steps.append(

@@ -25,12 +25,15 @@ class Entry:
         names: full references with a tag, and when each was given to this image, or last found to be right.
         digests: full references with a digest, of the manifest or of an index that it was chosen from.
         added: when it came to this node.
+        unsafe_since: the boot of the machine during which it came, until its content is known to be on the disk;
+            "" from then on. After another boot such an image may be torn.
     """
 
     manifest: str
     names: dict[str, int] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
     added: int = 0
+    unsafe_since: str = ""
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Index:
         return json.dumps({"version": 1, "images": images, "layers": self.layers}, indent=1).encode()
 
     def find(self, text: str) -> str | None:
-        """Return the id of the image with that name, digest, id, or unique beginning of an id; None when it is not here.
+        """Return the id of the image with that name, digest, id, or unique beginning of an id; None without one.
 
         A name wins over an id, as with Docker.
         """
@@ -76,7 +79,9 @@ class Index:
             matching = self.matching(text.removeprefix("sha256:"))
             if len(matching) > 1:
                 listed = ", ".join(identity[7:19] for identity in matching[:5])
-                raise ImageNotFound(f"{text} is the beginning of {len(matching)} images' ids: {listed}; give more of it")
+                raise ImageNotFound(
+                    f"{text} is the beginning of {len(matching)} images' ids: {listed}; give more of it"
+                )
             raise ImageNotFound(f"no such image: {text}; see pycompose image ls, or pull, load or import it")
         return found
 

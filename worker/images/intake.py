@@ -79,7 +79,7 @@ async def import_root(
         peeked = archives.Peeked(file)
         if peeked.kind in manifests.LAYER_TYPES:
             return store.blobs.put_stream(iter(lambda: peeked.read(1 << 20), b""))[0]
-        read = compression.reader(peeked, peeked.kind)  # type: ignore[arg-type]
+        read = compression.reader(peeked, peeked.kind)
         return store.blobs.put_stream(archives.pieces(read))[0]
 
     async with Lease(store, everything=True) as lease:
@@ -181,4 +181,3 @@ def layer_of(store: ImageStore, digest: str) -> Descriptor:
     with path.open("rb") as file:
         kind = compression.kind_of(file.read(8))
     return Descriptor(manifests.LAYER_TYPES[kind], digest, path.stat().st_size)
-

@@ -12,6 +12,16 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work in a thread; a cancellation waits until the work has ended, so that nothing changes later."""
+    task = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
 class Shared(Generic[T]):
     """Work by key."""
 

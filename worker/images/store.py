@@ -1,8 +1,11 @@
 """``ImageStore``: images by name or id, their layers, and containers' writable layers.
 
-An image is listed when everything of it is there and synced to the disk; that is the one moment that counts, so that a
-crash leaves whole images only. What is fetched before that is held by a lease: a sweep leaves it alone. Opening the
-store removes what no listed image has, and forgets images of which something is missing.
+An image is listed when everything of it is there; that is the one moment that counts, so that a crash leaves whole
+images only. What is fetched before that is held by a lease: a sweep leaves it alone. Opening the store removes what no
+listed image has, and forgets images of which something is missing.
+
+What came from a file, and may be nowhere else, is synced to the disk before it is listed. What was pulled is listed
+first and synced soon after: where the power fails in between, the image is forgotten and pulled again.
 
 The lock is held for what is short: changing the index. Fetching and unpacking go on beside each other.
 """
@@ -29,6 +32,12 @@ from pycompose.worker.images.shared import Shared
 from pycompose.worker.images.snapshots import Snapshot, Snapshots
 
 log = logging.getLogger(__name__)
+SETTLE_SECONDS = 2.0
+
+
+def boot_id() -> str:
+    """Return what tells this boot of the machine from all others (proc(5), random/boot_id)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,11 @@ class ImageStore:
         for path in (*root.glob(".*"), *self.blobs.directory.glob(NEW + "*"), *self._layers.directory.glob(NEW + "*")):
             remove_tree(path) if path.is_dir() else path.unlink()
         self._take_away(*self._unused())
+        self._settling: asyncio.Task[None] | None = None
+        if any(entry.unsafe_since for entry in self._index.images.values()):
+            sync_file_system(root)
+            self._settled(list(self._index.images))
+            write_atomically(self._path, self._index.dump())
 
     def _read(self) -> Index:
         try:
@@ -126,6 +140,8 @@ class ImageStore:
             return Index()
         for identity in list(found.images):
             missing = self._missing(found, identity)
+            if found.images[identity].unsafe_since not in ("", boot_id()):
+                missing = "the machine stopped before it was wholly on the disk"
             if missing:
                 names = ", ".join(map(references.familiar, found.images[identity].names)) or identity
                 log.error("image %s is damaged and forgotten: %s; pull or load it again", names, missing)
@@ -233,24 +249,59 @@ class ImageStore:
         self._index.layers[chain] = size or self._index.layers.get(chain, 0)
         return found
 
-    async def add(self, manifest: bytes, names: Iterable[str] = (), digests: Iterable[str] = ()) -> Image:
-        """List an image whose content is there: sync it to the disk, then write the index.
+    async def add(
+        self, manifest: bytes, names: Iterable[str] = (), digests: Iterable[str] = (), *, again: bool = False
+    ) -> Image:
+        """List an image whose content is there.
 
         Args:
             manifest: its manifest, in the store already.
             names, digests: full references.
+            again: the image can be had again from where it came; its content is synced to the disk soon, not before.
+
+        Raises:
+            DiskFull.
         """
         parsed = manifests.parse(manifest)
         assert isinstance(parsed, manifests.Manifest)
         identity = parsed.config.digest
+        if not again:
+            await self._sync()
+        async with self.lock:
+            new = identity not in self._index.images
+            self._index.put(identity, parsed.digest, names, digests, time.time_ns())
+            if not again:
+                self._settled([identity])
+            elif new:
+                self._index.images[identity].unsafe_since = boot_id()
+                if self._settling is None or self._settling.done():
+                    self._settling = asyncio.create_task(self._settle())
+            await self._save()
+            return self._image(identity)
+
+    async def _sync(self) -> None:
         try:
             await asyncio.to_thread(sync_file_system, self.root)
         except OSError as error:
             raise no_room(self.root, error) from error
-        async with self.lock:
-            self._index.put(identity, parsed.digest, names, digests, time.time_ns())
-            await self._save()
-            return self._image(identity)
+
+    async def _settle(self) -> None:
+        """Sync what was listed before it was on the disk."""
+        await asyncio.sleep(SETTLE_SECONDS)
+        while unsafe := [each for each, entry in self._index.images.items() if entry.unsafe_since]:
+            try:
+                await self._sync()
+            except ImageError as error:
+                log.error("%s", error)
+                return
+            async with self.lock:
+                self._settled(unsafe)
+                await self._save()
+
+    def _settled(self, identities: Iterable[str]) -> None:
+        for identity in identities:
+            if identity in self._index.images:
+                self._index.images[identity].unsafe_since = ""
 
     async def tag(self, source: str, target: str) -> None:
         """Give an image another name. Raises ImageNotFound, BadReference."""
@@ -261,13 +312,13 @@ class ImageStore:
             self._index.name(self._index.require(source), str(reference), time.time_ns())
             await self._save()
 
-    async def learn(self, image: Image, digest: str) -> None:
-        """Take note of a full reference with a digest by which the image can be had."""
+    async def confirm(self, image: Image, names: Iterable[str] = (), digests: Iterable[str] = ()) -> Image:
+        """Take note that names still mean an image, and of digests by which it can be had. Raises ImageNotFound."""
         async with self.lock:
-            if image.id in self._index.images:
-                entry = self._index.images[image.id]
-                self._index.put(image.id, entry.manifest, (), (digest,), entry.added)
-                await self._save()
+            manifest = self._index.images[self._index.require(image.id)].manifest
+            self._index.put(image.id, manifest, names, digests, time.time_ns())
+            await self._save()
+            return self._image(image.id)
 
     async def _save(self) -> None:
         await asyncio.to_thread(write_atomically, self._path, self._index.dump())

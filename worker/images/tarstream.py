@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 BLOCK = 512
-FILE, DIRECTORY, SYMLINK, HARDLINK, CHARACTER, BLOCKDEV, FIFO = "file", "dir", "symlink", "link", "char", "block", "fifo"
+FILE, DIRECTORY, SYMLINK, HARDLINK, CHARACTER, BLOCKDEV, FIFO = (
+    "file",
+    "dir",
+    "symlink",
+    "link",
+    "char",
+    "block",
+    "fifo",
+)
 _KINDS = {
     b"0": FILE,
     b"\0": FILE,
@@ -159,9 +167,7 @@ class TarStream:
             raise TarError("it ends in the middle of a header")
         return content
 
-    def _entry(
-        self, block: bytes, letter: bytes, pax: list[tuple[bytes, bytes]], name: bytes, link: bytes
-    ) -> Entry:
+    def _entry(self, block: bytes, letter: bytes, pax: list[tuple[bytes, bytes]], name: bytes, link: bytes) -> Entry:
         if letter not in _KINDS:
             raise TarError(f"entry {_shown(name or _name(block))} has the unknown type {letter!r}")
         entry = Entry(
@@ -276,9 +282,7 @@ def apply(entry: Entry, pax: list[tuple[bytes, bytes]]) -> Sparse | None:
         return None
     if len(pieces) % 2:
         raise TarError(f"entry {_shown(entry.name)} has a damaged map of a sparse file")
-    return Sparse(
-        size, keys.get(b"GNU.sparse.name", b""), list(zip(pieces[::2], pieces[1::2], strict=True)), in_data
-    )
+    return Sparse(size, keys.get(b"GNU.sparse.name", b""), list(zip(pieces[::2], pieces[1::2], strict=True)), in_data)
 
 
 def records(content: bytes) -> list[tuple[bytes, bytes]]:

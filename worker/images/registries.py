@@ -1,0 +1,99 @@
+"""What a node does with registries: pull, push, resolve, try credentials. HTTP is imported when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from pycompose.worker.images import hosts, platforms, references
+from pycompose.worker.images.credentials import Credentials
+from pycompose.worker.images.errors import BadReference
+from pycompose.worker.images.progress import Report
+from pycompose.worker.images.references import Reference
+from pycompose.worker.images.shared import Shared
+from pycompose.worker.images.store import ImageStore
+
+if TYPE_CHECKING:
+    from pycompose.worker.images.manifests import Manifest
+    from pycompose.worker.images.pull import Pulled
+    from pycompose.worker.images.registry import Registry
+
+
+def _nothing(_: object) -> None:
+    return
+
+
+class Registries:
+    """Registries as one node sees them. Credentials come with each call and go with it."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+        self._downloads: Shared[None] = Shared()
+
+    async def pull(
+        self,
+        reference: str,
+        *,
+        platform: str = "",
+        credentials: Credentials | None = None,
+        report: Report = _nothing,
+    ) -> Pulled:
+        """Pull an image; one that is here and still means the same is left as it is.
+
+        Args:
+            platform: "os/arch[/variant]"; "" for this machine's.
+
+        Raises:
+            ImageError.
+        """
+        from pycompose.worker.images.pull import Pull
+
+        wanted = platforms.parse(platform) if platform else None
+        name = references.parse(reference)
+        async with self._open(name, credentials) as registry:
+            return await Pull(self._store, registry, self._downloads, name, wanted, report).run()
+
+    async def push(self, reference: str, credentials: Credentials | None = None, report: Report = _nothing) -> Manifest:
+        """Push an image to the registry that its name says; returns the manifest that is there then.
+
+        Raises:
+            ImageError.
+        """
+        from pycompose.worker.images.push import Push
+
+        name = references.parse(reference)
+        async with self._open(name, credentials, "pull,push") as registry:
+            return await Push(self._store, registry, name, report).run()
+
+    async def resolve(self, reference: str, credentials: Credentials | None = None) -> str:
+        """Return the digest that a name means at its registry now. Raises ImageError."""
+        name = references.parse(reference)
+        async with self._open(name, credentials) as registry:
+            return await registry.head(name.which) or (await registry.manifest(name.which)).digest
+
+    async def tags(self, repository: str, credentials: Credentials | None = None) -> list[str]:
+        """Return the tags of a repository. Raises ImageError."""
+        async with self._open(references.parse(repository), credentials) as registry:
+            return await registry.tags()
+
+    async def check(self, registry: str, credentials: Credentials) -> None:
+        """Try credentials. Raises ImageError when the registry refuses them, or cannot be asked."""
+        # any path does for the grammar; none is asked for
+        name = references.parse(f"{registry}/any/path")
+        if name.registry not in (registry, references.HUB):
+            raise BadReference(f"{registry[:100]!r} is no registry; it looks like host or host:port")
+        async with self._open(Reference(name.registry, ""), credentials) as opened:
+            await opened.ping()
+
+    @asynccontextmanager
+    async def _open(
+        self, name: Reference, credentials: Credentials | None, actions: str = "pull"
+    ) -> AsyncIterator[Registry]:
+        from pycompose.worker.images.registry import Registry
+        from pycompose.worker.images.transport import Transport
+
+        settings = hosts.settings()
+        async with Transport(name.api, settings) as link:
+            await link.open()
+            yield Registry(link, name, credentials or Credentials(), settings, actions)
