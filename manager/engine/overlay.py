@@ -91,6 +91,7 @@ class Pass:
         """Drop what was decided for a service."""
         self.changed = {key: entry for key, entry in self.changed.items() if entry.service_id != service_id}
         self._new.pop(service_id, None)
+        self._tasks.pop(service_id, None)
 
     def get(self, kind: Kind, identity: str) -> Object | None:
         """Return an object as it will be."""
