@@ -25,8 +25,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -57,6 +58,14 @@ def ended(action: Callable[[], Any]) -> int:
     """Run a command line and return its exit status; errors are printed on stderr."""
     status = _status(action)
     return status or _status(sys.stdout.flush)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process without taking the interpreter apart, which takes a quarter of a short command's time."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _status(action: Callable[[], Any]) -> int:
