@@ -32,9 +32,15 @@ from pycompose.manager.store.sqlite import SqliteStore
 from pycompose.proto.guard import Guard
 from pycompose.proto.refusal import ExhaustedError, Refusal, UnreachableError
 from pycompose.proto.serving import listen, new_server
+from pycompose.proto.v1 import access_pb2, control_pb2, dispatcher_pb2, image_pb2
 
 log = logging.getLogger("pycompose.manager")
-SERVICES = ("ControlService", "DispatcherService", "TaskAccessService", "ImageService")
+#: With the files that declare them: reflection finds what is loaded.
+SERVICES = {
+    f"pycompose.v1.{name}": file.DESCRIPTOR
+    for file in (control_pb2, dispatcher_pb2, access_pb2, image_pb2)
+    for name in file.DESCRIPTOR.services_by_name
+}
 GROUP = "pycompose"
 
 
@@ -73,7 +79,7 @@ async def serve(state: Path, run: Path) -> int:
     proxy = add_proxies(server, f"unix:{run}/worker.sock")
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    names = [f"pycompose.v1.{name}" for name in SERVICES]
+    names = list(SERVICES)
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     path = run / "api.sock"
     await listen(server, path, api_group())

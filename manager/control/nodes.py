@@ -6,9 +6,10 @@ import os
 
 import pycompose
 from pycompose.manager.control.api import Api, ServicerContext, name_of
+from pycompose.manager.control.validate import shape
 from pycompose.manager.model import NODE, TASK, Object, object_key
 from pycompose.manager.store import Compare, Delete, Operation
-from pycompose.proto.refusal import BlockedError, NotFoundError
+from pycompose.proto.refusal import BlockedError, InvalidError, NotFoundError
 from pycompose.proto.v1 import control_pb2, node_pb2
 
 
@@ -41,6 +42,9 @@ class NodeCalls:
         self, request: control_pb2.UpdateNodeRequest, context: ServicerContext
     ) -> control_pb2.UpdateNodeResponse:
         """Replace a node's availability and labels."""
+
+        if wrong := shape(request.spec):
+            raise InvalidError(wrong)
 
         def change(copy: Object) -> list[Operation]:
             copy.spec.CopyFrom(request.spec)

@@ -34,8 +34,8 @@ class ObjectCalls:
     # What the kinds share.
 
     async def _new(self, kind: Kind, message: Object, wrong: list[validate.Violation]) -> Object:
-        if wrong:
-            raise InvalidError(wrong)
+        if found := wrong or validate.shape(message.spec):
+            raise InvalidError(found)
         await self.api.fresh()
         async with self.api.checking:
             return await self.api.create(kind, message)
@@ -51,7 +51,8 @@ class ObjectCalls:
     async def _replace(self, kind: Kind, identity: str, request: Any, wrong: list[validate.Violation]) -> Object:
         def change(copy: Object) -> list[Operation]:
             named = [("spec.name", "the name cannot be changed; create another")]
-            if found := wrong + (named if copy.spec.name != request.spec.name else []):
+            wrong_name = named if copy.spec.name != request.spec.name else []
+            if found := wrong + wrong_name or validate.shape(request.spec):
                 raise InvalidError(found)
             copy.spec.CopyFrom(request.spec)
             return []
@@ -68,6 +69,8 @@ class ObjectCalls:
             if other:
                 what = f"{', '.join(other)} of {kind.name} {copy.spec.name} cannot be changed, only labels can"
                 raise BlockedError(f"{what}; remove it and create another", "IMMUTABLE", f"spec.{other[0]}")
+            if found := validate.shape(request.spec):
+                raise InvalidError(found)
             copy.spec.CopyFrom(request.spec)
             return []
 

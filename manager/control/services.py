@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from pycompose.manager import states
-from pycompose.manager.allocator import PortBook, port_conflict
+from pycompose.manager.allocator import PortBook, port_conflict, service_label
 from pycompose.manager.cache import Cache
 from pycompose.manager.control import validate
 from pycompose.manager.control.api import Api, ServicerContext
@@ -45,8 +45,9 @@ class ServiceCalls:
     def _check(self, spec: service_pb2.ServiceSpec, own_id: str) -> list[Operation]:
         """Return operations that make missing volumes. Raises InvalidError, BlockedError."""
         cache = self.api.cache
-        names = {kind: {item.spec.name for item in cache.all(kind)} for kind in (NETWORK, SECRET, CONFIG)}
-        wrong = validate.service(spec, names[NETWORK], names[SECRET], names[CONFIG])
+        secrets, configs = ({item.spec.name for item in cache.all(kind)} for kind in (SECRET, CONFIG))
+        networks = {network.spec.name: network for network in cache.all(NETWORK)}
+        wrong = validate.service(spec, validate.Known(networks, secrets, configs))
         if wrong:
             raise InvalidError(wrong)
         conflict = port_conflict(spec, own_id, PortBook(cache.all(SERVICE), cache.all(TASK)))
@@ -59,7 +60,20 @@ class ServiceCalls:
                 "PORT_TAKEN",
                 f"spec.endpoint.ports[{index}]",
             )
+        self._check_name(spec, own_id)
         return self._volumes(spec)
+
+    def _check_name(self, spec: service_pb2.ServiceSpec, own_id: str) -> None:
+        """Raises BlockedError when another service has the container's name."""
+        name = spec.task.container_name
+        for other in self.api.cache.all(SERVICE) if name else ():
+            if other.id != own_id and other.spec.task.container_name == name and not other.removing:
+                raise BlockedError(
+                    f"container name {name} is used by {service_label(other.spec)} already; choose another, "
+                    "or remove that service",
+                    "NAME_TAKEN",
+                    "spec.task.container_name",
+                )
 
     def _volumes(self, spec: service_pb2.ServiceSpec) -> list[Operation]:
         operations: list[Operation] = []

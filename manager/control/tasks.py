@@ -7,9 +7,11 @@ from google.protobuf.duration_pb2 import Duration
 from pycompose.manager import scheduler, states
 from pycompose.manager.allocator import PortBook
 from pycompose.manager.control.api import Api, ServicerContext
+from pycompose.manager.control.validate import shape
 from pycompose.manager.engine import volume_homes
 from pycompose.manager.model import NODE, SERVICE, TASK, Object
 from pycompose.manager.orchestrator.actions import leaving
+from pycompose.proto.refusal import InvalidError
 from pycompose.proto.v1 import control_pb2, meta_pb2, task_pb2
 
 
@@ -61,6 +63,9 @@ class TaskCalls:
     async def _change(
         self, task_ids: list[str], desired: int | None, grace: Duration | None, *, again: bool = False
     ) -> meta_pb2.Version:
+        if grace is not None and (wrong := shape(grace, "grace_period")):
+            raise InvalidError(wrong)
+
         def change(task: task_pb2.Task) -> bool:
             if leaving(task):
                 return False

@@ -18,11 +18,13 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from pycompose.manager.cache import Cache, Changes
+from pycompose.manager.control import validate
 from pycompose.manager.dispatcher import assignments
 from pycompose.manager.dispatcher.nodes import Nodes
 from pycompose.manager.dispatcher.statuses import StatusWriter
 from pycompose.manager.model import Codec
 from pycompose.manager.store import Store
+from pycompose.proto.refusal import InvalidError
 from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -44,9 +46,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
     ) -> AsyncIterator[dispatcher_pb2.SessionResponse]:
         """Serve one worker until either side ends."""
         first = await anext(aiter(requests), None)
-        if first is None or first.WhichOneof("message") != "hello" or not first.hello.node_id:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be a hello with a node id")
+        if first is None:
             return
+        if first.WhichOneof("message") != "hello":
+            raise InvalidError([("hello", "the first message must be a hello")])
+        if wrong := validate.name(first.hello.node_id, "hello.node_id"):
+            raise InvalidError(wrong)
         node_id, session_id = first.hello.node_id, secrets.token_hex(8)
         await self._cache.synchronize()
         await self.nodes.arrived(node_id, session_id, first.hello.description)
