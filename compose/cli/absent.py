@@ -107,13 +107,3 @@ def transformations_list(**flags: Any) -> None:
 
 transformations.aliases["ls"] = "list"
 bridge.add_command(transformations)
-
-
-@command()
-@click.argument("services", nargs=-1)
-@click.option("--no-up", is_flag=True, help="Do not start the services first.")
-@click.option("--prune", is_flag=True, default=True, help="Remove images that a rebuild replaced (default true).")
-@click.option("--quiet", is_flag=True, help="No output of builds.")
-def watch(**flags: Any) -> None:
-    """Bring changed files into containers (not there yet)."""
-    raise CliError("watch is not there yet; run pycompose up again after a change: only what changed is recreated")

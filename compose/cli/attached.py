@@ -22,6 +22,7 @@ from pycompose.compose.cli.errors import Exit
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.logprint import LogPrinter, short_name
 from pycompose.compose.cli.stopping import stop
+from pycompose.compose.cli.syncing import Syncing
 from pycompose.compose.cli.watching import read_log, see
 from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Ended, Streams
@@ -39,7 +40,11 @@ class DetachError(Exception):
 
 @dataclass(frozen=True)
 class AttachOptions:
-    """What to print and when to end; `only` empty: all services."""
+    """What to print and when to end; `only` empty: all services.
+
+    `watching` begins a session of watch, which is told where its lines go; with `watch_at_start` that is done once the
+    services are up, else by a key.
+    """
 
     abort_on_exit: bool = False
     abort_on_failure: bool = False
@@ -50,6 +55,8 @@ class AttachOptions:
     prefix: bool = True
     timestamps: bool = False
     stop_timeout: int | None = None
+    watching: Callable[[Callable[[str], None]], Syncing] | None = None
+    watch_at_start: bool = False
 
 
 class Attached:
@@ -74,6 +81,7 @@ class Attached:
         self._reading: set[str] = set()
         self._runs: dict[str, int] = {}
         self._exits: list[task_pb2.Task] = []
+        self._session: Syncing | None = None
 
     def run(self, goal: Goal, services: dict[str, str]) -> int:
         """Print until the end; return the exit status.
@@ -89,6 +97,8 @@ class Attached:
         try:
             converge(self._client, self._streams, self._observed, goal, self._display, self._other)
             self._display.freeze()
+            if self._options.watch_at_start:
+                self._watch()
             while True:
                 if self._exits:
                     status = self._judge()
@@ -105,6 +115,22 @@ class Attached:
             if end.status != INTERRUPTED:
                 raise
             return self._stop(INTERRUPTED)
+        finally:
+            if self._session is not None:
+                self._session.close()
+
+    def _watch(self) -> None:
+        """Begin to follow files, or end it."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+            self._display.note("watching ended")
+            return
+        if self._options.watching is None:
+            self._display.note("nothing to watch; say what to do with changed files in develop.watch of a service")
+            return
+        self._session = self._options.watching(lambda text: self._streams.put("say", text))
+        self._display.note("watching")
 
     @contextmanager
     def _above(self) -> Iterator[None]:
@@ -122,8 +148,12 @@ class Attached:
 
     def _other(self, name: str, item: object) -> None:
         """Print what a log stream gave."""
-        if name == "quit":
+        if name == "quit" or (name, item) == ("key", "d"):
             raise DetachError
+        if (name, item) == ("key", "w"):
+            self._watch()
+        elif name == "say":
+            self._display.note(str(item))
         if isinstance(item, Ended):
             self._printer.flush(name.removeprefix("log "))
             self._reading.discard(name.removeprefix("log "))
@@ -142,7 +172,8 @@ class Attached:
             self._reading.add(task.id)
             read_log(self._client, self._streams, f"log {task.id}", task.id, self._since)
         ended = status.state in (task_pb2.TASK_STATE_COMPLETE, task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_SHUTDOWN)
-        new = self._runs.get(task.id, 0) < status.run
+        # one that is being restarted by request has not ended
+        new = self._runs.get(task.id, 0) < status.run and task.run_request <= status.run_request
         if ended and new and status.finished_at.ToNanoseconds() >= self._since.ToNanoseconds():
             self._runs[task.id] = status.run
             self._exits.append(task)

@@ -56,7 +56,7 @@ COMMANDS = {
     "node": (_CLI + "node:node", "Manage this machine's node, and list nodes"),
     "build": (_CLI + "absent:build", "Build images (not there yet)"),
     "push": (_CLI + "absent:push", "Push images (not there yet)"),
-    "watch": (_CLI + "absent:watch", "Bring changed files into containers as they change"),
+    "watch": (_CLI + "watch:watch", "Bring changed files into containers as they change"),
 }
 HIDDEN = {"alpha": (_CLI + "viz:alpha", "Experimental commands")}
 ANSI = ("never", "always", "auto")

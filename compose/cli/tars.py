@@ -54,14 +54,19 @@ def pack(entries: Callable[[tarfile.TarFile], None]) -> Iterator[bytes]:
 def add(archive: tarfile.TarFile, path: str, name: str) -> None:
     """Add a file, or a folder with all that is in it; what no tar can hold (a socket) is left out."""
     for where, entry in walk(path, name):
-        info = archive.gettarinfo(where, entry)
-        if info is None:
-            continue
-        if info.isreg():
-            with open(where, "rb") as file:
-                archive.addfile(info, file)
-        else:
-            archive.addfile(info)
+        add_one(archive, where, entry)
+
+
+def add_one(archive: tarfile.TarFile, path: str, name: str) -> None:
+    """Add a file, or a folder without what is in it."""
+    info = archive.gettarinfo(path, name)
+    if info is None:
+        return
+    if info.isreg():
+        with open(path, "rb") as file:
+            archive.addfile(info, file)
+    else:
+        archive.addfile(info)
 
 
 def walk(path: str, name: str) -> Iterator[tuple[str, str]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import click
 
+from pycompose.compose.cli import menu
 from pycompose.compose.cli.attached import Attached, AttachOptions, DetachError
 from pycompose.compose.cli.bringup import Applied, bring, load_desired
 from pycompose.compose.cli.display import Display
@@ -17,7 +20,9 @@ from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.planning import WOULD_CHANGE, would
 from pycompose.compose.cli.settings import Settings, scales, settings
+from pycompose.compose.cli.syncing import Syncing
 from pycompose.compose.cli.upflags import orphan_default, recreation
+from pycompose.compose.cli.watch import begin, rules_for
 from pycompose.compose.cli.watching import follow_project
 from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Streams
@@ -64,7 +69,7 @@ class _Request:
 @click.option("--no-log-prefix", is_flag=True, help="No names before lines.")
 @click.option("--timestamps", is_flag=True, help="Times before lines.")
 @click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace when containers are stopped.")
-@click.option("--menu", is_flag=True, default=None, help="Keys while attached (COMPOSE_MENU).")
+@click.option("--menu", "menu_keys", is_flag=True, default=None, help="Keys while attached (COMPOSE_MENU).")
 @click.option("-w", "--watch", "watch_files", is_flag=True, help="Bring changed files into containers.")
 @click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, as plan does; exit status 3 if any.")
 @recreation
@@ -87,7 +92,7 @@ def up(
     no_log_prefix: bool,
     timestamps: bool,
     timeout: int | None,
-    menu: bool | None,
+    menu_keys: bool | None,
     watch_files: bool,
     only_plan: bool,
     force_recreate: bool,
@@ -108,13 +113,32 @@ def up(
     pycompose up --wait             until everything is healthy
     pycompose up -d --scale web=3   with three web containers
     """
-    abort = abort_on_container_exit or abort_on_container_failure or exit_code_from is not None
-    if detach and (abort or attach):
-        raise UsageError("-d runs in the background: it goes with none of --abort-on-…, --exit-code-from and --attach")
-    if force_recreate and no_recreate:
-        raise UsageError("--force-recreate and --no-recreate contradict one another")
-    if watch_files:
-        raise CliError("--watch is not there yet; run up again after a change: only what changed is recreated")
+    given = {
+        "--abort-on-container-exit": abort_on_container_exit,
+        "--abort-on-container-failure": abort_on_container_failure,
+        "--exit-code-from": exit_code_from is not None,
+        "--attach": bool(attach),
+        "--attach-dependencies": attach_dependencies,
+        "--watch": watch_files,
+    }
+    _contradictions(
+        {"--wait": wait, "--detach": detach and not wait},
+        given,
+    )
+    _contradictions(
+        {"--no-recreate": no_recreate},
+        {
+            "--force-recreate": force_recreate,
+            "--always-recreate-deps": always_recreate_deps,
+            "--renew-anon-volumes": renew_anon_volumes,
+        },
+    )
+    _contradictions({"--no-build": no_build}, {"--build": build, "--watch": watch_files})
+    _contradictions(
+        {"--abort-on-container-exit": abort_on_container_exit},
+        {"--abort-on-container-failure": abort_on_container_failure},
+    )
+    _contradictions({"--attach": bool(attach)}, {"--attach-dependencies": attach_dependencies})
     options = UpOptions(
         targets=frozenset(services),
         scale=scales(scale_words),
@@ -131,17 +155,19 @@ def up(
     if detach or wait or no_start or settings().dry_run:
         return _background(settings(), request)
     attached = AttachOptions(
-        abort_on_exit=abort_on_container_exit or exit_code_from is not None,
+        abort_on_exit=abort_on_container_exit or (exit_code_from is not None and not abort_on_container_failure),
         abort_on_failure=abort_on_container_failure,
         exit_code_from=exit_code_from,
         only=frozenset(attach) or (frozenset() if attach_dependencies else frozenset(services)),
         without=frozenset(no_attach),
+        watch_at_start=watch_files,
         colour=not no_color,
         prefix=not no_log_prefix,
         timestamps=timestamps,
         stop_timeout=timeout,
     )
-    return _foreground(settings(), request, attached)
+    keys = settings().truth("COMPOSE_MENU") if menu_keys is None else menu_keys
+    return _foreground(settings(), request, attached, keys=keys, explicit=frozenset(attach))
 
 
 @command()
@@ -182,6 +208,18 @@ def scale(words: tuple[str, ...], no_deps: bool) -> None:
     names = tuple(numbers)
     options = UpOptions(targets=frozenset(names), scale=numbers, no_recreate=True)
     _background(settings(), _Request(names, options, no_deps=no_deps))
+
+
+def _contradictions(one: Mapping[str, bool], others: Mapping[str, bool]) -> None:
+    """Refuse flags that do not go together.
+
+    Raises:
+        UsageError: one of each was given.
+    """
+    for flag in (name for name, given in one.items() if given):
+        wrong = [name for name, given in others.items() if given]
+        if wrong:
+            raise UsageError(f"{flag} and {', '.join(wrong)} contradict one another; leave one out")
 
 
 def _refuse_build(build: bool) -> None:
@@ -226,13 +264,38 @@ def _background(chosen: Settings, request: _Request) -> None:
     return None
 
 
-def _foreground(chosen: Settings, request: _Request, options: AttachOptions) -> None:
-    """Apply the plan, print the output of containers, and stop them at the end."""
+def _foreground(
+    chosen: Settings, request: _Request, options: AttachOptions, *, keys: bool, explicit: frozenset[str]
+) -> None:
+    """Apply the plan, print the output of containers, and stop them at the end.
+
+    Args:
+        chosen: the global flags.
+        request: what is brought up.
+        options: what is printed.
+        keys: whether keys do something.
+        explicit: services whose output was asked for by name, whatever the file says.
+    """
     project, desired = load_desired(chosen, request.services, no_deps=request.no_deps)
     if options.exit_code_from and options.exit_code_from not in desired.services:
         raise UsageError(f"--exit-code-from {options.exit_code_from}: no such service in this run")
-    options = replace(options, colour=options.colour and chosen.colour(sys.stdout.isatty()))
+    unknown = sorted((explicit | options.without) - set(project.services))
+    if unknown:
+        raise UsageError(f"--attach or --no-attach {unknown[0]}: no such service in this run")
+    quiet = {name for name, entry in project.services.items() if entry.get("attach") is False} - explicit
+    if options.watch_at_start:
+        rules_for(chosen, project, request.services)
+    options = replace(
+        options,
+        colour=options.colour and chosen.colour(sys.stdout.isatty()),
+        without=options.without | quiet,
+    )
     with chosen.client() as client, chosen.display() as display, interrupts_into(Streams(), leaving=True) as streams:
+
+        def watching(say: Callable[[str], None]) -> Syncing:
+            return begin(client, project, rules_for(chosen, project, request.services), say)
+
+        options = replace(options, watching=watching if _watched(project) else None)
         attached = Attached(client, streams, desired.project.name, options, display)
         applied = _bring(chosen, client, project, desired, request, display)
         follow_project(client, streams, desired.project.name)
@@ -242,9 +305,12 @@ def _foreground(chosen: Settings, request: _Request, options: AttachOptions) -> 
             place=lambda service, key: project.place("services", service, key),
         )
         try:
-            if display.live and sys.stdin.isatty():
+            if keys and menu.possible():
+                display.note(menu.LINE)
+            elif display.live and sys.stdin.isatty():
                 display.note("Ctrl-C stops the containers, Ctrl-\\ leaves them running")
-            status = attached.run(goal, applied.services)
+            with menu.Keys(streams) if keys and menu.possible() else nullcontext():
+                status = attached.run(goal, applied.services)
         except DetachError:
             display.freeze()
             prefix = chosen.command_prefix()
@@ -255,3 +321,7 @@ def _foreground(chosen: Settings, request: _Request, options: AttachOptions) -> 
             raise explained(error, client, chosen.command_prefix(), tails=False) from None
     if status:
         raise Exit(status)
+
+
+def _watched(project: Project) -> bool:
+    return any((service.get("develop") or {}).get("watch") for service in project.services.values())

@@ -89,6 +89,16 @@ class TaskAccessServiceStub:
                 request_serializer=pycompose_dot_v1_dot_access__pb2.CopyToRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_access__pb2.CopyToResponse.FromString,
                 _registered_method=True)
+        self.ListFiles = channel.unary_stream(
+                '/pycompose.v1.TaskAccessService/ListFiles',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.ListFilesRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.ListFilesResponse.FromString,
+                _registered_method=True)
+        self.RemovePaths = channel.unary_unary(
+                '/pycompose.v1.TaskAccessService/RemovePaths',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.RemovePathsRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.RemovePathsResponse.FromString,
+                _registered_method=True)
         self.ExportTask = channel.unary_stream(
                 '/pycompose.v1.TaskAccessService/ExportTask',
                 request_serializer=pycompose_dot_v1_dot_access__pb2.ExportTaskRequest.SerializeToString,
@@ -207,6 +217,20 @@ class TaskAccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFiles(self, request, context):
+        """What lies below a folder of the container, its volumes included, in parts; NOT_FOUND when nothing is there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePaths(self, request, context):
+        """Removes files, and folders with all that is in them; nothing happens for what is not there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportTask(self, request, context):
         """The container's root file system without its volumes as a tar stream.
         """
@@ -308,6 +332,16 @@ def add_TaskAccessServiceServicer_to_server(servicer, server):
                     servicer.CopyTo,
                     request_deserializer=pycompose_dot_v1_dot_access__pb2.CopyToRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_access__pb2.CopyToResponse.SerializeToString,
+            ),
+            'ListFiles': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListFiles,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.ListFilesRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.ListFilesResponse.SerializeToString,
+            ),
+            'RemovePaths': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePaths,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.RemovePathsRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.RemovePathsResponse.SerializeToString,
             ),
             'ExportTask': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportTask,
@@ -637,6 +671,60 @@ class TaskAccessService:
             '/pycompose.v1.TaskAccessService/CopyTo',
             pycompose_dot_v1_dot_access__pb2.CopyToRequest.SerializeToString,
             pycompose_dot_v1_dot_access__pb2.CopyToResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pycompose.v1.TaskAccessService/ListFiles',
+            pycompose_dot_v1_dot_access__pb2.ListFilesRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.ListFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePaths(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.TaskAccessService/RemovePaths',
+            pycompose_dot_v1_dot_access__pb2.RemovePathsRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.RemovePathsResponse.FromString,
             options,
             channel_credentials,
             insecure,

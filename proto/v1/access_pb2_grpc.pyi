@@ -67,6 +67,10 @@ class TaskAccessServiceStub:
     """Unpacks a tar stream below a folder of the container. The first request is a start. A folder is never replaced
     by a file, nor a file by a folder (FAILED_PRECONDITION).
     """
+    ListFiles: _grpc.UnaryStreamMultiCallable[_access_pb2.ListFilesRequest, _access_pb2.ListFilesResponse]
+    """What lies below a folder of the container, its volumes included, in parts; NOT_FOUND when nothing is there."""
+    RemovePaths: _grpc.UnaryUnaryMultiCallable[_access_pb2.RemovePathsRequest, _access_pb2.RemovePathsResponse]
+    """Removes files, and folders with all that is in them; nothing happens for what is not there."""
     ExportTask: _grpc.UnaryStreamMultiCallable[_access_pb2.ExportTaskRequest, _access_pb2.ExportTaskResponse]
     """The container's root file system without its volumes as a tar stream."""
     ListChanges: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListChangesRequest, _access_pb2.ListChangesResponse]
@@ -118,6 +122,10 @@ class TaskAccessServiceAsyncStub(TaskAccessServiceStub):
     """Unpacks a tar stream below a folder of the container. The first request is a start. A folder is never replaced
     by a file, nor a file by a folder (FAILED_PRECONDITION).
     """
+    ListFiles: _aio.UnaryStreamMultiCallable[_access_pb2.ListFilesRequest, _access_pb2.ListFilesResponse]  # type: ignore[assignment]
+    """What lies below a folder of the container, its volumes included, in parts; NOT_FOUND when nothing is there."""
+    RemovePaths: _aio.UnaryUnaryMultiCallable[_access_pb2.RemovePathsRequest, _access_pb2.RemovePathsResponse]  # type: ignore[assignment]
+    """Removes files, and folders with all that is in them; nothing happens for what is not there."""
     ExportTask: _aio.UnaryStreamMultiCallable[_access_pb2.ExportTaskRequest, _access_pb2.ExportTaskResponse]  # type: ignore[assignment]
     """The container's root file system without its volumes as a tar stream."""
     ListChanges: _aio.UnaryUnaryMultiCallable[_access_pb2.ListChangesRequest, _access_pb2.ListChangesResponse]  # type: ignore[assignment]
@@ -232,6 +240,22 @@ class TaskAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Unpacks a tar stream below a folder of the container. The first request is a start. A folder is never replaced
         by a file, nor a file by a folder (FAILED_PRECONDITION).
         """
+
+    @_abc_1.abstractmethod
+    def ListFiles(
+        self,
+        request: _access_pb2.ListFilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_access_pb2.ListFilesResponse], _abc.AsyncIterator[_access_pb2.ListFilesResponse]]:
+        """What lies below a folder of the container, its volumes included, in parts; NOT_FOUND when nothing is there."""
+
+    @_abc_1.abstractmethod
+    def RemovePaths(
+        self,
+        request: _access_pb2.RemovePathsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.RemovePathsResponse, _abc.Awaitable[_access_pb2.RemovePathsResponse]]:
+        """Removes files, and folders with all that is in them; nothing happens for what is not there."""
 
     @_abc_1.abstractmethod
     def ExportTask(

@@ -349,7 +349,7 @@ def test_bad_files_give_one_message_with_a_place(
     [
         (["upp"], 2, 'did you mean "up"?'),
         (["up", "--nothing"], 2, "--nothing"),
-        (["up", "-d", "--abort-on-container-exit"], 2, "background"),
+        (["up", "-d", "--abort-on-container-exit"], 2, "contradict one another"),
         (["up", "--build"], 1, "building images is not there yet"),
         (["up", "--scale", "web"], 2, "web=3"),
         (["build"], 1, "pycompose image load"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pycompose.worker.agent.agent import Agent
     from pycompose.worker.agent.runner import Runner
 
+PART = 500
 Context = grpc.aio.ServicerContext[Any, Any]
 KINDS = {
     "added": access_pb2.PATH_CHANGE_KIND_ADDED,
@@ -80,10 +81,37 @@ class FileCalls(access_pb2_grpc.TaskAccessServiceServicer):
                 yield request.data
 
         try:
-            await files.unpack(start.path, data(), archive=start.archive)
+            await files.unpack(start.path, data(), archive=start.archive, as_user=start.as_user)
         except FilesError as error:
             await refuse(context, error.code, str(error))
         return access_pb2.CopyToResponse()
+
+    async def ListFiles(
+        self, request: access_pb2.ListFilesRequest, context: Context
+    ) -> AsyncIterator[access_pb2.ListFilesResponse]:
+        """Send what lies below a folder."""
+        files = await self._files(request.task_id, context)
+        try:
+            found = await files.listing(request.path)
+        except FilesError as error:
+            await refuse(context, error.code, str(error))
+        for start in range(0, len(found), PART):
+            response = access_pb2.ListFilesResponse()
+            for one in found[start : start + PART]:
+                entry = response.entries.add(path=one["path"], size_bytes=one["size"], mode=one["mode"])
+                entry.modified_at.FromNanoseconds(one["mtime_ns"])
+            yield response
+
+    async def RemovePaths(
+        self, request: access_pb2.RemovePathsRequest, context: Context
+    ) -> access_pb2.RemovePathsResponse:
+        """Remove files and folders."""
+        files = await self._files(request.task_id, context)
+        try:
+            await files.remove(request.paths)
+        except FilesError as error:
+            await refuse(context, error.code, str(error))
+        return access_pb2.RemovePathsResponse()
 
     async def ExportTask(
         self, request: access_pb2.ExportTaskRequest, context: Context

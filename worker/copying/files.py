@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,32 @@ class Files:
         found: list[dict[str, str]] = json.loads(await self._whole(request))
         return sorted(found, key=lambda one: one["path"])
 
-    async def unpack(self, path: str, data: AsyncIterator[bytes], *, archive: bool) -> None:
-        """Unpack a tar below `path`. Raises FilesError."""
-        request = {"view": self._view(), "do": "unpack", "path": path, "archive": archive}
+    async def listing(self, path: str) -> list[dict[str, Any]]:
+        """Return path, size, mode and mtime_ns of what is at and below `path`. Raises FilesError."""
+        lines = await self._whole({"view": self._view(), "do": "list", "path": path})
+        return [json.loads(line) for line in lines.splitlines()]
+
+    async def remove(self, paths: Sequence[str]) -> None:
+        """Remove files and folders. Raises FilesError."""
+        await self._whole({"view": self._view(), "do": "remove", "paths": list(paths)})
+
+    async def unpack(self, path: str, data: AsyncIterator[bytes], *, archive: bool, as_user: bool) -> None:
+        """Unpack a tar below `path`.
+
+        Args:
+            path: an existing folder.
+            data: the tar.
+            archive: keep the owners that the tar names.
+            as_user: else give everything to the container's user, not to root.
+
+        Raises:
+            FilesError.
+        """
+        owner: tuple[int, int] | None = None if archive else (0, 0)
+        if as_user and not archive:
+            user = self._agent.oci_of(self._runner.id)["process"]["user"]
+            owner = (user["uid"], user["gid"])
+        request = {"view": self._view(), "do": "unpack", "path": path, "owner": owner}
         async for _ in self._run(request, data):
             pass
 

@@ -7,8 +7,10 @@ tells names. REQUEST is JSON:
     view   {"pid": N}: the root of a running process with all its mounts (/proc/PID/root, proc(5));
            {"rootfs": {lower, upper, work}, "mounts": [...], "place": DIR}: the same of a container that does not run,
            mounted in a mount namespace of our own; without "mounts" the root file system alone, read-only
-    do     stat, pack, export (a tar on standard output), unpack (a tar from standard input), layer, changes
-    path, follow, archive   as the call's
+    do     stat, list, remove, pack, export (a tar on standard output), unpack (a tar from standard input), layer,
+           changes
+    path, paths, follow   as the call's
+    owner  [uid, gid] of what is unpacked; null: as the stream says
 
 An error is one JSON object on standard error: {"code": gRPC's name, "message": text}, and exit status 1.
 """
@@ -78,6 +80,36 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
     return {"size": found.st_size, "mode": found.st_mode, "mtime_ns": found.st_mtime_ns, "target": target}
 
 
+def entries(top: str) -> Iterator[dict[str, Any]]:
+    """Yield what is at and below a path."""
+    stack = ["."]
+    os.lstat(top)
+    while stack:
+        name = stack.pop()
+        path = top if name == "." else f"{top.rstrip('/')}/{name}"
+        try:
+            found = os.lstat(path)
+            if stat.S_ISDIR(found.st_mode):
+                stack += [os.path.normpath(f"{name}/{below}") for below in os.listdir(path)]
+        except OSError:  # it went while we came
+            continue
+        yield {"path": name, "size": found.st_size, "mode": found.st_mode, "mtime_ns": found.st_mtime_ns}
+
+
+def remove(path: str) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        os.unlink(path)
+        return
+    for name in os.listdir(path):
+        remove(f"{path}/{name}")
+    os.rmdir(path)
+
+
 def changes(upper: int, below: int, skip: frozenset[str]) -> Iterator[dict[str, str]]:
     """Yield what an upper layer changes.
 
@@ -122,13 +154,19 @@ def carry_out(request: dict[str, Any]) -> None:
         _answer(look(request))
     elif work == "pack":
         _pack(request)
+    elif work == "list":
+        for entry in entries(request["path"]):
+            sys.stdout.buffer.write(json.dumps(entry).encode() + b"\n")
+    elif work == "remove":
+        for path in request["paths"]:
+            remove(path)
     elif work == "export":
         Packer(sys.stdout.buffer, skip, os.lstat("/").st_dev).run("/", ".")
     elif work == "layer":
         LayerPacker(sys.stdout.buffer, skip).run("/", ".")
     else:
         os.chdir(request["path"])
-        Receiver(request["archive"]).run(sys.stdin.buffer)
+        Receiver(request["owner"]).run(sys.stdin.buffer)
         while sys.stdin.buffer.read(CHUNK):
             pass
 

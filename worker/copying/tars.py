@@ -164,11 +164,11 @@ class Receiver:
     """Unpacks a tar below the current directory.
 
     Args:
-        archive: keep owners of the stream; else root's.
+        owner: uid and gid of everything; None: as the stream says.
     """
 
-    def __init__(self, archive: bool) -> None:
-        self._archive = archive
+    def __init__(self, owner: tuple[int, int] | None) -> None:
+        self._owner = owner
         self._times: list[tuple[str, float]] = []
 
     def run(self, stream: BinaryIO) -> None:
@@ -188,6 +188,7 @@ class Receiver:
             path = "/".join(parts[:depth])
             if not os.path.isdir(path):
                 os.mkdir(path, 0o755)
+                os.chown(path, *(self._owner or (0, 0)))
         path = "/".join(parts)
         self._clear(path, member.isdir())
         if member.islnk():
@@ -234,7 +235,7 @@ class Receiver:
                 target.write(piece)
 
     def _attributes(self, path: str, member: tarfile.TarInfo) -> None:
-        owner = (member.uid, member.gid) if self._archive else (0, 0)
+        owner = self._owner if self._owner is not None else (member.uid, member.gid)
         os.chown(path, *owner, follow_symlinks=False)
         if member.issym():
             return
