@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.world import World
+from simulation.world import World
 
 STEPS = 250
 

@@ -21,7 +21,7 @@ from pycompose.manager.store import (
     StoreClosedError,
     TooManyOperationsError,
 )
-from tests.store.conftest import Opener
+from store.conftest import Opener
 
 
 @pytest.fixture

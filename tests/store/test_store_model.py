@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from pycompose.manager.store import Batch, CompactedError, Compare, Delete, Event, Put, Revision, Store
-from tests.store.conftest import BACKENDS
+from store.conftest import BACKENDS
 
 T = TypeVar("T")
 KEYS = ["/a", "/a/b", "/a0", "/b/x", "/b/y", "/c"]

@@ -11,7 +11,7 @@ import pytest
 
 from pycompose.proto.v1 import control_pb2 as pb
 from pycompose.proto.v1 import meta_pb2, network_pb2, node_pb2, project_pb2, secret_pb2, volume_pb2
-from tests.unit.manager_process import Manager, details, running_manager, spec, violations
+from unit.manager_process import Manager, details, running_manager, spec, violations
 
 
 @pytest.fixture(scope="module")

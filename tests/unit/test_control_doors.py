@@ -28,7 +28,7 @@ from pycompose.proto.refusal import NotYetError
 from pycompose.proto.serving import listen, new_server
 from pycompose.proto.v1 import control_pb2 as pb
 from pycompose.proto.v1 import secret_pb2
-from tests.unit.manager_process import Manager, details, running_manager, spec, violations
+from unit.manager_process import Manager, details, running_manager, spec, violations
 
 NARROW = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_ENUM)
 SERVICES = ("ControlService", "DispatcherService", "TaskAccessService", "ImageService")

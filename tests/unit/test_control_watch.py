@@ -20,7 +20,7 @@ from pycompose.manager.store.sqlite import SqliteStore
 from pycompose.proto.refusal import HistoryError, InvalidError
 from pycompose.proto.v1 import control_pb2 as pb
 from pycompose.proto.v1 import meta_pb2, secret_pb2
-from tests.unit.manager_process import Manager, details, running_manager
+from unit.manager_process import Manager, details, running_manager
 
 
 @pytest.fixture
