@@ -26,5 +26,6 @@ def test_the_program_creates_watches_reads_and_removes(shared: Node) -> None:
     for name in ("clock-1", "clock-2"):
         states = [line.split()[1] for line in lines if line.startswith(f"{name} TASK_STATE")]
         assert states[-1] == "TASK_STATE_RUNNING", done.stdout
-        assert [line for line in lines if re.match(rf"{name} \| \w\w\w \w\w\w +\d+ [\d:]+ UTC \d{{4}}$", line)], done.stdout
+        dates = [line for line in lines if re.match(rf"{name} \| \w+ \w+ +\d+ [\d:]+ UTC \d{{4}}$", line)]
+        assert dates, done.stdout
     until(lambda: "clock" not in shared.compose("service", "ls"))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from store.conftest import Opener
 
 from pycompose.manager.store import (
     Batch,
@@ -21,7 +22,6 @@ from pycompose.manager.store import (
     StoreClosedError,
     TooManyOperationsError,
 )
-from store.conftest import Opener
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from store.conftest import BACKENDS
 
 from pycompose.manager.store import Batch, CompactedError, Compare, Delete, Event, Put, Revision, Store
-from store.conftest import BACKENDS
 
 T = TypeVar("T")
 KEYS = ["/a", "/a/b", "/a0", "/b/x", "/b/y", "/c"]

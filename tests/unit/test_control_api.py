@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 import pytest
+from unit.manager_process import Manager, details, running_manager, spec, violations
 
 from pycompose.proto.v1 import control_pb2 as pb
 from pycompose.proto.v1 import meta_pb2, network_pb2, node_pb2, project_pb2, secret_pb2, volume_pb2
-from unit.manager_process import Manager, details, running_manager, spec, violations
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,13 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from unit.manager_process import Manager, details, running_manager, spec, violations
 
 from pycompose.proto.guard import Guard
 from pycompose.proto.refusal import NotYetError
 from pycompose.proto.serving import listen, new_server
 from pycompose.proto.v1 import control_pb2 as pb
 from pycompose.proto.v1 import secret_pb2
-from unit.manager_process import Manager, details, running_manager, spec, violations
 
 NARROW = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_ENUM)
 SERVICES = ("ControlService", "DispatcherService", "TaskAccessService", "ImageService")

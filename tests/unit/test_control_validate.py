@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from unit.manager_process import spec
 
 from pycompose.manager.control import validate
 from pycompose.manager.control.validate import Known
 from pycompose.proto.v1 import network_pb2, service_pb2
-from unit.manager_process import spec
 
 SUBNET = network_pb2.IpamSubnet(subnet="10.1.0.0/24")
 NET = network_pb2.Network(spec=network_pb2.NetworkSpec(name="net"), subnets=[SUBNET])

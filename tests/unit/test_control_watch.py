@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from unit.manager_process import Manager, details, running_manager
 
 from pycompose.manager.cache import Cache
 from pycompose.manager.control import Api, ControlServicer, watch
@@ -20,7 +21,6 @@ from pycompose.manager.store.sqlite import SqliteStore
 from pycompose.proto.refusal import HistoryError, InvalidError
 from pycompose.proto.v1 import control_pb2 as pb
 from pycompose.proto.v1 import meta_pb2, secret_pb2
-from unit.manager_process import Manager, details, running_manager
 
 
 @pytest.fixture
