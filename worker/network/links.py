@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -56,7 +57,7 @@ class Links:
                 with Netlink() as link:
                     mac = names.mac_of(spec.gateway)
                     link.run([netlink.set_up(LOOPBACK), netlink.add_bridge(names.BRIDGE, mac, spec.mtu)])
-                    bridge = _index(link, names.BRIDGE)
+                    bridge = socket.if_nametoindex(names.BRIDGE)
                     gateway = IPv4Interface(f"{spec.gateway}/{spec.subnet.prefixlen}")
                     link.run([netlink.add_address(bridge, gateway)])
             if not spec.internal:
@@ -71,7 +72,7 @@ class Links:
         with Netlink() as link:
             veth = netlink.add_veth(link_name, peer=names.UPLINK, peer_netns=descriptor, mtu=spec.mtu)
             _patiently(link, veth)
-            number = _index(link, link_name)
+            number = socket.if_nametoindex(link_name)
             link.run(
                 [
                     netlink.add_address(number, IPv4Interface(f"{machine_end}/30")),
@@ -79,7 +80,7 @@ class Links:
                 ]
             )
         with netns.inside(descriptor, self._home), Netlink() as link:
-            number = _index(link, names.UPLINK)
+            number = socket.if_nametoindex(names.UPLINK)
             link.run(
                 [
                     netlink.set_up(number),
@@ -94,14 +95,12 @@ class Links:
         """Make a container's namespace: one interface per (attachment, its network's name, network)."""
         descriptor = netns.make(self._home)
         try:
+            for number, (attachment, network, spec) in enumerate(attachments):
+                self._plug(descriptor, name, number, attachment, self.path(network), spec)
             with netns.inside(descriptor, self._home):
                 netns.sysctl("ipv4/ip_unprivileged_port_start", "0")
                 with Netlink() as link:
-                    link.run([netlink.set_up(LOOPBACK)])
-            for number, (attachment, network, spec) in enumerate(attachments):
-                self._plug(descriptor, name, number, attachment, self.path(network), spec)
-            if gateway is not None:
-                self._route(descriptor, gateway, attachments)
+                    link.run(_addresses(attachments, gateway))
             netns.keep(descriptor, self.path(name))
         finally:
             os.close(descriptor)
@@ -111,39 +110,34 @@ class Links:
     ) -> None:
         self._nonce += 1
         bridge_end = names.port_name(name, attachment.network_id, self._nonce)
-        inside_name = f"eth{number}"
         target = netns.open_file(network)
         try:
             with netns.inside(target, self._home), Netlink() as link:
-                bridge = _index(link, names.BRIDGE)
                 veth = netlink.add_veth(
                     bridge_end,
-                    peer=inside_name,
+                    peer=f"eth{number}",
                     peer_netns=descriptor,
                     peer_mac=attachment.mac,
-                    master=bridge,
+                    master=socket.if_nametoindex(names.BRIDGE),
                     mtu=spec.mtu,
                 )
                 link.run([veth])
         finally:
             os.close(target)
-        with netns.inside(descriptor, self._home), Netlink() as link:
-            index = _index(link, inside_name)
-            link.run([netlink.set_up(index), netlink.add_address(index, attachment.address)])
-
-    def _route(
-        self,
-        descriptor: int,
-        gateway: IPv4Address,
-        attachments: Sequence[tuple[Attachment, str, NetworkSpec]],
-    ) -> None:
-        number = next(i for i, (_, _, spec) in enumerate(attachments) if spec.gateway == gateway)
-        with netns.inside(descriptor, self._home), Netlink() as link:
-            link.run([netlink.add_route(EVERYWHERE, gateway, _index(link, f"eth{number}"))])
 
 
-def _index(link: Netlink, name: str) -> int:
-    return next(item.index for item in link.links() if item.name == name)
+def _addresses(
+    attachments: Sequence[tuple[Attachment, str, NetworkSpec]], gateway: IPv4Address | None
+) -> list[netlink.Message]:
+    """What makes the interfaces of the calling thread's namespace, a container's, work; sent together."""
+    messages = [netlink.set_up(LOOPBACK)]
+    for number, (attachment, _, spec) in enumerate(attachments):
+        index = socket.if_nametoindex(f"eth{number}")
+        messages += [netlink.set_up(index), netlink.add_address(index, attachment.address)]
+        if gateway is not None and spec.gateway == gateway:
+            messages.append(netlink.add_route(EVERYWHERE, gateway, index))
+            gateway = None
+    return messages
 
 
 def _patiently(link: Netlink, message: netlink.Message) -> None:

@@ -16,11 +16,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from pycompose.worker.network.errors import KernelRefused
 
-_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _NEWROUTE = 16, 17, 18, 20, 24
-_DELROUTE = 25
-_REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
+_NEWLINK, _NEWADDR, _NEWROUTE = 16, 20, 24
+_REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
 _REPLACE = 0x100
-_ERROR, _DONE = 2, 3
+_ERROR = 2
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _UP = 0x1
 
@@ -33,17 +32,6 @@ class Message:
     flags: int
     payload: bytes
     what: str
-    ignore: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Link:
-    """A row of the link table."""
-
-    index: int
-    name: str
-    up: bool
-    master: int
 
 
 def _attr(kind: int, data: bytes) -> bytes:
@@ -99,11 +87,6 @@ def add_veth(
     return Message(_NEWLINK, _CREATE | _EXCL, payload, f"add veth {name} with peer {peer}")
 
 
-def delete_link(index: int) -> Message:
-    """Remove a link (slow: the kernel waits for a grace period; dropping its namespace is not)."""
-    return Message(_DELLINK, 0, _ifinfo(index), f"delete link {index}")
-
-
 def add_address(index: int, address: IPv4Interface) -> Message:
     """Give an interface an IPv4 address and, by its prefix, an on-link route."""
     packed = address.ip.packed
@@ -122,12 +105,6 @@ def add_route(destination: IPv4Network, via: IPv4Address, index: int, *, replace
         attrs += _attr(1, destination.network_address.packed)
     flags = _CREATE | (_REPLACE if replace else _EXCL)
     return Message(_NEWROUTE, flags, head + attrs, f"route {destination} via {via}")
-
-
-def delete_default_route() -> Message:
-    """Remove the default route, if there is one."""
-    head = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, 0, 0, 0, 0)
-    return Message(_DELROUTE, 0, head, "delete the default route", ignore=(3,))
 
 
 class Netlink:
@@ -164,23 +141,11 @@ class Netlink:
                     continue
                 message = pending.pop(sequence)
                 errno = -struct.unpack_from("=i", payload)[0]
-                if errno and errno not in message.ignore and refused is None:
+                if errno and refused is None:
                     refused = KernelRefused(f"the kernel refused to {message.what}: {os.strerror(errno)}")
                     refused.__cause__ = OSError(errno, os.strerror(errno))
         if refused is not None:
             raise refused
-
-    def links(self) -> list[Link]:
-        """All links of the namespace."""
-        self._sequence += 1
-        self._socket.send(self._frame(_GETLINK, _REQUEST | _DUMP, _ifinfo()))
-        found: list[Link] = []
-        while True:
-            for kind, _, payload in self._receive():
-                if kind == _DONE:
-                    return found
-                if kind == _NEWLINK:
-                    found.append(_parse_link(payload))
 
     def _frame(self, kind: int, flags: int, payload: bytes) -> bytes:
         return struct.pack("=IHHII", 16 + len(payload), kind, flags, self._sequence, 0) + payload
@@ -193,16 +158,3 @@ class Netlink:
             found.append((kind, sequence, data[16:length]))
             data = data[(length + 3) & ~3 :]
         return found
-
-
-def _parse_link(payload: bytes) -> Link:
-    _, _, index, flags, _ = struct.unpack_from("=BxHiII", payload)
-    name, master, rest = "", 0, payload[16:]
-    while len(rest) >= 4:
-        length, kind = struct.unpack_from("=HH", rest)
-        if kind == _IFLA_IFNAME:
-            name = rest[4:length].rstrip(b"\0").decode()
-        elif kind == _IFLA_MASTER:
-            master = struct.unpack_from("=I", rest, 4)[0]
-        rest = rest[(length + 3) & ~3 :] if length >= 4 else b""
-    return Link(index, name, bool(flags & _UP), master)

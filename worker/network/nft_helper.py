@@ -15,8 +15,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import queue
 import signal
 import sys
+import threading
 from typing import Any
 
 from pycompose.worker.network import netns
@@ -48,6 +50,10 @@ class Nftables:
             getattr(lib, name).argtypes = [ctypes.c_void_p]
             getattr(lib, name).restype = ctypes.c_char_p
         self._lib = lib
+        # After a transaction that removed something the kernel holds the closing of its socket back for an RCU grace
+        # period (nft_rcv_nl_event in net/netfilter/nf_tables_api.c), 3 to 20 ms: nobody needs to wait for that.
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+        threading.Thread(target=self._free, daemon=True).start()
 
     def run(self, script: str) -> tuple[str, str | None]:
         """One transaction in the current namespace: (output, error or None)."""
@@ -60,7 +66,11 @@ class Nftables:
             error = (self._lib.nft_ctx_get_error_buffer(context) or b"").decode(errors="replace")
             return output, (error.strip() or "nftables refused the transaction") if status else None
         finally:
-            self._lib.nft_ctx_free(context)
+            self._ended.put(context)
+
+    def _free(self) -> None:
+        while True:
+            self._lib.nft_ctx_free(self._ended.get())
 
 
 def answer(nft: Nftables, request: dict[str, Any], home: int) -> dict[str, Any]:

@@ -33,10 +33,15 @@ class Uplink:
 
 def replace_table(table: str, body: Sequence[str]) -> str:
     """A transaction that leaves exactly this table; an empty body removes it."""
-    head = [f"add table ip {table}", f"delete table ip {table}"]
+    head = removal(table)
     if not body:
         return "\n".join(head) + "\n"
     return "\n".join([*head, f"table ip {table} {{", *(f"  {line}" for line in body), "}"]) + "\n"
+
+
+def removal(table: str) -> list[str]:
+    """What removes a table, also one that is not there."""
+    return [f"add table ip {table}", f"delete table ip {table}"]
 
 
 def backends_of(port: PublishedPort, endpoints: Iterable[Endpoint]) -> list[IPv4Address]:
