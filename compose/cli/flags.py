@@ -82,7 +82,7 @@ class Command(Reading):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
-        if ctx.params.get("command", ())[:1] == ("--",):
+        if (ctx.params.get("command") or ())[:1] == ("--",):
             ctx.params["command"] = ctx.params["command"][1:]
         if self.dry and ctx.params.pop("dry_run", False) and ctx.obj is not None:
             ctx.obj.dry_run = True

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from pycompose.compose.cli.flags import Group
 
@@ -48,6 +49,15 @@ class LazyGroup(Group):
             hint = f'did you mean "{near[0]}"?' if near else f"see {ctx.command_path} --help"
             raise click.UsageError(f'unknown command "{name}" for {ctx.command_path}; {hint}', ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return commands, without importing them, and flags."""
+        found = [
+            CompletionItem(name, help=self.table[name][1])
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

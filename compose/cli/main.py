@@ -15,6 +15,8 @@ from pycompose.compose.cli.settings import Settings
 
 _CLI = "pycompose.compose.cli."
 COMMANDS = {
+    "completion": (_CLI + "completion:completion", "Print a script that completes with TAB in bash, zsh or fish"),
+    "help": (_CLI + "help:help_", "Explain a command or a topic"),
     "config": (_CLI + "config:config", "Check the Compose file and print it as it is understood"),
     "attach": (_CLI + "attach:attach", "Join a container's own input and output"),
     "bridge": (_CLI + "absent:bridge", "Convert Compose files into other models (not there)"),
@@ -167,7 +169,11 @@ def _limit(given: int | None, variable: str) -> int:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; errors are printed on stderr."""
-    args = list(arguments) if arguments is not None else None
+    args = list(arguments) if arguments is not None else sys.argv[1:]
+    if args[:1] == ["__complete"]:
+        from pycompose.compose.cli import completion
+
+        return ended(lambda: completion.main(args[1:]))
     return ended(lambda: cli.main(args=args, standalone_mode=False, prog_name=name()))
 
 

@@ -205,7 +205,12 @@ def wait_for(chosen: Settings, client: Client, one: service_pb2.Service) -> None
 @service.command("create", context_settings=PASS_ON)
 @click.option("--name", help="Name; default: the image's.")
 @click.option("--replicas", type=int, default=1, help="Number of tasks.")
-@click.option("--mode", type=click.Choice(["replicated", "global", "replicated-job"]), default="replicated")
+@click.option(
+    "--mode",
+    type=click.Choice(["replicated", "global", "replicated-job"]),
+    default="replicated",
+    help="How many tasks: as --replicas, one on each node, or as many to completion.",
+)
 @click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Set a variable.")
 @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the service.")
 @click.option("--container-label", "container_labels", multiple=True, metavar="KEY=VALUE", help="Label of containers.")
@@ -216,7 +221,12 @@ def wait_for(chosen: Settings, client: Client, one: service_pb2.Service) -> None
 @click.option("-u", "--user", default="", help="User to run as.")
 @click.option("-w", "--workdir", default="", help="Directory to start in.")
 @click.option("--hostname", default="", help="Host name.")
-@click.option("--restart-condition", type=click.Choice(["none", "on-failure", "any"]), default="any")
+@click.option(
+    "--restart-condition",
+    type=click.Choice(["none", "on-failure", "any"]),
+    default="any",
+    help="When a task that ended is started again.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Do not wait.")
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
