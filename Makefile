@@ -10,9 +10,11 @@ PYTHON ?= python3
 NODE_PACKAGES := libnftables1 libseccomp2 mount tini
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
 TEST_PACKAGES := nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils
+# What runs in the virtual machine, whose kernel and cgroups are others than CI's.
+VM_TESTS := tests/oci tests/attacks tests/node/test_runtime_containers.py tests/node/test_cgroup_v2.py tests/node/test_node.py
 BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
 
-.PHONY: help install demo test unit lint format proto lock soak bench clean attacks
+.PHONY: help install demo test unit lint format proto lock soak bench clean attacks test-vm
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +52,9 @@ lock: install ## Pin all dependencies with their hashes
 attacks: install $(VENV)/.example-packages $(VENV)/.test-packages ## Attacks in full, on our runtime and on runc, as a table
 	-PYCOMPOSE_ATTACKS=full $(BIN)/pytest -q tests/attacks --timeout 7200 --tb line
 
+test-vm: install $(VENV)/.example-packages $(VENV)/.vm-packages ## The node's tests in a virtual machine: Debian's kernel, systemd, cgroups of version 2
+	$(BIN)/python tests/vm/machine.py $(or $(TESTS),$(VM_TESTS))
+
 soak: install $(VENV)/.example-packages $(VENV)/.test-packages ## The long rounds: 50 of up/down, 30 of killing the daemon
 	PYCOMPOSE_SOAK=full $(BIN)/pytest -q tests -k soak --timeout 3600
 
@@ -81,6 +86,10 @@ $(VENV)/.node-packages: $(VENV)/.installed
 
 $(VENV)/.example-packages: $(VENV)/.installed
 	@$(call apt,$(EXAMPLE_PACKAGES))
+	@touch $@
+
+$(VENV)/.vm-packages: $(VENV)/.installed
+	@$(call apt,qemu-system-x86 e2fsprogs)
 	@touch $@
 
 $(VENV)/.test-packages: $(VENV)/.installed
