@@ -4,5 +4,5 @@ export PYTHONPATH=/project/src:/project/.site PYTHONDONTWRITEBYTECODE=1 HOME=/ro
 uname -srm
 grep cgroup2 /proc/mounts
 mount -t tmpfs tmpfs /tmp -o size=1500m
-python3 -m pytest -q -p no:cacheprovider --timeout 900 $(cat tests/vm/arguments)
+python3 -m pytest -q --color=no -p no:cacheprovider --timeout 900 $(cat tests/vm/arguments)
 echo "guest: status $?"
