@@ -129,6 +129,7 @@ class Runtime:
             "seccomp": seccomp.compiled(profile, self.state_dir / ".seccomp") if profile else None,
             "log": log.as_dict() if log else None,
             "open_stdin": open_stdin,
+            "new_keyring": f"_ses.{container_id}",
         }
 
     async def start(self, container_id: str, joins: Mapping[str, str] | None = None) -> int:

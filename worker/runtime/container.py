@@ -25,7 +25,9 @@ import termios
 from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, state, syscalls
 from pycompose.worker.runtime.capabilities import CapabilitySets, last_capability
 from pycompose.worker.runtime.errors import ConfigError, StartError
+from pycompose.worker.runtime.labels import Label
 from pycompose.worker.runtime.root import Progress, build
+from pycompose.worker.runtime.scheduling import Scheduling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,13 +93,15 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     linux: dict[str, Any] = config.get("linux") or {}
     process: dict[str, Any] = config["process"]
     plan = namespaces.Plan(linux.get("namespaces") or [])
-    user = Identity(process)
+    user = Identity(process, linux.get("personality"))
     progress.step = "read the seccomp filter"
     seccomp = state.read(launch["seccomp"]) if launch.get("seccomp") else b""
     init = _open_init(config)
     if stdio:
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
+    if launch.get("new_keyring"):
+        syscalls.join_session_keyring(launch["new_keyring"].encode())
     progress.step = "join the cgroup"
     cgroups.at(launch["cgroup"]).join()
     oom_score(process.get("oomScoreAdj"))
@@ -135,16 +139,17 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
 
 
 class Identity:
-    """User, groups, capabilities and limits of a process, all worked out before they are needed."""
+    """User, groups, capabilities, limits, share and label of a process, all worked out before they are needed."""
 
-    __slots__ = ("capabilities", "gid", "groups", "rlimits", "uid", "umask")
+    __slots__ = ("capabilities", "gid", "groups", "label", "rlimits", "scheduling", "uid", "umask")
 
-    def __init__(self, process: dict[str, Any]) -> None:
+    def __init__(self, process: dict[str, Any], personality: dict[str, Any] | None = None) -> None:
         user = process.get("user") or {}
         self.uid, self.gid = int(user.get("uid", 0)), int(user.get("gid", 0))
         self.groups = [int(group) for group in user.get("additionalGids") or ()]
         self.umask = user.get("umask")
         self.capabilities = CapabilitySets(process.get("capabilities") or {}, LAST_CAPABILITY)
+        self.scheduling, self.label = Scheduling(process, personality), Label(process)
         self.rlimits = []
         for limit in process.get("rlimits") or ():
             number = getattr(resource, limit["type"], None)
@@ -186,6 +191,10 @@ def enter_program(
     progress.step = "set resource limits"
     for number, pair in user.rlimits:
         resource.setrlimit(number, pair)
+    progress.step = "set scheduler and priorities"
+    user.scheduling.apply()
+    progress.step = "set the security label"
+    user.label.apply()
     progress.step = "change to the user"
     user.capabilities.limit_bounding()
     no_new_privileges = bool(process.get("noNewPrivileges"))

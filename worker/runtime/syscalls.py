@@ -10,6 +10,7 @@ open_tree, move_mount, fsopen, fsconfig, fsmount, mount_setattr, seccomp.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,7 +54,11 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
+#: Older calls that glibc does not wrap have numbers by architecture.
 _BPF = {"x86_64": 321, "aarch64": 280}
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+_KEYCTL = {"x86_64": 250, "aarch64": 219}
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
 _MOUNT_ATTR_IDMAP = 0x00100000
 
@@ -68,6 +73,19 @@ class _MountAttr(ctypes.Structure):
         ("attr_clr", ctypes.c_uint64),
         ("propagation", ctypes.c_uint64),
         ("userns_fd", ctypes.c_uint64),
+    )
+
+
+class _SchedAttr(ctypes.Structure):
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("flags", ctypes.c_uint64),
+        ("nice", ctypes.c_int32),
+        ("priority", ctypes.c_uint32),
+        ("runtime", ctypes.c_uint64),
+        ("deadline", ctypes.c_uint64),
+        ("period", ctypes.c_uint64),
     )
 
 
@@ -228,6 +246,33 @@ def mount_setattr(
         ctypes.byref(attributes),
         ctypes.sizeof(attributes),
     )
+
+
+def personality(value: int) -> None:
+    """personality(2)."""
+    _checked(_libc.personality(ctypes.c_ulong(value)))
+
+
+def ioprio_set(value: int) -> None:
+    """ioprio_set(2) for the calling process."""
+    _syscall(_IOPRIO_SET[os.uname().machine], 1, 0, value)
+
+
+def sched_setattr(
+    *, policy: int, flags: int, nice: int, priority: int, runtime: int, deadline: int, period: int
+) -> None:
+    """sched_setattr(2) for the calling process; times in ns."""
+    attributes = _SchedAttr(ctypes.sizeof(_SchedAttr), policy, flags, nice, priority, runtime, deadline, period)
+    _syscall(_SCHED_SETATTR[os.uname().machine], 0, ctypes.byref(attributes), 0)
+
+
+def join_session_keyring(name: bytes) -> None:
+    """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING: leave the caller's keys behind; a kernel without keys has none."""
+    try:
+        _syscall(_KEYCTL[os.uname().machine], 1, ctypes.c_char_p(name))
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
 
 
 def bpf_load_device_program(instructions: bytes) -> int:

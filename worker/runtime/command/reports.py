@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from pycompose.worker.runtime import capabilities, mounts, namespaces
+from pycompose.worker.runtime import capabilities, labels, mounts, namespaces
 from pycompose.worker.runtime.command.containers import Container, Containers
 from pycompose.worker.runtime.errors import ConfigError, StepError, WrongState
 
@@ -158,10 +158,10 @@ def features() -> None:
         "linux": {
             "namespaces": sorted(namespaces.FLAGS),
             "capabilities": list(capabilities.NAMES[: capabilities.last_capability() + 1]),
-            "cgroup": {"v1": True, "v2": False, "systemd": False, "systemdUser": False, "rdma": False},
+            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
             "seccomp": _seccomp(),
-            "apparmor": {"enabled": False},
-            "selinux": {"enabled": False},
+            "apparmor": {"enabled": labels.apparmor_enabled()},
+            "selinux": {"enabled": labels.selinux_enabled()},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
