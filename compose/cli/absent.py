@@ -38,16 +38,6 @@ def build(**flags: Any) -> None:
 
 
 @command()
-@click.argument("services", nargs=-1)
-@click.option("--ignore-push-failures", is_flag=True, help="Push what can be pushed.")
-@click.option("--include-deps", is_flag=True, help="Also what the services depend on.")
-@click.option("-q", "--quiet", is_flag=True, help="No output.")
-def push(**flags: Any) -> None:
-    """Push images (not there yet)."""
-    raise CliError("pushing images is not there yet; save them (pycompose image save) and push with another tool")
-
-
-@command()
 @click.argument("repository", metavar="REPOSITORY[:TAG]")
 @click.option("--app", is_flag=True, help="Also the images that the project refers to.")
 @click.option("--oci-version", metavar="VERSION", help="Version of the OCI specification.")

@@ -1,33 +1,40 @@
-"""Before `up`: every image is on the node, or is pulled, and each service is pinned to what its name means now."""
+"""Before `up`: every image is on the node, or is pulled, and each service is pinned to what its name means now.
+
+A name is resolved once: by the registry where the policy asks it or the node has no such image, and then a registry
+that fails is an error; else by what the node has.
+"""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import time
 from dataclasses import dataclass
 
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
-from pycompose.compose.cli.words import size
-from pycompose.compose.client import ApiError, Client, NotThereError
+from pycompose.compose.cli.pulling import Wanted, pull_all
+from pycompose.compose.client import Client, NotThereError
+from pycompose.compose.client.credentials import Wallet
 from pycompose.compose.convert import Desired
+from pycompose.compose.plan.images import Local, Verdict, decide
 from pycompose.proto.v1 import container_pb2, image_pb2
 
 POLICIES = {
     "always": container_pb2.PULL_POLICY_ALWAYS,
     "missing": container_pb2.PULL_POLICY_MISSING,
     "never": container_pb2.PULL_POLICY_NEVER,
-    "build": container_pb2.PULL_POLICY_MISSING,
 }
 
 
 @dataclass(frozen=True)
 class _Wish:
-    image: str
-    platform: str
+    """What a service wants; `place` is where its image is written, `build` where its build, "" for none."""
+
+    wanted: Wanted
     policy: int
+    refresh_after: float
     place: str
     build: str
-    service: str
+    pinned: str
 
 
 def ensure(client: Client, desired: Desired, policy: str | None, display: Display) -> None:
@@ -35,33 +42,29 @@ def ensure(client: Client, desired: Desired, policy: str | None, display: Displa
 
     Args:
         client: the node.
-        desired: the project; its specs get `image_digest`.
-        policy: in place of the services' own: always, missing or never.
+        desired: the project; its specs get `image_digest`, and keep one that they have.
+        policy: in place of the services' own: always, missing, never or build.
         display: shows a line per pull.
 
     Raises:
         CliError: an image is missing and cannot be had; with the place in the file.
+        CredentialError: an account for a registry cannot be read.
     """
-    found: dict[tuple[str, str], str] = {}
-    pulls: dict[tuple[str, str], _Wish] = {}
-    errors = []
-    for wish in _wishes(desired, policy):
-        key = (wish.image, wish.platform)
-        if key in found or key in pulls:
-            continue
-        local = None if wish.policy == container_pb2.PULL_POLICY_ALWAYS and not wish.build else find(client, wish.image)
-        if local is not None:
-            found[key] = local
-        elif wish.build or wish.policy == container_pb2.PULL_POLICY_NEVER:
-            errors.append(_absent(wish))
-        else:
-            pulls[key] = wish
-    if errors:
-        raise CliError("\n".join(errors))
-    found.update(_pull_all(client, pulls, display))
+    found, pulls = _sorted(client, desired, policy)
+    if pulls:
+        transfers = pull_all(client, [wish.wanted for wish in pulls], Wallet(), display)
+        errors = []
+        for wish in pulls:
+            done = transfers[wish.wanted]
+            if done.error is None:
+                found[wish.wanted] = done.answer.image.id
+            else:
+                errors.append(f"{wish.place}: image {wish.wanted.reference} cannot be pulled: {done.error}")
+        if errors:
+            raise CliError("\n".join(errors))
     for spec in desired.services.values():
         container = spec.task.container
-        container.image_digest = found[container.image, container.platform]
+        container.image_digest = container.image_digest or found[Wanted(container.image, container.platform)]
 
 
 def look(client: Client, desired: Desired, policy: str | None) -> dict[str, str]:
@@ -70,98 +73,100 @@ def look(client: Client, desired: Desired, policy: str | None) -> dict[str, str]
     Raises:
         CliError: as `ensure`, as far as the node knows.
     """
-    missing: dict[str, str] = {}
-    errors = []
-    for wish in _wishes(desired, policy):
-        identity = find(client, wish.image)
-        if identity is not None:
-            for spec in desired.services.values():
-                if spec.task.container.image == wish.image:
-                    spec.task.container.image_digest = identity
-        elif wish.build or wish.policy == container_pb2.PULL_POLICY_NEVER:
-            errors.append(_absent(wish))
-        if identity is None:
-            missing[wish.image] = "it is not on the node"
-        elif wish.policy == container_pb2.PULL_POLICY_ALWAYS and not wish.build:
-            missing[wish.image] = "pull_policy is always; a newer image would recreate its services"
-    if errors:
-        raise CliError("\n".join(dict.fromkeys(errors)))
+    found, pulls = _sorted(client, desired, policy)
+    missing = {}
+    for wish in pulls:
+        local = find(client, wish.wanted.reference)
+        why = "it is not on the node"
+        if local is not None:
+            found[wish.wanted] = local.id
+            why = "its pull_policy asks the registry; a newer image would recreate its services"
+        missing[wish.wanted.reference] = why
+    for spec in desired.services.values():
+        container = spec.task.container
+        container.image_digest = found.get(Wanted(container.image, container.platform), "")
     return missing
 
 
-def _absent(wish: _Wish) -> str:
-    """Return why an image that is not there cannot be had."""
-    load = "pycompose image load -i FILE.tar"
+def _sorted(client: Client, desired: Desired, policy: str | None) -> tuple[dict[Wanted, str], list[_Wish]]:
+    """Return the ids of images that are taken as they are, and wishes to pull, one per image.
+
+    Raises:
+        CliError: an image cannot be had.
+    """
+    found: dict[Wanted, str] = {}
+    pulls: dict[Wanted, _Wish] = {}
+    errors = []
+    for wish in _wishes(desired, policy):
+        if wish.pinned or wish.wanted in pulls:
+            continue
+        local = find(client, wish.wanted.reference)
+        verdict = decide(
+            wish.policy,
+            wish.refresh_after,
+            local,
+            wish.wanted.platform,
+            buildable=bool(wish.build),
+            now=time.time(),
+        )
+        if verdict is Verdict.PULL:
+            pulls[wish.wanted] = wish
+        elif verdict is Verdict.KEEP and local is not None and not (policy == "build" and wish.build):
+            found[wish.wanted] = local.id
+        else:
+            errors.append(_absent(wish, local))
+    if errors:
+        raise CliError("\n".join(dict.fromkeys(errors)))
+    return found, list(pulls.values())
+
+
+def _absent(wish: _Wish, local: Local | None) -> str:
+    """Return why an image cannot be had."""
+    name, load = wish.wanted.reference, "pycompose image load -i FILE.tar"
     if wish.build:
         return (
-            f"{wish.build}: image {wish.image} is not there, and building images is not there yet; build it elsewhere "
-            f"and load it: {load}"
+            f"{wish.build}: image {name} would have to be built, and building images is not there yet; build it "
+            f"elsewhere and load it: {load}"
         )
-    return f"{wish.place}: image {wish.image} is not there, and pull_policy is never; load it: {load}"
+    if local is not None:
+        return (
+            f"{wish.place}: image {name} is there for {local.platform}, not for {wish.wanted.platform}, and "
+            f"pull_policy is never; load the other: {load}"
+        )
+    return f"{wish.place}: image {name} is not there, and pull_policy is never; load it: {load}"
 
 
 def _wishes(desired: Desired, policy: str | None) -> list[_Wish]:
-    return [
-        _Wish(
-            spec.task.container.image,
-            spec.task.container.platform,
-            POLICIES[policy] if policy else spec.task.container.pull_policy,
-            desired.places[name],
-            desired.builds.get(name, ""),
-            name,
+    wishes = []
+    for name, spec in desired.services.items():
+        container, build = spec.task.container, desired.builds.get(name, "")
+        asked = container.pull_policy
+        if policy is not None and policy != "build":
+            asked = POLICIES[policy]
+        wishes.append(
+            _Wish(
+                Wanted(container.image, container.platform),
+                asked,
+                container.pull_refresh_after.ToNanoseconds() / 1e9,
+                desired.places[name],
+                build,
+                container.image_digest,
+            )
         )
-        for name, spec in desired.services.items()
-    ]
+    return wishes
 
 
-def find(client: Client, image: str) -> str | None:
-    """Return the id of an image on the node, None when there is none."""
+def find(client: Client, image: str) -> Local | None:
+    """Return the image that the node has under a name, None when there is none."""
     try:
-        return str(client.images.InspectImage(image_pb2.InspectImageRequest(image=image)).image.id)
+        found = client.images.InspectImage(image_pb2.InspectImageRequest(image=image)).image
     except NotThereError:
         return None
+    named = [stamp.ToNanoseconds() / 1e9 for name, stamp in found.named_at.items() if _same(name, image)]
+    return Local(found.id, found.platform, max(named, default=0.0))
 
 
-def _pull_all(client: Client, pulls: dict[tuple[str, str], _Wish], display: Display) -> dict[tuple[str, str], str]:
-    if not pulls:
-        return {}
-    errors, found = [], {}
-    with ThreadPoolExecutor(4) as pool:
-        waiting = {key: pool.submit(pull, client, wish.image, wish.platform, display) for key, wish in pulls.items()}
-        for key, future in waiting.items():
-            try:
-                found[key] = future.result()
-            except ApiError as error:
-                wish = pulls[key]
-                display.set(f"Image {wish.image}", "Error", error.message, "failed")
-                errors.append(
-                    f"{wish.place}: image {wish.image} is not on the node and cannot be pulled: {error.message}"
-                )
-    if errors:
-        raise CliError("\n".join(errors))
-    return found
-
-
-def pull(client: Client, image: str, platform: str, display: Display) -> str:
-    """Pull an image and return its id.
-
-    Raises:
-        ApiError: the registry refuses, or cannot be reached.
-    """
-    layers: dict[str, image_pb2.LayerProgress] = {}
-    display.set(f"Image {image}", "Pulling")
-    request = image_pb2.PullImageRequest(reference=image, platform=platform)
-    identity = ""
-    for answer in client.images.PullImage(request):
-        layers.update({layer.layer: layer for layer in answer.layers})
-        if answer.image.id:
-            identity = answer.image.id
-        elif layers:
-            current = sum(layer.current_bytes for layer in layers.values())
-            total = sum(layer.total_bytes for layer in layers.values())
-            display.set(f"Image {image}", "Pulling", f"{size(current)} of {size(total)}")
-            display.tick()
-    if not identity:
-        raise ApiError(f"the node ended the pull of {image} without an image", "INTERNAL")
-    display.set(f"Image {image}", "Pulled", state="done")
-    return identity
+def _same(familiar: str, written: str) -> bool:
+    """Return whether a name as the node shows it is the one that was written."""
+    name = written.removeprefix("docker.io/").removeprefix("library/")
+    return familiar == name or familiar == f"{name}:latest"

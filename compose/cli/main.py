@@ -30,6 +30,8 @@ COMMANDS = {
     "export": (_CLI + "commit:export", "Write a container's files as a tar archive"),
     "images": (_CLI + "inspection:images", "List the images that containers use"),
     "kill": (_CLI + "lifecycle:kill", "Send a signal to containers"),
+    "login": (_CLI + "login:login", "Log in at a registry"),
+    "logout": (_CLI + "login:logout", "Forget the account of a registry"),
     "logs": (_CLI + "logs:logs", "Print the output of containers"),
     "ls": (_CLI + "inspection:ls", "List projects"),
     "pause": (_CLI + "lifecycle:pause", "Freeze containers"),
@@ -38,6 +40,7 @@ COMMANDS = {
     "ps": (_CLI + "ps:ps", "List containers"),
     "publish": (_CLI + "absent:publish", "Publish the project in a registry (not there)"),
     "pull": (_CLI + "pull:pull", "Pull the images of services"),
+    "push": (_CLI + "pull:push", "Push the images of services that are built"),
     "restart": (_CLI + "lifecycle:restart", "Restart containers"),
     "rm": (_CLI + "lifecycle:rm", "Remove stopped containers"),
     "run": (_CLI + "run:run", "Run a one-off command of a service"),
@@ -58,7 +61,6 @@ COMMANDS = {
     "service": (_CLI + "service:service", "Manage services"),
     "node": (_CLI + "node:node", "Manage this machine's node, and list nodes"),
     "build": (_CLI + "absent:build", "Build images (not there yet)"),
-    "push": (_CLI + "absent:push", "Push images (not there yet)"),
     "watch": (_CLI + "watch:watch", "Bring changed files into containers as they change"),
 }
 HIDDEN = {"alpha": (_CLI + "viz:alpha", "Experimental commands")}

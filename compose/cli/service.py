@@ -16,12 +16,12 @@ from pycompose.compose.cli.execute import variables
 from pycompose.compose.cli.flags import PASS_ON, group
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.images_step import find
-from pycompose.compose.cli.images_step import pull as pull_image
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.logprint import LogPrinter
 from pycompose.compose.cli.logs import request_of
 from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, pairs
+from pycompose.compose.cli.pulling import pull_one
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.tables import show
 from pycompose.compose.cli.watching import follow_project
@@ -273,7 +273,9 @@ def create(
     _short_forms(spec, publish, mounts)
     chosen = settings()
     with chosen.client() as client:
-        container.image_digest = find(client, image) or pull_image(client, image, "", chosen.display())
+        local = find(client, image)
+        with chosen.display("Pulling") as display:
+            container.image_digest = local.id if local else pull_one(client, image, "", display).image.id
         made = client.control.CreateService(control_pb2.CreateServiceRequest(spec=spec)).service
         if not detach:
             wait_for(chosen, client, made)

@@ -52,7 +52,7 @@ def container(project: Project, name: str, machine: Machine, problems: Problems)
     spec.open_stdin = service.get("stdin_open") or False
     spec.init = service.get("init") or False
     spec.env.extend(pairs(service.get("environment")))
-    spec.pull_policy = running.pull_policy(service, name, problems)
+    running.pull_policy(spec, service, name, problems)
     if service.get("stop_grace_period") is not None:
         spec.stop_grace_period.CopyFrom(duration(service["stop_grace_period"]))
     spec.annotations.update(texts(service.get("annotations")))

@@ -15,21 +15,36 @@ _PULL = {
     "never": pb.PULL_POLICY_NEVER,
     "missing": pb.PULL_POLICY_MISSING,
     "if_not_present": pb.PULL_POLICY_MISSING,
+    "daily": pb.PULL_POLICY_REFRESH,
+    "weekly": pb.PULL_POLICY_REFRESH,
 }
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _LOG_SIZE = re.compile(r"\d+(\.\d+)?[bkmg]?b?\Z|-1\Z", re.IGNORECASE)
 
 
-def pull_policy(service: dict[str, Any], name: str, problems: Problems) -> pb.PullPolicy.ValueType:
-    """Return when the registry is asked."""
-    word = service.get("pull_policy") or "missing"
+def pull_policy(spec: pb.ContainerSpec, service: dict[str, Any], name: str, problems: Problems) -> None:
+    """Write when the registry is asked; nothing where the file does not say."""
+    path, word = ("services", name, "pull_policy"), service.get("pull_policy") or ""
+    seconds = sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)([wdhms])", word))
     if word in _PULL:
-        return _PULL[word]
-    if word != "build":
-        problems.warn(
-            ("services", name, "pull_policy"),
-            f"{word} is not supported and counts as missing; pycompose pull asks the registry",
+        spec.pull_policy = _PULL[word]
+        seconds = {"daily": _SECONDS["d"], "weekly": _SECONDS["w"]}.get(word, 0)
+    elif word.startswith("every_"):
+        spec.pull_policy = pb.PULL_POLICY_REFRESH
+    elif word == "refresh":
+        spec.pull_policy = pb.PULL_POLICY_REFRESH
+        if not service.get("pull_refresh_after"):
+            problems.error(path, "refresh does not say how often", "add pull_refresh_after: 24h, or write daily")
+            return
+        seconds = duration(service["pull_refresh_after"]).seconds
+    elif word == "build":
+        problems.error(
+            path,
+            "building images is not there yet",
+            "build it elsewhere, load it (pycompose image load -i FILE.tar), and leave pull_policy out",
         )
-    return pb.PULL_POLICY_MISSING
+    if spec.pull_policy == pb.PULL_POLICY_REFRESH:
+        spec.pull_refresh_after.FromSeconds(seconds)
 
 
 def health(spec: pb.ContainerSpec, service: dict[str, Any], name: str, problems: Problems) -> None:

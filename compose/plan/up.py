@@ -287,6 +287,9 @@ def _keep_labels(task: pb.TaskSpec, before: pb.TaskSpec) -> None:
         if label in old:
             task.container.labels[label] = old[label]
     task.container.pull_policy = before.container.pull_policy
+    task.container.ClearField("pull_refresh_after")
+    if before.container.HasField("pull_refresh_after"):
+        task.container.pull_refresh_after.CopyFrom(before.container.pull_refresh_after)
     if task != before:
         task.CopyFrom(new)
 

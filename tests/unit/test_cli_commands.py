@@ -33,7 +33,7 @@ ON_PURPOSE = {
     "volume ": "not there yet",
     "service": "not there yet",
     "node": "not there yet",
-    "image": "not there yet",
+    "image build": "not there yet",
 }
 
 

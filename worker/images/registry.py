@@ -267,7 +267,8 @@ class Registry:
         words = f" ({said})" if said else ""
         login = f"pycompose login {self.host}"
         if status == 404:
-            return NotInRegistry(f"{name} has no {what} at its registry{words}; check name and tag")
+            thing = what if is_digest(what) or not _TAG.match(what) else f"tag {what}"
+            return NotInRegistry(f"{self.host} has no {thing} of {self._reference.path}{words}; check name and tag")
         if status in (401, 403) and self._credentials:
             return Denied(f"{self.host} does not let you at {name}{words}; check the name, or {login} as who may")
         if status in (401, 403):

@@ -281,7 +281,7 @@ async def error_of(response: aiohttp.ClientResponse) -> str:
     try:
         document = json.loads(await read(response, limits.ERROR_BYTES))
         first = document["errors"][0]
-        said = f"{first.get('code', '')}: {first.get('message', '')}"
+        said = first.get("message") or first.get("code") or ""
     except (RegistryError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         said = response.reason or ""
-    return "".join(letter for letter in said if letter.isprintable())[:200].strip(": ")
+    return "".join(letter for letter in str(said) if letter.isprintable())[:200].strip()
