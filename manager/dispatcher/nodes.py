@@ -47,6 +47,10 @@ class Nodes:
             doubt.cancel()
         await self._write(node_id, node_pb2.NODE_STATE_READY, "connected", description)
 
+    async def described(self, node_id: str, description: node_pb2.NodeDescription) -> None:
+        """Take note of what a connected machine has become."""
+        await self._write(node_id, node_pb2.NODE_STATE_READY, "connected", description)
+
     def left(self, node_id: str, session_id: str) -> None:
         """Take note of a session's end."""
         if self._sessions.get(node_id) == session_id:

@@ -82,6 +82,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
                     return
                 if request.WhichOneof("message") == "status":
                     self.statuses.add(node_id, request.status)
+                elif request.WhichOneof("message") == "description":
+                    await self.nodes.described(node_id, request.description)
         except TimeoutError:
             log.warning("node %s: no heartbeat for %.0f s", node_id, 3 * HEARTBEAT_SECONDS)
         finally:

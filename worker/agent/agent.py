@@ -14,6 +14,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 import pycompose
 from pycompose.proto.v1 import dispatcher_pb2, node_pb2, task_pb2
 from pycompose.worker.agent import desired as wishes
@@ -32,7 +34,7 @@ from pycompose.worker.network import etcfiles
 from pycompose.worker.network.manager import NodeNetwork
 from pycompose.worker.runtime import cgroups
 from pycompose.worker.runtime.client import ExitStatus, Runtime
-from pycompose.worker.volumes import Volumes
+from pycompose.worker.volumes import VolumeError, Volumes
 
 log = logging.getLogger(__name__)
 AT_ONCE = 8
@@ -48,12 +50,14 @@ class Agent:
         self.runtime = Runtime(state / "containers", cgroup_parent, self._exited)
         self.images = ImageStore(state / "images")
         self.registries = Registries(self.images)
-        self.network = NodeNetwork(run, instance)
+        self.network = NodeNetwork(run, instance, self._described_anew)
         self.volumes = Volumes(state / "volumes")
         self.secrets = SecretsHome(run / "secrets")
         self.desired = Desired()
         self.busy = asyncio.Semaphore(AT_ONCE)
         self.events = Events()
+        #: Set once a manager has said what should be here.
+        self.informed = asyncio.Event()
         self.runners: dict[str, Runner] = {}
         self.shared_memory = SharedMemory(run / "shm")
         self.cgroups = Cgroups(cgroup_parent, state / "agent" / "cgroups")
@@ -65,6 +69,8 @@ class Agent:
         self._gone: dict[str, task_pb2.TaskStatus] = {}
         self._places: dict[str, str] = {}
         self._wake = asyncio.Event()
+        self._new_description = False
+        self._retry: asyncio.Task[None] | None = None
         self._batches: asyncio.Queue[dispatcher_pb2.AssignmentBatch] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._session = Session(
@@ -88,7 +94,7 @@ class Agent:
             try:
                 await asyncio.gather(self._session.run(), self._reconcile())
             finally:
-                for task in list(self._tasks):
+                for task in [*self._tasks, *([self._retry] if self._retry is not None else [])]:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 await self.network.close(remove_all=not self.runners)
@@ -106,21 +112,17 @@ class Agent:
         """Find again what ran before this agent."""
         states = {state.id: state for state in await self.runtime.recover()}
         known = self.records.load()
-        await self.network.start({task.id for task, _, _ in known})
+        wishes.fold(self.desired, self._remembered())
+        await self.network.start({task.id for task, _, _ in known}, view_of(self.desired))
         for task, spec, record in known:
             runner = Runner(self, task, spec, record)
             self.runners[task.id] = runner
-            state = states.pop(task.id, None)
-            if state is None:
-                record.created = False
-            elif state.status in ("running", "paused"):
-                record.run, record.pid = max(record.run, state.run), state.pid
-                if record.state != task_pb2.TASK_STATE_RUNNING:
-                    record.state = task_pb2.TASK_STATE_RUNNING
-                runner.resume()
-            elif state.exit is not None and record.state == task_pb2.TASK_STATE_RUNNING:
-                runner.running = True
-                runner.ended(state.exit)
+            state = states.get(task.id)
+            if state is None or not record.created:
+                record.created = False  # what was half made is made anew
+            else:
+                del states[task.id]
+                runner.found(state)
             self.spawn(runner.run())
         for container_id in states:
             await self.runtime.delete(container_id, force=True)
@@ -132,17 +134,62 @@ class Agent:
             batch = await self._batches.get()
             folded = wishes.fold(self.desired, batch)
             if folded.network:
-                try:
-                    await self.network.apply(view_of(self.desired))
-                except Exception:
-                    log.exception("the networks could not be made as they should be")
+                await self._apply_networks()
+            self.informed.set()
             for name in folded.volumes:
                 volume = self.desired.volumes.get(name)
                 if volume is not None and volume.removing:
-                    await self.volumes.remove(name)
-                    self.report_volume(name, "")
-            for task_id in folded.tasks:
-                self._want(task_id, complete=batch.complete)
+                    self.spawn(self._remove_volume(name))
+            for task_id in folded.tasks | (self.runners.keys() if batch.complete else set()):
+                try:
+                    self._want(task_id, complete=batch.complete)
+                except OSError as error:
+                    log.error("task %s: %s", task_id[:12], error)
+
+    async def _apply_networks(self) -> None:
+        """Make the networks as they should be; what fails is tried again every second."""
+        if self._retry is not None and self._retry is not asyncio.current_task():
+            self._retry.cancel()
+        self._retry = None
+        try:
+            await self.network.apply(view_of(self.desired))
+            self._remember()
+            failed = bool(self.network.network_problems)
+        except Exception:
+            log.exception("the networks could not be made as they should be")
+            failed = True
+        if failed:
+            self._retry = asyncio.create_task(self._apply_later())
+
+    async def _apply_later(self) -> None:
+        await asyncio.sleep(1)
+        await self._apply_networks()
+
+    async def _remove_volume(self, name: str) -> None:
+        """Delete a volume's data, however long something holds it."""
+        while True:
+            try:
+                await self.volumes.remove(name)
+            except (VolumeError, OSError) as error:
+                log.error("volume %s cannot be removed yet: %s", name, error)
+                await asyncio.sleep(1)
+                continue
+            self.report_volume(name, "")
+            return
+
+    def _remember(self) -> None:
+        """Write down what concerns networks, for an agent that starts before a manager does."""
+        path = self.run_dir / "network" / "view.pb"
+        temporary = path.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            temporary.write_bytes(wishes.network_part(self.desired).SerializeToString())
+            os.rename(temporary, path)
+
+    def _remembered(self) -> dispatcher_pb2.AssignmentBatch:
+        try:
+            return dispatcher_pb2.AssignmentBatch.FromString((self.run_dir / "network" / "view.pb").read_bytes())
+        except (OSError, DecodeError):
+            return dispatcher_pb2.AssignmentBatch(complete=True)
 
     def _want(self, task_id: str, *, complete: bool) -> None:
         task = self.desired.tasks.get(task_id)
@@ -205,13 +252,24 @@ class Agent:
         self._places.clear()
         return batch
 
-    def _outgoing(self) -> dispatcher_pb2.StatusBatch | None:
+    def _outgoing(self) -> list[dispatcher_pb2.SessionRequest]:
         dirty, self._dirty = self._dirty, set()
         batch = self._batch(dirty)
-        return batch if batch.tasks or batch.volumes else None
+        requests = []
+        if batch.tasks or batch.volumes:
+            requests.append(dispatcher_pb2.SessionRequest(status=batch))
+        if self._new_description:
+            self._new_description = False
+            requests.append(dispatcher_pb2.SessionRequest(description=self.description()))
+        return requests
+
+    def _described_anew(self) -> None:
+        self._new_description = True
+        self._wake.set()
 
     def _hello(self) -> dispatcher_pb2.SessionHello:
         self._dirty.clear()
+        self._new_description = False
         everything = self._batch(self.runners.keys() | self._gone.keys())
         return dispatcher_pb2.SessionHello(node_id=self.node_id(), description=self.description(), status=everything)
 
@@ -233,6 +291,7 @@ class Agent:
             operating_system=release.get("PRETTY_NAME", "Linux"),
             cgroup_version=self.cgroup_version,
             access_address=f"unix:{self.run_dir}/worker.sock",
+            warnings=self.network.warnings(),
         )
         found.resources.nano_cpus = (os.cpu_count() or 1) * 1_000_000_000
         found.resources.memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -61,6 +61,21 @@ def fold(desired: Desired, batch: dispatcher_pb2.AssignmentBatch) -> Folded:
     return Folded(frozenset(changed), network, frozenset(volumes))
 
 
+def network_part(desired: Desired) -> dispatcher_pb2.AssignmentBatch:
+    """Return what concerns networks, without secrets, as a complete batch: a restarted agent begins with it."""
+    batch = dispatcher_pb2.AssignmentBatch(complete=True)
+    for kind, table in (
+        ("network", desired.networks),
+        ("endpoint", desired.endpoints),
+        ("service_name", desired.service_names),
+        ("published_port", desired.ports),
+        ("task", desired.tasks),
+    ):
+        items: Any = table.values()
+        batch.changes.extend(dispatcher_pb2.Assignment(**{kind: item}) for item in items)  # type: ignore[arg-type]
+    return batch
+
+
 def _place(desired: Desired, kind: str, item: Any) -> tuple[dict[Any, Any], Any]:
     match kind:
         case "task":

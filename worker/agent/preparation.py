@@ -68,11 +68,13 @@ async def renew(runner: Runner) -> dict[str, str]:
     """Do again what a reboot or another container's end takes away; returns namespaces to join, by kind.
 
     Raises:
-        SpecError, VolumeError: something that was there is not any more.
+        SpecError, VolumeError, NetworkError: something that was there is not any more.
     """
     container, agent = runner.spec.container, runner.agent
     agent.cgroups.ready(container)
-    _own_files(runner)
+    await _network(runner)
+    if agent.informed.is_set():  # else those of the last start are there (Runner._may)
+        _own_files(runner)
     await _shared_memory(runner)
     for name in runner.record.named_volumes:
         await agent.volumes.mounted(name, mounting.options_of(runner, name))
@@ -175,9 +177,7 @@ async def _network(runner: Runner) -> str | None:
     if mode.startswith(("service:", "container:")):
         other = giver(runner, mode)
         assert other is not None
-        if other.spec.network_mode == "host":
-            return None
-        return str(runner.agent.network_path(other.id))
+        return await _network(other)
     container = runner.spec.container
     dns = DnsOptions(tuple(container.dns), tuple(container.dns_search), aliases=tuple(container.links.items()))
     attachments = () if mode == "none" else attachments_of(runner.task)

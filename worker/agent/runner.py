@@ -19,7 +19,7 @@ from pycompose.worker.agent.oci_config import SpecError
 from pycompose.worker.agent.record import Record
 from pycompose.worker.images import ImageError
 from pycompose.worker.network.errors import NetworkError
-from pycompose.worker.runtime.client import ExitStatus
+from pycompose.worker.runtime.client import ContainerState, ExitStatus
 from pycompose.worker.runtime.errors import RuntimeFault, StartError, WrongState
 from pycompose.worker.volumes import VolumeError
 
@@ -88,13 +88,40 @@ class Runner:
                 elif step.step is Step.WAIT:
                     self._say_next(step.until_ns)
                     await self._wait(step.until_ns)
+                elif not self._may(step.step):
+                    await self._wait_for_word()
                 else:
                     async with self.agent.busy:
                         await getattr(self, f"_{step.step.value}")()
             except Exception as error:
                 log.exception("task %s: %s", self.id[:12], step.step.value)
-                self.tell(task_pb2.TASK_STATE_FAILED, error=f"{step.step.value} failed: {error}")
+                with contextlib.suppress(OSError):  # the disk may be full: the state in memory is told all the same
+                    self.tell(task_pb2.TASK_STATE_FAILED, error=f"{step.step.value} failed: {error}")
                 await asyncio.sleep(1)
+
+    def _may(self, step: Step) -> bool:
+        """Whether a step can be taken: before a manager said what there should be, only what needs nothing new.
+
+        A restart by policy needs no manager as long as the container's namespace and secrets are still there, which a
+        reboot takes away.
+        """
+        if self.agent.informed.is_set() or step not in (Step.CREATE, Step.START):
+            return True
+        container = self.spec.container
+        home = self.agent.secrets.directory / self.id
+        return (
+            step is Step.START
+            and all((home / str(number)).exists() for number in range(len(container.secrets)))
+            and (self.spec.network_mode == "host" or self.agent.network.has(self.id))
+        )
+
+    async def _wait_for_word(self) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in (self.agent.informed, self.wake)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _wait(self, until_ns: int) -> None:
         timeout = max(0.001, (until_ns - now()) / 1e9) if until_ns else None
@@ -163,6 +190,7 @@ class Runner:
         record.restarts = record.restarts + 1 if by_policy else 0
         record.run_request = max(record.run_request, self.task.run_request)
         record.next_restart_ns, record.start_failed = 0, False
+        await self.agent.network.try_ports()
         problem = self.agent.port_problem(self.task)
         if problem:
             record.start_failed, record.finished_ns = True, now()
@@ -259,12 +287,14 @@ class Runner:
         state = task_pb2.TASK_STATE_COMPLETE if status.code == 0 else task_pb2.TASK_STATE_FAILED
         if asked or self.task.desired_state == task_pb2.DESIRED_STATE_STOPPED:
             state = task_pb2.TASK_STATE_SHUTDOWN
-        error = "killed: out of memory; raise its memory limit" if status.oom_killed else self._hook_problem
+        oom = status.oom_killed and state == task_pb2.TASK_STATE_FAILED
+        error = "killed: out of memory; raise its memory limit" if oom else self._hook_problem or status.error
         self._hook_problem = ""
         if status.oom_killed:
             self.happened("oom")
         self.happened("die", exitCode=str(status.code))
-        self.tell(state, error=error)
+        with contextlib.suppress(OSError):  # a full disk: what is known is told all the same
+            self.tell(state, error=error)
         self.wake.set()
 
     def _watch_health(self) -> None:
@@ -320,7 +350,21 @@ class Runner:
         config = self.agent.oci_of(self.id)
         return {**config["process"], "args": arguments, "terminal": False}
 
-    def resume(self) -> None:
-        """Go on after the agent was restarted: the container runs."""
-        self.running = True
-        self._watch_health()
+    def found(self, state: ContainerState) -> None:
+        """Go on after the agent was restarted, from what the runtime knows of the container."""
+        record = self.record
+        starting = record.state == task_pb2.TASK_STATE_STARTING
+        if state.status in ("running", "paused"):
+            record.pid, record.paused, record.state = state.pid, state.status == "paused", task_pb2.TASK_STATE_RUNNING
+            if starting:
+                record.run, record.started_ns = record.run + 1, state.started_ns or now()
+                record.exit_code, record.oom_killed, record.health, record.health_failures = None, False, 0, 0
+            self.running = True
+            self._watch_health()
+        elif state.exit is not None and starting and state.exit.error:
+            record.start_failed, record.finished_ns, record.exit_code = True, now(), state.exit.code
+            self.tell(task_pb2.TASK_STATE_FAILED, error=state.exit.error)
+        elif state.exit is not None and (starting or record.state == task_pb2.TASK_STATE_RUNNING):
+            record.run, record.started_ns = record.run + starting, state.exit.started_ns or record.started_ns
+            self.running = True
+            self.ended(state.exit)

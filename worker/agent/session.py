@@ -19,7 +19,7 @@ TICK_SECONDS, LONGEST_PAUSE = 0.02, 5.0
 
 
 class Session:
-    """Args: target: gRPC target of the manager; hello: makes the first message; outgoing: takes what is new.
+    """Args: target: gRPC target of the manager; hello: makes the first message; outgoing: takes what is to be sent.
 
     `take` hears each batch of assignments; `wake` is set when there is something to send.
     """
@@ -28,7 +28,7 @@ class Session:
         self,
         target: str,
         hello: Callable[[], dispatcher_pb2.SessionHello],
-        outgoing: Callable[[], dispatcher_pb2.StatusBatch | None],
+        outgoing: Callable[[], list[dispatcher_pb2.SessionRequest]],
         take: Callable[[dispatcher_pb2.AssignmentBatch], None],
         wake: asyncio.Event,
     ) -> None:
@@ -62,7 +62,6 @@ class Session:
                 yield dispatcher_pb2.SessionRequest(heartbeat=dispatcher_pb2.Heartbeat())
                 continue
             self._wake.clear()
-            batch = self._outgoing()
-            if batch is not None:
-                yield dispatcher_pb2.SessionRequest(status=batch)
+            for request in self._outgoing():
+                yield request
             await asyncio.sleep(TICK_SECONDS)

@@ -25,20 +25,29 @@ class Links:
         self._directory, self._instance = directory, instance
         self._home = netns.current()
         self._nonce = int(time.monotonic_ns())
+        #: Whether the machine did not forward before us.
+        self.forwarding_set = False
 
     def open(self) -> None:
         """Make the directory ready; the machine forwards from now on."""
         netns.mount_home(self._directory)
         if netns.read_sysctl("ipv4/ip_forward") != "1":
             netns.sysctl("ipv4/ip_forward", "1")
+            self.forwarding_set = True
 
     def path(self, name: str) -> Path:
         """Return the file of a namespace."""
         return self._directory / name
 
     def kept(self) -> list[str]:
-        """Return the names of namespaces that are kept."""
-        return sorted(os.listdir(self._directory))
+        """Return the names of namespaces that are kept; what was being made when the node was killed goes."""
+        found = []
+        for name in sorted(os.listdir(self._directory)):
+            if os.path.ismount(self.path(name)):
+                found.append(name)
+            else:
+                self.drop(name)
+        return found
 
     def drop(self, name: str) -> None:
         """Let a namespace go, and with it its links."""

@@ -8,8 +8,9 @@ be read back. Rules are texts; only a changed text goes to nftables.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import logging
+import os
 import socket
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,9 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pycompose.worker.network import etcfiles, names, rules, zone
-from pycompose.worker.network.errors import NetworkError
+from pycompose.worker.network import names, rules, zone
+from pycompose.worker.network.errors import KernelRefused, NetworkError
+from pycompose.worker.network.guard import Guard
 from pycompose.worker.network.helper import Helper
 from pycompose.worker.network.links import Links
 from pycompose.worker.network.model import (
@@ -34,21 +36,29 @@ from pycompose.worker.network.model import (
 from pycompose.worker.network.ports import Forwarder, reserve
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 TABLE = "pycompose"
 MACHINE = "/proc/self/ns/net"
 
 
 class NodeNetwork:
-    """Args: run_dir: where what may vanish at a reboot is kept; instance: up to 3 characters in links' names."""
+    """Args:
+    run_dir: where what may vanish at a reboot is kept.
+    instance: up to 3 characters in links' names.
+    on_change: told when what ``describe`` tells has changed by itself.
+    """
 
-    def __init__(self, run_dir: Path, instance: str = "") -> None:
+    def __init__(self, run_dir: Path, instance: str = "", on_change: Callable[[], None] = lambda: None) -> None:
         self._files = run_dir / "network"
         self._links = Links(run_dir / "netns", instance)
         self._instance = instance
         self._table = f"{TABLE}{instance}"
         self._thread = ThreadPoolExecutor(1, "network")
         self._nft = Helper("pycompose.worker.network.nft_helper")
-        self._resolver = Helper("pycompose.worker.network.resolver", on_event=self._asked)
+        resolver = "pycompose.worker.network.resolver"
+        self._resolver = Helper(resolver, on_event=self._asked, on_restart=self._resolver_is_new)
+        prefix = names.uplink_prefix(instance)
+        self._guard = Guard(self._table, prefix, self._nft, self._write_again, lambda: bool(self._uplinks()), on_change)
         self._lock = asyncio.Lock()
         self._view = NetworkView()
         #: Networks that exist here: id -> index of the uplink's transfer addresses.
@@ -63,31 +73,57 @@ class NodeNetwork:
         self._zones: dict[str, zone.Zone] = {}
         self._ports: dict[PublishedPort, Forwarder] = {}
         self.port_problems: dict[PublishedPort, str] = {}
+        #: Network id -> why it could not be made; tried again whenever a view is applied.
+        self.network_problems: dict[str, str] = {}
 
     # Starting and stopping.
 
-    async def start(self, known: Collection[str] = ()) -> None:
-        """Start the helpers and find again what is here; containers not in `known` are dropped."""
+    async def start(self, known: Collection[str] = (), view: NetworkView | None = None) -> None:
+        """Start the helpers and find again what is here; containers not in `known` are dropped.
+
+        `view`: what should be as far as is known, so that names, VIPs and ports go on before a manager says more.
+        """
         self._files.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self._do(self._links.open)
         await asyncio.gather(self._nft.start(), self._resolver.start())
-        with contextlib.suppress(OSError):
-            servers, _ = etcfiles.parse_resolv_conf(Path("/etc/resolv.conf").read_text())
-            self._resolver.tell({"op": "upstream", "servers": list(servers)})
         for name in await self._do(self._links.kept):
             meta = self._meta(name)
             if meta is None or not (name.startswith("n-") or name in known):
                 await self._forget(name)
             elif name.startswith("n-"):
                 self._networks[name[2:]] = meta["index"]
+                self._written[name] = ""  # something may be written there: look at it at the first chance
             else:
                 attachments = tuple(_attachment(item) for item in meta["attachments"])
                 self._containers[name] = (attachments, DnsOptions.from_json(meta["dns"]))
-                await self._open_dns(name)
+                self._dns_ports[name] = (*meta["ports"],) if meta.get("ports") else (0, 0)
                 self._recovered.add(name)
+        self._view = view or NetworkView()
+        await self._resolver_is_new()
+        if view is not None:
+            await self.apply(view)
+        self._guard.start()
+
+    async def _write_again(self) -> None:
+        """Another program changed the machine's table."""
+        async with self._lock:
+            self._written.pop("machine", None)
+            await self._update_rules()
+
+    async def _resolver_is_new(self) -> None:
+        """Tell the resolver everything: names first, then who asks, so that it never denies what it has not heard."""
+        self._zones = {}
+        self._update_zones()
+        async with self._lock:
+            for container_id in list(self._containers):
+                before = self._dns_ports.get(container_id)
+                await self._open_dns(container_id)
+                if self._dns_ports.get(container_id) != before:
+                    await self._update_container(container_id)
 
     async def close(self, *, remove_all: bool = False) -> None:
         """End the helpers; with `remove_all` nothing of ours stays in the kernel."""
+        await self._guard.stop(remove_all=remove_all)
         if remove_all:
             for container_id in list(self._containers):
                 await self.detach(container_id)
@@ -96,6 +132,8 @@ class NodeNetwork:
                 await self._forget(name)
             await self._write_rules("machine", MACHINE, rules.replace_table(self._table, []))
             await self._do(self._links.close)
+            for left in self._files.iterdir():
+                left.unlink()
             self._files.rmdir()
         for forwarder in self._ports.values():
             await forwarder.close()
@@ -105,16 +143,37 @@ class NodeNetwork:
     # What should be.
 
     async def apply(self, view: NetworkView) -> None:
-        """Make networks, ports, names and rules as the view says, by difference."""
+        """Make networks, ports, names and rules as the view says, by difference.
+
+        What cannot be made is in ``network_problems`` and ``port_problems``; the rest is made all the same.
+
+        Raises:
+            NetworkError: the machine's or a network's rules cannot be written; apply the view again.
+        """
         async with self._lock:
+            uplinks = len(self._uplinks())
             self._view = view
+            self.network_problems = {}
             for spec in view.networks:
                 if spec.id not in self._networks:
-                    await self._make_network(spec)
+                    try:
+                        await self._make_network(spec)
+                    except (NetworkError, OSError) as error:
+                        log.error("network %s cannot be made: %s", spec.name, error)
+                        self.network_problems[spec.id] = f"network {spec.name} cannot be made: {error}"
             await self._open_ports()
-            await self._update_rules()
             self._update_zones()
+            await self._update_rules()
             await self._remove_networks()
+            if not uplinks and self._uplinks():
+                self._guard.look_soon()
+
+    async def try_ports(self) -> None:
+        """Try again to have the published ports that somebody else held."""
+        if self.port_problems:
+            async with self._lock:
+                await self._open_ports()
+                await self._update_rules()
 
     async def _make_network(self, spec: NetworkSpec) -> None:
         used = set(self._networks.values())
@@ -190,9 +249,11 @@ class NodeNetwork:
             name = f"n-{spec.id}"
             if name in self._written or own:
                 await self._write_rules(name, str(self._links.path(name)), text)
-        for container_id in self._containers:
-            if container_id in self._dns_ports:
+        for container_id in list(self._containers):
+            try:
                 await self._update_container(container_id)
+            except NetworkError:  # its namespace is going, or was changed from inside: the others matter
+                log.exception("container %s: its rules could not be written", container_id[:12])
 
     async def _update_container(self, container_id: str) -> None:
         told = self._told.setdefault(container_id, set())
@@ -201,13 +262,16 @@ class NodeNetwork:
             told |= {service.service_id for service in self._view.services if service.network_id in here}
             self._recovered.discard(container_id)
         vips = rules.vip_backends(self._view, told)
-        text = rules.container_table(self._table, self._dns_ports.get(container_id), vips)
+        ports = self._dns_ports.get(container_id)
+        text = rules.container_table(self._table, ports if ports and all(ports) else None, vips)
         await self._write_rules(container_id, str(self._links.path(container_id)), text)
 
     async def _write_rules(self, name: str, namespace: str, text: str) -> None:
         if self._written.get(name) == text:
             return
-        await self._nft.ask({"netns": namespace, "script": text})
+        answer = await self._nft.ask({"netns": namespace, "script": text})
+        if answer["error"]:
+            raise KernelRefused(f"nftables refused the rules of {name}: {answer['error']}")
         self._written[name] = text
 
     def _update_zones(self) -> None:
@@ -235,16 +299,22 @@ class NodeNetwork:
             specs = {spec.id: spec for spec in self._view.networks}
             missing = [a.network_id for a in attachments if a.network_id not in self._networks]
             if missing:
-                raise NetworkError(f"network {missing[0]} is not on this node yet")
+                problem = self.network_problems.get(missing[0])
+                raise NetworkError(problem or f"network {missing[0]} is not on this node yet")
             known = [(a, f"n-{a.network_id}", specs[a.network_id]) for a in attachments if a.network_id in specs]
             ways = [(a.gateway_priority, -i, s) for i, (a, _, s) in enumerate(known) if not s.internal]
             gateway = max(ways, key=lambda way: way[:2])[2].gateway if ways else None
-            options = dns or DnsOptions()
-            self._save(container_id, {"attachments": [_plain(a) for a in attachments], "dns": asdict(options)})
-            await self._do(self._links.make_container, container_id, known, gateway)
-            self._containers[container_id] = (tuple(attachments), options)
-            await self._open_dns(container_id)
-            await self._update_container(container_id)
+            self._containers[container_id] = (tuple(attachments), dns or DnsOptions())
+            try:
+                self._save_container(container_id)
+                await self._do(self._links.make_container, container_id, known, gateway)
+                await self._open_dns(container_id)
+                await self._update_container(container_id)
+            except BaseException:
+                self._containers.pop(container_id)
+                self._dns_ports.pop(container_id, None)
+                await self._forget(container_id)
+                raise
         return path
 
     async def detach(self, container_id: str) -> None:
@@ -261,10 +331,15 @@ class NodeNetwork:
     async def _open_dns(self, container_id: str) -> None:
         if not self._containers[container_id][0]:
             return
+        before = self._dns_ports.get(container_id, (0, 0))
         path = str(self._links.path(container_id))
-        answer = await self._resolver.ask({"op": "open", "key": container_id, "netns": path})
+        answer = await self._resolver.ask({"op": "open", "key": container_id, "netns": path, "ports": before})
+        if answer.get("error"):
+            raise KernelRefused(f"the resolver cannot listen: {answer['error']}")
         self._dns_ports[container_id] = (answer["udp"], answer["tcp"])
         self._tell_client(container_id)
+        if self._dns_ports[container_id] != before:
+            self._save_container(container_id)
 
     def _tell_client(self, container_id: str) -> None:
         attachments, dns = self._containers[container_id]
@@ -286,6 +361,14 @@ class NodeNetwork:
                 await self._update_container(container_id)
         self._resolver.tell({"op": "ready", "token": event["token"]})
 
+    def has(self, container_id: str) -> bool:
+        """Whether the container has its namespace."""
+        return container_id in self._containers
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what an operator should know of other programs' firewalls."""
+        return self._guard.warnings
+
     def describe(self) -> NetworkStatus:
         """Return counts and what is wrong."""
         return NetworkStatus(
@@ -293,10 +376,10 @@ class NodeNetwork:
             networks=tuple(sorted(self._networks)),
             containers=tuple(sorted(self._containers)),
             published=tuple(sorted(f"{p.published}/{p.protocol}" for p in self._ports)),
-            ip_forward_set_by_us=False,
-            forward_drop_by_others=False,
-            docker_user_accept=False,
-            problems=tuple(sorted(self.port_problems.values())),
+            ip_forward_set_by_us=self._links.forwarding_set,
+            forward_drop_by_others=bool(self._guard.warnings),
+            docker_user_accept=self._guard.excepted,
+            problems=(*self._guard.warnings, *sorted({*self.network_problems.values(), *self.port_problems.values()})),
         )
 
     def machine_address(self, network_ids: Sequence[str]) -> str:
@@ -311,7 +394,16 @@ class NodeNetwork:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     def _save(self, name: str, meta: dict[str, Any]) -> None:
-        (self._files / f"{name}.json").write_text(json.dumps(meta))
+        temporary = self._files / f".{name}.new"
+        temporary.write_text(json.dumps(meta))
+        os.rename(temporary, self._files / f"{name}.json")
+
+    def _save_container(self, container_id: str) -> None:
+        attachments, dns = self._containers[container_id]
+        plain = [_plain(attachment) for attachment in attachments]
+        self._save(
+            container_id, {"attachments": plain, "dns": asdict(dns), "ports": self._dns_ports.get(container_id)}
+        )
 
     def _meta(self, name: str) -> dict[str, Any] | None:
         try:

@@ -23,9 +23,14 @@ def link_prefix(instance: str) -> str:
     return f"pyc{instance}"
 
 
+def uplink_prefix(instance: str) -> str:
+    """What the names of all uplinks begin with."""
+    return f"{link_prefix(instance)}u"
+
+
 def uplink_name(instance: str, network_id: str) -> str:
     """The machine's end of a network's uplink."""
-    return f"{link_prefix(instance)}u{_digest(network_id, 8)}"
+    return f"{uplink_prefix(instance)}{_digest(network_id, 8)}"
 
 
 def port_name(container_id: str, network_id: str, nonce: int) -> str:

@@ -6,8 +6,8 @@ and the agent has many. One request per line on standard input, one reply per li
     {"id": 7, "netns": "/run/.../f00", "script": "add table ip pycompose\\n..."}
     -> {"id": 7, "error": null, "output": ""}
 
-The script is one transaction. Its context is made after entering the namespace and freed after it: a context's
-netlink socket belongs to the namespace that it was made in.
+With "json": true the output is JSON (libnftables-json(5)). The script is one transaction. Its context is made after
+entering the namespace and freed after it: a context's netlink socket belongs to the namespace that it was made in.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pycompose.worker.network import netns
 from pycompose.worker.network.errors import NetworkError
 
 _PR_SET_PDEATHSIG = 1
+_OUTPUT_JSON = 1 << 4
 
 
 def die_with_parent() -> None:
@@ -43,6 +44,7 @@ class Nftables:
         lib.nft_ctx_new.restype = ctypes.c_void_p
         lib.nft_ctx_new.argtypes = [ctypes.c_uint32]
         lib.nft_ctx_free.argtypes = [ctypes.c_void_p]
+        lib.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         lib.nft_ctx_buffer_output.argtypes = [ctypes.c_void_p]
         lib.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
         lib.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
@@ -55,10 +57,12 @@ class Nftables:
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         threading.Thread(target=self._free, daemon=True).start()
 
-    def run(self, script: str) -> tuple[str, str | None]:
+    def run(self, script: str, *, as_json: bool = False) -> tuple[str, str | None]:
         """One transaction in the current namespace: (output, error or None)."""
         context = self._lib.nft_ctx_new(0)
         try:
+            if as_json:
+                self._lib.nft_ctx_output_set_flags(context, _OUTPUT_JSON)
             self._lib.nft_ctx_buffer_output(context)
             self._lib.nft_ctx_buffer_error(context)
             status = self._lib.nft_run_cmd_from_buffer(context, script.encode())
@@ -79,7 +83,7 @@ def answer(nft: Nftables, request: dict[str, Any], home: int) -> dict[str, Any]:
         descriptor = os.open(request["netns"], os.O_RDONLY | os.O_CLOEXEC)
         try:
             with netns.inside(descriptor, home):
-                output, error = nft.run(request["script"])
+                output, error = nft.run(request["script"], as_json=request.get("json", False))
         finally:
             os.close(descriptor)
     except (OSError, NetworkError) as failure:

@@ -4,14 +4,16 @@ Per container it opens a UDP and a TCP socket at 127.0.0.11 *in the container's 
 namespace it was opened in) on ports that the kernel picks; the agent redirects port 53 to them. Lines of JSON on
 standard input:
 
-    {"id", "op": "open", "key", "netns"}   -> {"id", "udp", "tcp"}    sockets for a namespace, clients unknown yet
+    {"id", "op": "open", "key", "netns", "ports"} -> {"id", "udp", "tcp"}
+                                                                      sockets for a namespace, on these ports if free
     {"id", "op": "close", "key"}           -> {"id"}
     {"op": "client", "key", "container", "client"}                    whose namespace it is, what it may see
     {"op": "zones", "zones", "gone"}                                  names of networks, changed ones
-    {"op": "upstream", "servers"}                                     the machine's name servers
 
 and to the agent, before a VIP is told to a client for the first time: {"need": [service ids], "container", "token"},
 answered by {"op": "ready", "token"}: the client's namespace translates that VIP now.
+
+What no network knows is asked of the machine's name servers, as its resolv.conf(5) names them at that moment.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import struct
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import dns.exception
@@ -35,7 +38,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from pycompose.worker.network import netns
+from pycompose.worker.network import etcfiles, netns
 from pycompose.worker.network.nft_helper import die_with_parent
 from pycompose.worker.network.zone import Client, Decision, Verdict, Zone, client_from_json, decide, zone_from_json
 
@@ -61,6 +64,26 @@ class Listener:
         self.pending = 0
 
 
+class Upstream:
+    """The machine's name servers; the file is read again when it has changed (another Wi-Fi, a VPN)."""
+
+    def __init__(self, path: Path = Path("/etc/resolv.conf")) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._servers: tuple[str, ...] = ()
+
+    def servers(self) -> tuple[str, ...]:
+        """Return them; () when there are none."""
+        try:
+            status = self._path.stat()
+            if (status.st_ino, status.st_mtime_ns) != self._seen:
+                self._servers = etcfiles.parse_resolv_conf(self._path.read_text(errors="replace"))[0]
+                self._seen = (status.st_ino, status.st_mtime_ns)
+        except OSError:
+            self._servers, self._seen = (), None
+        return self._servers
+
+
 class Resolver:
     """State of the process: zones, clients, upstreams."""
 
@@ -68,7 +91,7 @@ class Resolver:
         self._home = netns.current()
         self._zones: dict[str, Zone] = {}
         self._listeners: dict[str, Listener] = {}
-        self._upstream: tuple[str, ...] = ()
+        self._upstream = Upstream()
         self._tokens = itertools.count(1)
         self._ready: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,25 +113,26 @@ class Resolver:
                 self._zones.update({key: zone_from_json(zone) for key, zone in message["zones"].items()})
                 for key in message["gone"]:
                     self._zones.pop(key, None)
-            case "upstream":
-                self._upstream = tuple(message["servers"])
             case "ready":
-                self._ready[message["token"]].set()
+                waiting = self._ready.get(message["token"])
+                if waiting is not None:
+                    waiting.set()
 
     async def _open(self, message: dict[str, Any]) -> None:
+        self._close(message["key"])
         try:
             descriptor = netns.open_file(message["netns"])
             try:
                 with netns.inside(descriptor, self._home):
-                    udp = _bound(socket.SOCK_DGRAM)
-                    tcp = _bound(socket.SOCK_STREAM)
+                    ports = message.get("ports") or (0, 0)
+                    udp = _bound(socket.SOCK_DGRAM, ports[0])
+                    tcp = _bound(socket.SOCK_STREAM, ports[1])
             finally:
                 os.close(descriptor)
         except Exception as error:  # whatever it is, the agent must hear it
-            _say({"id": message["id"], "error": str(error)})
+            _say({"id": message["id"], "error": f"{message['netns']}: {error}"})
             return
         listener = Listener(udp, tcp)
-        self._close(message["key"])
         self._listeners[message["key"]] = listener
         asyncio.get_running_loop().add_reader(udp.fileno(), self._datagram, listener)
         listener.server = await asyncio.start_server(lambda r, w: self._stream(listener, r, w), sock=tcp)
@@ -161,16 +185,20 @@ class Resolver:
         try:
             query = dns.message.from_wire(data)
         except dns.exception.DNSException:
+            return _malformed(data)
+        if query.flags & dns.flags.QR:
             return None
-        if len(query.question) != 1 or query.flags & dns.flags.QR:
-            return None
+        if len(query.question) != 1:
+            return _refusal(query, dns.rcode.FORMERR)
         question = query.question[0]
         decision = decide(question.name.to_text(), int(question.rdtype), listener.client, self._zones)
         if decision.verdict is Verdict.UPSTREAM:
-            wire = await _forward(data, listener.client.servers or self._upstream, tcp=limit > 0)
-            return wire or _failure(query)
-        if decision.verdict is Verdict.REFUSE:
-            return _failure(query)
+            servers = listener.client.servers or self._upstream.servers()
+            if servers:
+                wire = await _forward(data, servers, tcp=limit > 0)
+                return wire or _refusal(query, dns.rcode.SERVFAIL)
+        if decision.verdict is not Verdict.ANSWER:
+            return _refusal(query, dns.rcode.NXDOMAIN)
         await self._make_ready(listener, decision)
         response = respond(query, decision)
         return response.to_wire(max_size=limit or max(query.payload, 512), prefer_truncation=True)
@@ -204,10 +232,17 @@ def respond(query: dns.message.Message, decision: Decision) -> dns.message.Messa
     return response
 
 
-def _failure(query: dns.message.Message) -> bytes:
+def _refusal(query: dns.message.Message, code: dns.rcode.Rcode) -> bytes:
     response = dns.message.make_response(query, recursion_available=True)
-    response.set_rcode(dns.rcode.SERVFAIL)
+    response.set_rcode(code)
     return response.to_wire()
+
+
+def _malformed(data: bytes) -> bytes | None:
+    """FORMERR with the query's id and opcode (RFC 1035, 4.1.1); None when there is not even a header of a query."""
+    if len(data) < 12 or data[2] & 0x80:
+        return None
+    return data[:2] + bytes([0x80 | data[2] & 0x79, 0x81]) + bytes(8)
 
 
 async def _forward(data: bytes, servers: Sequence[str], *, tcp: bool) -> bytes | None:
@@ -240,10 +275,15 @@ async def _ask_tcp(data: bytes, server: str) -> bytes:
         writer.close()
 
 
-def _bound(kind: int) -> socket.socket:
+def _bound(kind: int, port: int) -> socket.socket:
+    """A socket on the port, or on another when a program of the container has it."""
     opened = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        opened.bind((_ADDRESS, 0))
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, kind == socket.SOCK_STREAM)
+        try:
+            opened.bind((_ADDRESS, port))
+        except OSError:
+            opened.bind((_ADDRESS, 0))
         if kind == socket.SOCK_STREAM:
             opened.listen(64)
     except OSError:

@@ -87,6 +87,7 @@ def machine_table(table: str, uplinks: Mapping[str, Uplink], ports: Mapping[Publ
         if port.network_id in uplinks and not _loopback(port.host_ip) and not _ipv6(port.host_ip)
     ]
     body = [
+        *_loopback_only(ports),
         "chain published {",
         *(f"  {rule}" for rule in translate),
         "}",
@@ -105,6 +106,18 @@ def machine_table(table: str, uplinks: Mapping[str, Uplink], ports: Mapping[Publ
         "}",
     ]
     return replace_table(table, body)
+
+
+def _loopback_only(ports: Mapping[PublishedPort, int]) -> list[str]:
+    """Keep others away from ports published on loopback, also where somebody has set route_localnet."""
+    chosen = sorted(
+        f"  iifname != lo ip daddr {port.host_ip} {port.protocol} dport {port.published} drop"
+        for port in ports
+        if _loopback(port.host_ip) and not _ipv6(port.host_ip)
+    )
+    if not chosen:
+        return []
+    return ["chain loopback {", "  type filter hook prerouting priority raw; policy accept;", *chosen, "}"]
 
 
 def network_table(

@@ -49,7 +49,7 @@ class Verdict(Enum):
     ANSWER = "answer"
     UPSTREAM = "upstream"
     REFUSE = "refuse"
-    """SERVFAIL: nobody may be asked."""
+    """Nobody may be asked: for this client the name does not exist."""
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,7 @@ class Runtime:
             pid=known["pid"],
             run=known["run"],
             exit=ExitStatus.from_dict(known["exit"]) if known.get("exit") else None,
+            started_ns=known.get("started_ns") or 0,
         )
 
     async def list(self) -> builtins.list[ContainerState]:

@@ -63,13 +63,14 @@ class ExitStatus:
 
 @dataclass(frozen=True)
 class ContainerState:
-    """``status`` is created, running, paused or stopped; ``run`` counts starts."""
+    """``status`` is created, running, paused or stopped; ``run`` counts starts; ``started_ns`` since the epoch."""
 
     id: str
     status: str
     pid: int
     run: int
     exit: ExitStatus | None
+    started_ns: int = 0
 
 
 @dataclass(frozen=True)
