@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from node import residue
 from node.shapes import GUESTBOOK, STEADY
 from node.whole import CLI, Node, running, until
@@ -26,7 +25,8 @@ SHAPE, STEADILY = ("-f", "shape.yaml"), ("-f", "steady.yaml")
 OPERATIONS = (("up", "-d"), ("up", "-d", "--scale", "web=4"), ("down", "-v"))
 #: Whose death the operation in progress does not even notice.
 UNNOTICED = ("agent", "zygote", "resolver", "nft helper")
-FETCH = ("wget", "-qO-", "-T", "5", "http://127.0.0.1:18098/")
+ASK_WEB = "timeout 5 wget -qO- http://$(getent ahostsv4 web | head -n 1 | cut -d ' ' -f 1)/"
+FETCH = ("timeout", "5", "busybox", "wget", "-qO-", "http://127.0.0.1:18098/")
 
 
 @pytest.fixture(scope="module")
@@ -110,21 +110,14 @@ def kill_rounds(node: Node, targets: list[str], seed: int) -> None:
             assert done.returncode == 0, (target, words, done.stderr, node.log())
         until(lambda: len(node.daemons()) == 6, what=lambda: (node.daemons(), node.log()))
         node.compose(*SHAPE, "up", "-d", "--wait")
-        counts = [item["Service"] for item in map_of(node).values()]
+        counts = [item["Service"] for item in node.containers(*SHAPE).values()]
         assert sorted(counts) == sorted(["proxy", "web", "web", "api", "worker", "setup", "cache", "db"]), target
-        node.compose(*SHAPE, "exec", "-T", "proxy", "wget", "-qO-", "-T", "5", "http://web/")
+        node.compose(*SHAPE, "exec", "-T", "proxy", "sh", "-c", ASK_WEB)
         assert {each: pid for each, pid in node.pids().items() if each in pids} == pids, target
         until(lambda: node.run(*FETCH).stdout == "steady\n")
         node.compose(*SHAPE, "down", "-v")
         settled(node, before)
     whole_logs(node)
-
-
-def map_of(node: Node) -> dict[str, dict[str, str]]:
-    import json
-
-    lines = node.compose(*SHAPE, "ps", "-a", "--format", "json").splitlines()
-    return {item["Name"]: item for item in map(json.loads, lines)}
 
 
 @pytest.mark.timeout(3600)
@@ -147,9 +140,11 @@ def test_soak_killing_shims(steady: Node) -> None:
     for _ in range(KILLS_EACH):
         shims, pids = node.shims(), node.pids()
         victim = next(iter(shims))
+        others = {each: pid for each, pid in pids.items() if each != victim}
         os.kill(shims[victim], signal.SIGKILL)
-        until(lambda: node.pids().get(victim, pids[victim]) != pids[victim] and len(node.pids()) == len(pids))
-        until(lambda: not Path(f"/proc/{pids[victim]}").exists())
-        assert {each: pid for each, pid in node.pids().items() if each != victim} == {
-            each: pid for each, pid in pids.items() if each != victim
-        }
+
+        def back(victim: str = victim, before: int = pids[victim]) -> bool:
+            return node.pids().get(victim, before) != before and not Path(f"/proc/{before}").exists()
+
+        until(back, what=node.log)
+        assert {each: pid for each, pid in node.pids().items() if each != victim} == others

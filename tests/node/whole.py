@@ -92,9 +92,9 @@ class Node:
         path = self.folder / "state" / "log" / "node.log"
         return "".join(path.read_text().splitlines(keepends=True)[-15:]) if path.exists() else ""
 
-    def containers(self) -> dict[str, dict[str, Any]]:
-        """The project's containers by name."""
-        lines = self.compose("ps", "-a", "--format", "ndjson").splitlines()
+    def containers(self, *flags: str) -> dict[str, dict[str, Any]]:
+        """The project's containers by name; `flags` come before the command, such as -f FILE."""
+        lines = self.compose(*flags, "ps", "-a", "--format", "ndjson").splitlines()
         return {item["Name"]: item for item in map(json.loads, lines)}
 
     def exec(self, service: str, *words: str, index: int = 1) -> str:
@@ -165,7 +165,10 @@ def until(condition: Callable[[], object], seconds: float = 60, what: Callable[[
 
 
 def busybox(folder: Path) -> Path:
-    """The tar of a root file system with BusyBox alone."""
+    """The tar of a root file system with BusyBox, and getent, which asks for names as programs with glibc do.
+
+    (BusyBox is linked statically: names are not its strength.)
+    """
     root = folder / "root"
     (root / "bin").mkdir(parents=True)
     for name in ("tmp", "etc", "root"):
@@ -176,6 +179,11 @@ def busybox(folder: Path) -> Path:
     for applet in subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True).stdout.split():
         if applet != "busybox":
             (root / "bin" / applet).symlink_to("busybox")
+    shutil.copy("/usr/bin/getent", root / "bin" / "getent")
+    listing = subprocess.run(["ldd", "/usr/bin/getent"], capture_output=True, text=True, check=True).stdout
+    for path in (word for word in listing.split() if word.startswith("/")):
+        (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / path[1:])
     subprocess.run(["tar", "-C", str(root), "-cf", str(folder / "root.tar"), "."], check=True)
     return folder / "root.tar"
 

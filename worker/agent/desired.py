@@ -72,7 +72,7 @@ def network_part(desired: Desired) -> dispatcher_pb2.AssignmentBatch:
         ("task", desired.tasks),
     ):
         items: Any = table.values()
-        batch.changes.extend(dispatcher_pb2.Assignment(**{kind: item}) for item in items)  # type: ignore[arg-type]
+        batch.changes.extend(dispatcher_pb2.Assignment(**{kind: item}) for item in items)
     return batch
 
 

@@ -66,9 +66,8 @@ class NodeNetwork:
         #: Containers that exist here: what they are attached to, and their resolver's ports.
         self._containers: dict[str, tuple[tuple[Attachment, ...], DnsOptions]] = {}
         self._dns_ports: dict[str, tuple[int, int]] = {}
+        #: Services whose VIPs a container has been told: its namespace translates these.
         self._told: dict[str, set[str]] = {}
-        #: Found again after a restart: which VIPs they know is lost, so they get all of their networks'.
-        self._recovered: set[str] = set()
         self._written: dict[str, str] = {}
         self._zones: dict[str, zone.Zone] = {}
         self._ports: dict[PublishedPort, Forwarder] = {}
@@ -97,7 +96,7 @@ class NodeNetwork:
                 attachments = tuple(_attachment(item) for item in meta["attachments"])
                 self._containers[name] = (attachments, DnsOptions.from_json(meta["dns"]))
                 self._dns_ports[name] = (*meta["ports"],) if meta.get("ports") else (0, 0)
-                self._recovered.add(name)
+                self._told[name] = set(meta["told"])
         self._view = view or NetworkView()
         await self._resolver_is_new()
         if view is not None:
@@ -256,12 +255,7 @@ class NodeNetwork:
                 log.exception("container %s: its rules could not be written", container_id[:12])
 
     async def _update_container(self, container_id: str) -> None:
-        told = self._told.setdefault(container_id, set())
-        if container_id in self._recovered and self._view.services:
-            here = {a.network_id for a in self._containers[container_id][0]}
-            told |= {service.service_id for service in self._view.services if service.network_id in here}
-            self._recovered.discard(container_id)
-        vips = rules.vip_backends(self._view, told)
+        vips = rules.vip_backends(self._view, self._told.get(container_id, ()))
         ports = self._dns_ports.get(container_id)
         text = rules.container_table(self._table, ports if ports and all(ports) else None, vips)
         await self._write_rules(container_id, str(self._links.path(container_id)), text)
@@ -357,8 +351,10 @@ class NodeNetwork:
         container_id = event["container"]
         if container_id in self._containers:
             async with self._lock:
-                self._told.setdefault(container_id, set()).update(event["need"])
+                here = {service.service_id for service in self._view.services}
+                self._told[container_id] = (self._told.get(container_id, set()) | set(event["need"])) & here
                 await self._update_container(container_id)
+                self._save_container(container_id)
         self._resolver.tell({"op": "ready", "token": event["token"]})
 
     def has(self, container_id: str) -> bool:
@@ -400,10 +396,13 @@ class NodeNetwork:
 
     def _save_container(self, container_id: str) -> None:
         attachments, dns = self._containers[container_id]
-        plain = [_plain(attachment) for attachment in attachments]
-        self._save(
-            container_id, {"attachments": plain, "dns": asdict(dns), "ports": self._dns_ports.get(container_id)}
-        )
+        meta = {
+            "attachments": [_plain(attachment) for attachment in attachments],
+            "dns": asdict(dns),
+            "ports": self._dns_ports.get(container_id),
+            "told": sorted(self._told.get(container_id, ())),
+        }
+        self._save(container_id, meta)
 
     def _meta(self, name: str) -> dict[str, Any] | None:
         try:

@@ -11,6 +11,7 @@ import asyncio
 import builtins
 import contextlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -30,6 +31,8 @@ from pycompose.worker.runtime.sessions import Session
 
 __all__ = ["ContainerState", "ExitStatus", "LogOptions", "Rootfs", "Runtime", "Usage"]
 
+log = logging.getLogger(__name__)
+_WORDS = "shim.error"
 OnExit = Callable[[str, ExitStatus], None]
 
 
@@ -46,12 +49,15 @@ class Runtime:
         self.state_dir, self.cgroup_parent, self.on_exit = state_dir, cgroup_parent, on_exit
         self._zygote: asyncio.subprocess.Process | None = None
         self._channel: socket.socket | None = None
+        self._zygote_lock = asyncio.Lock()
+        self._keeper: asyncio.Task[None] | None = None
         self._watches: dict[str, asyncio.Task[ExitStatus]] = {}
         self._filters: dict[str, str] = {}
 
     async def __aenter__(self) -> Runtime:
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self._start_zygote()
+        self._keeper = asyncio.create_task(self._keep_zygote(), name="keep the zygote")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -59,10 +65,31 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self._watches.values(), return_exceptions=True)
         self._watches.clear()
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
         if self._channel:
             self._channel.close()
         if self._zygote:
             await self._zygote.wait()
+
+    async def _keep_zygote(self) -> None:
+        """Replace the zygote when it was killed; containers do not care."""
+        while True:
+            assert self._zygote is not None
+            status = await self._zygote.wait()
+            log.warning("the zygote ended with %d; it starts again", status)
+            try:
+                await self._live_zygote()
+            except (OSError, RuntimeFault) as error:
+                log.error("%s", error)
+                await asyncio.sleep(1)
+
+    async def _live_zygote(self) -> None:
+        """Make a new zygote unless the present one lives."""
+        async with self._zygote_lock:
+            if self._zygote is None or self._zygote.returncode is not None:
+                await self._start_zygote()
 
     async def _start_zygote(self) -> None:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -73,6 +100,8 @@ class Runtime:
             stdin=asyncio.subprocess.DEVNULL,
         )
         theirs.close()
+        if self._channel is not None:
+            self._channel.close()
         self._channel = mine
         if await asyncio.get_running_loop().sock_recv(mine, 64) != b"ready":
             raise RuntimeFault("the zygote did not start; its reason is on standard error")
@@ -150,13 +179,19 @@ class Runtime:
         if joins:
             _join(f"{directory}/launch.json", joins)
         state.save(directory, known | {"status": "created", "run": known["run"] + 1, "exit": None})
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        mine.setblocking(False)
-        await self._request_fork(directory, theirs)
-        answer = await asyncio.get_running_loop().sock_recv(mine, protocol.LIMIT)
-        if not answer:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{directory}/{_WORDS}")
+        for attempt in (1, 2):
+            mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            mine.setblocking(False)
+            await self._request_fork(directory, theirs)
+            answer = await asyncio.get_running_loop().sock_recv(mine, protocol.LIMIT)
+            if answer:
+                break
             mine.close()
-            raise StartError(f"the shim of {container_id} ended at its start: {_last_words(directory)}")
+            # A zygote that was killed took the request along; a shim that fell leaves its last words.
+            if attempt == 2 or os.path.exists(f"{directory}/{_WORDS}") or state.claimed(directory):
+                raise StartError(f"the shim of {container_id} ended at its start: {_last_words(directory)}")
         report = protocol.decode(answer)
         if "error" in report:
             mine.close()
@@ -165,16 +200,23 @@ class Runtime:
         return int(report["pid"])
 
     async def _request_fork(self, directory: str, theirs: socket.socket) -> None:
-        for attempt in (1, 2):
-            try:
-                assert self._channel is not None
-                socket.send_fds(self._channel, [directory.encode()], [theirs.fileno()])
-                break
-            except (BrokenPipeError, ConnectionError):  # the zygote was killed: containers do not care, make a new one
-                if attempt == 2:
-                    raise RuntimeFault("the zygote ends as soon as it is started") from None
-                await self._start_zygote()
-        theirs.close()
+        deaths = 0
+        try:
+            while deaths < 3:
+                try:
+                    assert self._channel is not None
+                    socket.send_fds(self._channel, [directory.encode()], [theirs.fileno()])
+                    return
+                except BlockingIOError:  # it is busy
+                    await asyncio.sleep(0.005)
+                except ConnectionError:  # it was killed
+                    assert self._zygote is not None
+                    await self._zygote.wait()
+                    await self._live_zygote()
+                    deaths += 1
+            raise RuntimeFault("the zygote ends as soon as it is started")
+        finally:
+            theirs.close()
 
     def _watch(self, container_id: str, connection: socket.socket) -> None:
         task = asyncio.create_task(self._follow(container_id, connection), name=f"watch {container_id[:12]}")
@@ -319,10 +361,18 @@ class Runtime:
             if not os.path.exists(f"{entry.path}/{state.NAME}"):  # create was interrupted
                 await asyncio.to_thread(shutil.rmtree, entry.path, True)
                 continue
-            known = self._load(entry.name)
+            known = await self._once_started(entry.name)
             if known["status"] == "running" and entry.name not in self._watches:
                 await self._reconnect(entry.name)
         return await self.list()
+
+    async def _once_started(self, container_id: str) -> dict[str, Any]:
+        """The container's state, after a shim that the former agent's zygote has just forked has written it."""
+        known = self._load(container_id)
+        while known["status"] == "created" and state.claimed(self._directory(container_id)):
+            await asyncio.sleep(0.02)
+            known = self._load(container_id)
+        return known
 
     async def _reconnect(self, container_id: str) -> None:
         try:
@@ -495,6 +545,6 @@ def _kill_cgroup(path: str) -> None:
 
 def _last_words(directory: str) -> str:
     try:
-        return Path(directory, "shim.error").read_text().strip()
+        return Path(directory, _WORDS).read_text().strip()
     except OSError:
         return "no reason known (was it killed?)"

@@ -45,7 +45,11 @@ def run(directory: str, control: int) -> NoReturn:
     with contextlib.suppress(OSError):
         container.oom_score(-999)
     try:
-        Shim(directory, socket.socket(fileno=control)).live()
+        peer = socket.socket(fileno=control)
+        if not state.claim(directory):
+            peer.send(protocol.encode(protocol.JSON, {"error": "the container is being started already", "code": 125}))
+            os._exit(0)
+        Shim(directory, peer).live()
     except BaseException as error:
         _last_words(directory, error)
     os._exit(0)

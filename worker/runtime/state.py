@@ -7,6 +7,7 @@ Keys: id, status (created, running, stopped), run (how often it was started), pi
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAME = "state.json"
+LOCK = "shim.lock"
 
 
 def write_atomically(path: str, text: str, mode: int = 0o600) -> None:
@@ -53,6 +55,35 @@ def read(path: str) -> bytes:
     finally:
         os.close(fd)
     return b"".join(pieces)
+
+
+def claim(directory: str) -> bool:
+    """Become the container's one shim until this process ends (flock(2)); False when another one lives.
+
+    The descriptor is left open on purpose.
+    """
+    fd = os.open(f"{directory}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return False
+    return True
+
+
+def claimed(directory: str) -> bool:
+    """Whether a shim of the container lives."""
+    try:
+        fd = os.open(f"{directory}/{LOCK}", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def start_time(pid: int) -> int:
