@@ -21,6 +21,8 @@ from pycompose.compose.client.errors import NodeError
 START_SECONDS = 20.0
 HOPELESS = 4
 """Ends of the node's processes, soon after their starts, after which it is given up."""
+#: Exit status of a node that found another one running or starting (EX_TEMPFAIL, sysexits.h).
+RUNS_ALREADY = 75
 MODULE = "pycompose.worker.node"
 
 
@@ -95,7 +97,7 @@ def start(path: str, tell: Callable[[str], None]) -> None:
     while not serving(path):
         status = child.poll()
         # another pycompose may have started the node at the same moment: then this child gives way to it
-        if status is not None and not answers(path):
+        if status not in (None, RUNS_ALREADY) and not answers(path):
             raise NodeError(f"the node did not start (exit status {status}); {_log_says(log, offset)}")
         if _log_tail(log, offset).count(" ended with ") >= HOPELESS:
             child.terminate()

@@ -22,7 +22,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sqlite3
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,8 +154,11 @@ def _keys(node: Node) -> Iterator[str]:
     path = node.folder / "state" / "manager" / "store.db"
     if not path.exists():
         return
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
-        for (key,) in store.execute("SELECT key FROM kv"):
-            yield f"key {key}"
-        for (lease,) in store.execute("SELECT count(*) FROM lease"):
-            yield from ["lease"] * lease
+    # the manager holds its store for itself alone: what is read is a copy of its files
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("store.db", "store.db-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(path.with_name(name), folder)
+        with contextlib.closing(sqlite3.connect(f"{folder}/store.db")) as store:
+            yield from (f"key {key}" for (key,) in store.execute("SELECT key FROM kv").fetchall())
+            yield from ("lease" for _ in store.execute("SELECT id FROM lease").fetchall())

@@ -9,6 +9,7 @@ on ``RUN/node.lock`` keeps a second one away.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -25,6 +26,8 @@ from pycompose.worker.node.notify import Notifier
 
 CHILDREN = ("pycompose.manager", "pycompose.worker.agent")
 PR_SET_PDEATHSIG = 1
+#: Exit status (EX_TEMPFAIL, sysexits.h) by which the client knows that it has only to wait.
+RUNS_ALREADY = 75
 GOOD_RUN, LONGEST_PAUSE, STOP_SECONDS, LOG_SECONDS = 10.0, 30.0, 10.0, 5.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -66,7 +69,22 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def problems(state: Path) -> list[str]:
+def unusable(path: Path, mode: int, variable: str) -> str:
+    """Return why nothing can be written in a directory, made when it is missing; "" when something can."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+        probe = path / f".probe-{os.getpid()}"
+        try:
+            probe.write_bytes(bytes(4096))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        remedy = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
+        return f"nothing can be written in {path} ({error.strerror}): {remedy}, or set {variable} to another directory"
+    return ""
+
+
+def problems(state: Path, run: Path) -> list[str]:
     """Return why a node cannot run here, in plain words."""
     found = []
     if os.geteuid() != 0:
@@ -80,26 +98,25 @@ def problems(state: Path) -> list[str]:
             ctypes.CDLL(library)
         except OSError:
             found.append(f"{library} is missing; install it: apt-get install {package}")
-    state.mkdir(parents=True, exist_ok=True, mode=0o711)
-    return found
+    places = ((state, 0o711, "PYCOMPOSE_STATE_DIR"), (run, 0o755, "PYCOMPOSE_RUN_DIR"))
+    return found + [text for place in places if (text := unusable(*place))]
 
 
 def main() -> int:
     """Supervise until SIGTERM; returns the exit status."""
     state = Path(os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose")
     run = Path(os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose")
-    wrong = problems(state)
+    wrong = problems(state, run)
     for line in wrong:
         say(line)
     if wrong:
         return 1
-    run.mkdir(parents=True, exist_ok=True, mode=0o755)
     lock = os.open(run / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         say(f"a node runs already with {run}; see {run}/node.json")
-        return 1
+        return RUNS_ALREADY
     stopping = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
