@@ -19,6 +19,14 @@ WORKER_SECONDS = 10.0
 """How long a call waits for a worker that is just starting, or starting anew."""
 _LOST = ("failed to connect", "Connection refused", "Socket closed", "Connection reset", "No such file")
 """What gRPC itself says of a connection; the worker's own UNAVAILABLE (of a registry) is passed on as it is."""
+OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
+"""No limit of size, and soon connected again: the worker is on this machine."""
 PREFIXES = ("/pycompose.v1.TaskAccessService/", "/pycompose.v1.ImageService/")
 
 
@@ -45,8 +53,7 @@ class Proxy(grpc.GenericRpcHandler):
         self, method: str, requests: AsyncIterator[bytes], context: ServicerContext
     ) -> AsyncIterator[bytes]:
         if self._channel is None:
-            unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-            self._channel = grpc.aio.insecure_channel(self._target, options=unlimited)
+            self._channel = grpc.aio.insecure_channel(self._target, options=OPTIONS)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._channel.channel_ready(), WORKER_SECONDS)
         call: Any = self._channel.stream_stream(method)()

@@ -225,28 +225,33 @@ class Runtime:
     async def _follow(self, container_id: str, connection: socket.socket) -> ExitStatus:
         """Wait for the shim's last message, or find out what happened without it."""
         loop = asyncio.get_running_loop()
+        told: dict[str, Any] | None = None
         try:
             while message := await loop.sock_recv(connection, protocol.LIMIT):
                 if message[:1] == protocol.EXIT:
+                    told = protocol.decode(message)
                     break
         except ConnectionError:
             pass
         finally:
             connection.close()
-        status = await self._settle(container_id)
+        status = await self._settle(container_id, told)
         if self.on_exit:
             self.on_exit(container_id, status)
         return status
 
-    async def _settle(self, container_id: str) -> ExitStatus:
-        """The exit status of a container whose shim is gone; one that died without a word is recorded as killed."""
+    async def _settle(self, container_id: str, told: dict[str, Any] | None = None) -> ExitStatus:
+        """The exit status of a container whose shim is gone: on disk, or `told` by the shim when the disk was full.
+
+        One that died without a word is recorded as killed.
+        """
         directory = self._directory(container_id)
         known = self._load(container_id)
         if known["status"] != "running" and known.get("exit"):
             return ExitStatus.from_dict(known["exit"])
         await asyncio.to_thread(_kill_cgroup, known["cgroup"])
         now = time.time_ns()
-        record = {
+        record = told or {
             "code": 137,
             "signal": int(signals.SIGKILL),
             "oom_killed": False,
@@ -254,7 +259,8 @@ class Runtime:
             "finished_ns": now,
             "error": f"the container's shim was lost: {_last_words(directory)}",
         }
-        state.save(directory, known | {"status": "stopped", "pid": 0, "exit": record})
+        with contextlib.suppress(OSError):
+            state.save(directory, known | {"status": "stopped", "pid": 0, "exit": record})
         return ExitStatus.from_dict(record)
 
     async def wait(self, container_id: str) -> ExitStatus:

@@ -27,6 +27,8 @@ class JsonLog:
     def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
         self._path, self._max_bytes, self._max_files = path, max_bytes, max(max_files, 1)
         self._partial: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+        #: The disk was full within a line: the next one begins a new line, so that only the torn one is lost.
+        self._torn = False
         self._open()
 
     def _open(self) -> None:
@@ -42,40 +44,46 @@ class JsonLog:
         for piece in pieces:
             self._lines(out, piece + b"\n", stream, stamp)
         while len(rest) >= PIECE:
-            self._lines(out, rest[:PIECE], stream, stamp)
-            rest = rest[PIECE:]
+            size = whole_characters(rest)
+            self._lines(out, rest[:size], stream, stamp)
+            rest = rest[size:]
         self._partial[stream] = rest
         self._append("".join(out).encode())
 
     def _lines(self, out: list[str], line: bytes, stream: str, stamp: str) -> None:
         while len(line) > PIECE + 1 or (len(line) == PIECE + 1 and line[-1:] != b"\n"):
-            self._lines(out, line[:PIECE], stream, stamp)
-            line = line[PIECE:]
+            size = whole_characters(line)
+            self._lines(out, line[:size], stream, stamp)
+            line = line[size:]
         text = json.dumps(line.decode("utf-8", "replace"), ensure_ascii=False)
         out.append(f'{{"log":{text},"stream":"{stream}","time":"{stamp}"}}\n')
 
     def _append(self, data: bytes) -> None:
         if not data:
             return
-        if self._max_bytes > 0 and self._size and self._size + len(data) > self._max_bytes:
-            self._rotate()
+        data = b"\n" + data if self._torn else data
         try:
-            os.write(self._fd, data)
+            if self._fd < 0:
+                self._open()
+            if self._max_bytes > 0 and self._size and self._size + len(data) > self._max_bytes:
+                self._rotate()
+            written = os.write(self._fd, data)
         except OSError:
-            return  # a full disk must not end the container; the line is lost
-        self._size += len(data)
+            return  # a full or broken disk must not end the container; the lines are lost
+        self._torn = written < len(data)
+        self._size += written
 
     def _rotate(self) -> None:
         os.close(self._fd)
+        self._fd, self._torn = -1, False
         if self._max_files == 1:
-            os.truncate(self._path, 0)
+            os.unlink(self._path)  # not truncated: who follows it reads its end all the same
         else:
-            for number in range(self._max_files - 1, 0, -1):
-                older = f"{self._path}.{number - 1}" if number > 1 else self._path
-                try:
-                    os.rename(older, f"{self._path}.{number}")
-                except FileNotFoundError:
-                    continue
+            free = 1
+            while free < self._max_files - 1 and os.path.exists(f"{self._path}.{free}"):
+                free += 1
+            for number in range(free, 0, -1):
+                os.rename(f"{self._path}.{number - 1}" if number > 1 else self._path, f"{self._path}.{number}")
         self._open()
 
     def close(self, now_ns: int) -> None:
@@ -85,4 +93,13 @@ class JsonLog:
                 out: list[str] = []
                 self._lines(out, rest, stream, timestamp(now_ns))
                 self._append("".join(out).encode())
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+def whole_characters(data: bytes) -> int:
+    """How many of the first ``PIECE`` bytes to take so that no UTF-8 character is torn (RFC 3629)."""
+    for size in range(PIECE, PIECE - 4, -1):
+        if size >= len(data) or data[size] & 0xC0 != 0x80:
+            return size
+    return PIECE  # no UTF-8

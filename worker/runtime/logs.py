@@ -1,7 +1,7 @@
-"""Reading json-file logs: last lines, a span of time, following, across rotations.
+"""Reading json-file logs: last lines, a span of time, following, each line once, across rotations.
 
-``jsonlog`` writes them. A reader follows the open file until the path names another one (rename),
-reads the old to its end first, and so loses nothing.
+``jsonlog`` writes them, ``logfiles`` opens them. What is there is read from open files up to where they end at that
+moment; following begins exactly there.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import asyncio
 import calendar
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+from pycompose.worker.runtime import logfiles
+from pycompose.worker.runtime.logfiles import BLOCK, LogFile
+
 Entry = tuple[int, str, bytes]
-BLOCK = 64 * 1024
 #: Seconds between looks at a file that is followed.
 INTERVAL = 0.1
 
@@ -30,59 +32,50 @@ def parse_line(line: bytes) -> Entry | None:
     """One line of the file; None for one that is damaged (the machine lost power while it was written)."""
     try:
         record = json.loads(line)
-        return parse_time(record["time"]), record["stream"], record["log"].encode()
+        return parse_time(record["time"]), record["stream"], record["log"].encode("utf-8", "replace")
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def rotated(path: Path) -> list[Path]:
-    """The log's files, oldest first."""
-    older = []
-    number = 1
-    while (each := path.with_name(f"{path.name}.{number}")).exists():
-        older.append(each)
-        number += 1
-    return [*reversed(older), path] if path.exists() else list(reversed(older))
+def parse_lines(data: bytes) -> list[Entry]:
+    """The entries of whole lines."""
+    return [entry for line in data.split(b"\n") if line and (entry := parse_line(line)) is not None]
 
 
-def lines_backwards(path: Path) -> Iterator[bytes]:
-    """Whole lines from the last to the first, reading the file in blocks from its end."""
-    with open(path, "rb") as file:
-        position = file.seek(0, os.SEEK_END)
-        rest = b""
-        while position > 0:
-            size = min(BLOCK, position)
-            position -= size
-            file.seek(position)
-            pieces = (file.read(size) + rest).split(b"\n")
-            rest = pieces.pop(0)
-            for piece in reversed(pieces):
-                if piece:
-                    yield piece
-        if rest:
-            yield rest
-
-
-def tail(path: Path, count: int | None, since: int = 0, until: int | None = None) -> list[Entry]:
-    """The last ``count`` lines (all when None) with ``since`` <= time <= ``until`` (ns), oldest first.
+def last_entries(files: Sequence[LogFile], count: int, since: int, until: int | None) -> list[Entry]:
+    """The last ``count`` lines with ``since`` <= time <= ``until`` (ns), oldest first.
 
     Pieces of one long line count as one line.
     """
     found: list[Entry] = []
-    complete = 0
-    for each in reversed(rotated(path)):
-        for line in lines_backwards(each):
+    complete: dict[str, int] = {}
+    for file in reversed(files):
+        for line in logfiles.lines_backwards(file.fd, file.size):
             entry = parse_line(line)
             if entry is None or (until is not None and entry[0] > until):
                 continue
             if entry[0] < since:
                 return found[::-1]
-            if count is not None and (entry[2].endswith(b"\n") or not found):
-                complete += 1
-                if complete > count:
+            stream = entry[1]
+            if entry[2].endswith(b"\n") or stream not in complete:
+                complete[stream] = complete.get(stream, 0) + 1
+                if sum(complete.values()) > count:
                     return found[::-1]
             found.append(entry)
     return found[::-1]
+
+
+def tail(path: Path, count: int | None, since: int = 0, until: int | None = None) -> list[Entry]:
+    """The last ``count`` lines (all when None) of a log that is not followed."""
+    files = logfiles.open_all(path)
+    try:
+        if count is not None:
+            return last_entries(files, count, since, until) if count else []
+        entries = (entry for file in files for entry in parse_lines(os.pread(file.fd, file.size, 0)))
+        return [entry for entry in entries if entry[0] >= since and (until is None or entry[0] <= until)]
+    finally:
+        for file in files:
+            file.close()
 
 
 async def read(
@@ -103,81 +96,91 @@ async def read(
         follow: go on with what is written from now on.
         ended: asked while following; when it says True what is there is read to the end, and that is all.
     """
-    follower = _Follower(path) if follow else None
-    for entry in await asyncio.to_thread(tail, path, count, since, until):
-        if follower is None or not follower.covers(entry):
-            yield entry
-    while follower is not None:
-        last = ended()
-        for entry in follower.more():
-            if until is not None and entry[0] > until:
-                follower.close()
-                return
-            if entry[0] >= since:
+    files = await asyncio.to_thread(logfiles.open_all, path)
+    try:
+        if count is None:
+            for file in files:
+                async for entry in _stretch(file):
+                    if until is not None and entry[0] > until:
+                        return
+                    if entry[0] >= since:
+                        yield entry
+        elif count > 0:
+            for entry in await asyncio.to_thread(last_entries, files, count, since, until):
                 yield entry
-        if last:
-            follower.close()
+        while len(files) > 1:
+            files.pop(0).close()
+        if follow:
+            follower = _Follower(path, files)
+            while True:
+                last = ended()
+                for entry in await follower.more():
+                    if until is not None and entry[0] > until:
+                        return
+                    if entry[0] >= since:
+                        yield entry
+                if last:
+                    return
+                await asyncio.sleep(INTERVAL)
+    finally:
+        for file in files:
+            file.close()
+
+
+async def _stretch(file: LogFile) -> AsyncIterator[Entry]:
+    """A file's entries up to its size."""
+    position, rest = 0, b""
+    while position < file.size:
+        data = await asyncio.to_thread(os.pread, file.fd, min(BLOCK, file.size - position), position)
+        if not data:
             return
-        await asyncio.sleep(INTERVAL)
+        position += len(data)
+        lines = (rest + data).rpartition(b"\n")
+        rest = lines[2]
+        for entry in parse_lines(lines[0]):
+            yield entry
 
 
 class _Follower:
-    """Reads what is appended from its creation on, through rotations."""
+    """Reads on from the end of the newest file, through rotations. ``files`` is the caller's list, which closes it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._rest = path, b""
-        self._fd = -1
-        self._latest = 0
-        self._open()
-        if self._fd >= 0:
-            os.lseek(self._fd, 0, os.SEEK_END)
-            last = next(lines_backwards(path), None)
-            entry = parse_line(last) if last else None
-            self._latest = entry[0] if entry else 0
+    def __init__(self, path: Path, files: list[LogFile]) -> None:
+        self._path, self._files = path, files
 
-    def covers(self, entry: Entry) -> bool:
-        """Whether this entry, found by ``tail``, was written after following began and will come again."""
-        return entry[0] > self._latest
-
-    def _open(self) -> None:
-        try:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self._fd = -1
-
-    def more(self) -> list[Entry]:
-        if self._fd < 0:
-            self._open()
-            if self._fd < 0:
-                return []
+    async def more(self) -> list[Entry]:
+        """What was written since the last time."""
+        if not self._files:
+            self._files += await asyncio.to_thread(logfiles.open_all, self._path)
+            for file in self._files:
+                file.size = 0
         found: list[Entry] = []
-        while True:
-            replaced = self._replaced()
-            self._read(found)
+        while self._files:
+            file = self._files[0]
+            # The writer closes a file before it renames it: replaced before this read means complete after it.
+            replaced = len(self._files) > 1 or logfiles.identity_at(self._path) != file.identity
+            found += await asyncio.to_thread(_rest_of, file)
             if not replaced:
-                return found
-            os.close(self._fd)
-            self._open()
-            if self._fd < 0:
-                return found
+                break
+            if len(self._files) == 1:
+                newer = await asyncio.to_thread(logfiles.newer_than, self._path, file.identity)
+                if not newer:
+                    break  # between the writer's rename and its new file
+                for each in newer:
+                    each.size = 0
+                self._files += newer
+            self._files.pop(0).close()
+        return found
 
-    def _replaced(self) -> bool:
-        here = os.fstat(self._fd)
-        if os.lseek(self._fd, 0, os.SEEK_CUR) > here.st_size:  # truncated: a log of one file was rotated
-            os.lseek(self._fd, 0, os.SEEK_SET)
-        try:
-            there = os.stat(self._path)
-        except FileNotFoundError:
-            return False
-        return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
 
-    def _read(self, found: list[Entry]) -> None:
-        while data := os.read(self._fd, BLOCK):
-            lines = (self._rest + data).split(b"\n")
-            self._rest = lines.pop()
-            found.extend(entry for line in lines if line and (entry := parse_line(line)))
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+def _rest_of(file: LogFile) -> list[Entry]:
+    """Whole lines behind ``size``, which moves on."""
+    found: list[Entry] = []
+    rest = b""
+    position = file.size
+    while data := os.pread(file.fd, BLOCK, position):
+        position += len(data)
+        lines = (rest + data).rpartition(b"\n")
+        rest = lines[2]
+        found += parse_lines(lines[0])
+    file.size = position - len(rest)
+    return found

@@ -237,7 +237,8 @@ class Shim:
             self.cgroup.remove()
         record = exit_record(self.status or 0, oom, self.started_ns, finished)
         self._gone()
-        self._save("stopped", record)
+        with contextlib.suppress(OSError):  # a full disk: those who listen hear it all the same
+            self._save("stopped", record)
         for peer in list(self.peers):
             if peer.role in ("watch", "attach"):
                 peer.finish(protocol.encode(protocol.EXIT, record))
