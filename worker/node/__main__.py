@@ -91,7 +91,7 @@ def problems(state: Path, run: Path) -> list[str]:
         return ["a node takes root; start it with sudo"]
     if not Path("/sys/fs/cgroup").is_dir() or not os.listdir("/sys/fs/cgroup"):
         found.append("no cgroups are mounted at /sys/fs/cgroup; mount them (see cgroups(7))")
-    if "overlay" not in Path("/proc/filesystems").read_text():
+    if not overlay_there() and (not load_module("overlay") or not overlay_there()):
         found.append("the kernel has no overlay file system; load it: modprobe overlay")
     for library, package in (("libnftables.so.1", "libnftables1"), ("libseccomp.so.2", "libseccomp2")):
         try:
@@ -100,6 +100,19 @@ def problems(state: Path, run: Path) -> list[str]:
             found.append(f"{library} is missing; install it: apt-get install {package}")
     places = ((state, 0o711, "PYCOMPOSE_STATE_DIR"), (run, 0o755, "PYCOMPOSE_RUN_DIR"))
     return found + [text for place in places if (text := unusable(*place))]
+
+
+def overlay_there() -> bool:
+    """Whether the kernel has the overlay file system now."""
+    return "\toverlay\n" in Path("/proc/filesystems").read_text()
+
+
+def load_module(name: str) -> bool:
+    """Load a kernel module by modprobe(8); distributions have overlay as one that nobody loaded yet."""
+    try:
+        return subprocess.run(["modprobe", name], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def main() -> int:
