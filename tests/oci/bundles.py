@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pycompose.worker.runtime import oci
+from pycompose.worker.runtime import cgroups, oci
 
 Config = dict[str, Any]
 Change = Callable[[Config], None]
 OURS = [sys.executable, "-m", "pycompose.worker.runtime.command"]
+CGROUPS = f"/pycompose-oci-{os.getpid()}"
 RUNTIMES = {"pycompose-runtime": OURS, "runc": ["runc"]}
 
 
@@ -57,7 +58,7 @@ class Bench:
         """Write config.json: Docker's defaults, a shell command, and the change."""
         config = oci.default_config(["sh", "-c", command])
         config["ociVersion"] = "1.0.2"  # the peer's version
-        config["linux"]["cgroupsPath"] = f"/pycompose-oci-{os.getpid()}/{uuid.uuid4().hex[:12]}"
+        config["linux"]["cgroupsPath"] = f"{CGROUPS}/{uuid.uuid4().hex[:12]}"
         if change is not None:
             change(config)
         (self.bundle / "config.json").write_text(json.dumps(config))
@@ -83,10 +84,7 @@ class Bench:
     def close(self) -> None:
         """Leave nothing behind."""
         self.clear()
-        for place in Path("/sys/fs/cgroup").glob(f"*/pycompose-oci-{os.getpid()}"):
-            for inner in place.glob("*/"):
-                inner.rmdir()
-            place.rmdir()
+        cgroups.remove_directories(cgroups.directories(CGROUPS))
 
 
 @contextmanager

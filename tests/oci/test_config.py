@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import pytest
 from oci.bundles import Bench, Change, adding, all_of, setting
 
+from pycompose.worker.runtime import cgroups
+
 
 @dataclass(frozen=True)
 class Row:
@@ -44,6 +46,14 @@ def mount(destination: str, kind: str, source: str, *options: str) -> Change:
 
 
 CAP_NONE = setting("process.capabilities", {"bounding": [], "effective": [], "permitted": []})
+V2 = not cgroups.mounted()[0]
+
+
+def show(v2: str, v1: str) -> str:
+    """Print a control file of the container's own cgroup."""
+    return f"cat /sys/fs/cgroup/{v2 if V2 else v1} | head -1"
+
+
 STATUS = "grep -E '^{}:' /proc/self/status | tr -d ' \\t'"
 ROWS = [
     # process
@@ -203,17 +213,23 @@ ROWS = [
     Row(
         "memory limit",
         setting("linux.resources.memory", {"limit": 33554432}),
-        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes",
+        show("memory.max", "memory/memory.limit_in_bytes"),
         "33554432",
     ),
     Row(
-        "cpu shares and quota",
-        setting("linux.resources.cpu", {"shares": 512, "quota": 50000, "period": 100000}),
-        "cd /sys/fs/cgroup; cat cpu/cpu.shares cpu/cpu.cfs_quota_us 2>/dev/null || cat cpu,cpuacct/cpu.shares",
-        "512\n50000",
+        "cpu quota",
+        setting("linux.resources.cpu", {"quota": 50000, "period": 100000}),
+        show("cpu.max", "cpu*/cpu.cfs_quota_us"),
+        "50000 100000" if V2 else "50000",
     ),
-    Row("pids limit", setting("linux.resources.pids", {"limit": 17}), "cat /sys/fs/cgroup/pids/pids.max", "17"),
-    Row("cpuset", setting("linux.resources.cpu", {"cpus": "0"}), "cat /sys/fs/cgroup/cpuset/cpuset.cpus", "0"),
+    Row(
+        "cpu shares",
+        setting("linux.resources.cpu", {"shares": 512}),
+        show("cpu.weight", "cpu*/cpu.shares"),
+        "20" if V2 else "512",
+    ),
+    Row("pids limit", setting("linux.resources.pids", {"limit": 17}), show("pids.max", "pids/pids.max"), "17"),
+    Row("cpuset", setting("linux.resources.cpu", {"cpus": "0"}), show("cpuset.cpus", "cpuset/cpuset.cpus"), "0"),
     Row(
         "seccomp: errno",
         setting(

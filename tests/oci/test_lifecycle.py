@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oci.bundles import RUNTIMES, Bench, all_of, setting
+from oci.bundles import CGROUPS, RUNTIMES, Bench, all_of, setting
+
+from pycompose.worker.runtime import cgroups
 
 SLEEP = "trap 'exit 7' TERM; sleep 1000 & wait"
 
@@ -176,12 +178,14 @@ def test_update_and_events(bench: Bench) -> None:
     container = created(bench)
     bench.call("start", container)
     config = json.loads((bench.bundle / "config.json").read_text())
-    place = Path("/sys/fs/cgroup/memory" + config["linux"]["cgroupsPath"])
+    v2 = not cgroups.mounted()[0]
+    place = Path("/sys/fs/cgroup" + ("" if v2 else "/memory") + config["linux"]["cgroupsPath"])
+    limit = place / ("memory.max" if v2 else "memory.limit_in_bytes")
     assert bench.call("update", "--memory", "40000000", container).code == 0
-    assert int((place / "memory.limit_in_bytes").read_text()) // 4096 == 40000000 // 4096
+    assert int(limit.read_text()) // 4096 == 40000000 // 4096
     resources = {"memory": {"limit": 50000000}, "pids": {"limit": 20}}
     assert bench.call("update", "--resources", "-", container, stdin=json.dumps(resources)).code == 0
-    assert int((place / "memory.limit_in_bytes").read_text()) // 4096 == 50000000 // 4096
+    assert int(limit.read_text()) // 4096 == 50000000 // 4096
     event = json.loads(bench.call("events", "--stats", container).out)
     assert (event["type"], event["id"]) == ("stats", container)
     assert event["data"]["memory"]["usage"]["limit"] // 4096 == 50000000 // 4096
@@ -314,7 +318,7 @@ def test_a_wrong_configuration_leaves_nothing(bench: Bench, name: str) -> None:
     assert bench.call("list", "--quiet").out.strip() == ""
     if bench.name != "runc":
         assert result.err.count("\n") == 1
-        assert not list(Path("/sys/fs/cgroup").glob(f"*/pycompose-oci-{os.getpid()}/*/"))
+        assert not [inner for place in cgroups.directories(CGROUPS) for inner in Path(place).glob("*/")]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"ociVersion": 1}', '{"ociVersion": "1.0.2"}', "[" * 100000])
