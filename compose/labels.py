@@ -1,4 +1,4 @@
-"""Names of the labels on what a project makes: Docker Compose's, so that its tools find them, and two of ours."""
+"""Names of the labels on what a project makes: Docker Compose's, so that its tools find them, and some of ours."""
 
 from __future__ import annotations
 
@@ -13,4 +13,5 @@ VERSION = "com.docker.compose.version"
 NETWORK = "com.docker.compose.network"
 VOLUME = "com.docker.compose.volume"
 SECRET_FINGERPRINT = "pycompose.fingerprint"
+SINGLE = "pycompose.container"
 FILES_FINGERPRINT = "pycompose.files"

@@ -69,8 +69,13 @@ def exec_(
     return None
 
 
-def run_exec(client: Client, start: access_pb2.ExecStart) -> None:
+def run_exec(client: Client, start: access_pb2.ExecStart, *, keys: bytes = b"") -> None:
     """Run an exec with this process's stdio; end with the program's exit status.
+
+    Args:
+        client: the node.
+        start: what is run.
+        keys: what a user of a terminal types to leave.
 
     Raises:
         Exit: the status is not 0.
@@ -78,7 +83,9 @@ def run_exec(client: Client, start: access_pb2.ExecStart) -> None:
     size = terminal_size() if start.tty else None
     if size is not None:
         start.size.CopyFrom(size)
-    session = Session(client.access.Exec, access_pb2.ExecRequest, start, stdin=start.stdin, tty=start.tty)
+    session = Session(
+        client.access.Exec, access_pb2.ExecRequest, start, stdin=start.stdin, tty=start.tty, detach_keys=keys
+    )
     outcome = session.run()
     if outcome.error:
         print(f"error: {outcome.error}", file=sys.stderr)

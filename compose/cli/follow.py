@@ -139,7 +139,7 @@ def _look(observed: Observed, goal: Goal, display: Display, going: set[str]) -> 
         if not done:
             left.append(service_id)
             if service is not None and goal.started:
-                failures += _hopeless(observed, service_id)
+                failures += hopeless(observed, service_id)
     for name in before - there:
         display.set(f"Container {name}", "Removed", state="done")
     return left, list(dict.fromkeys(failures))
@@ -158,7 +158,7 @@ def _sentence(row: Progress) -> str:
     return row.detail if row.word == "Error" and row.detail else f"{row.word.lower()}: {row.detail}".rstrip(": ")
 
 
-def _hopeless(observed: Observed, service_id: str) -> list[str]:
+def hopeless(observed: Observed, service_id: str) -> list[str]:
     """Return why a service waits for something that can never be."""
     service = observed.services[service_id]
     services, tasks = observed.by_name(), list(observed.tasks.values())

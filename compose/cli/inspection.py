@@ -21,7 +21,7 @@ from pycompose.compose.cli.volume import row as volume_row
 from pycompose.compose.client import Client, NotThereError
 from pycompose.compose.client.state import services_and_tasks, task_of
 from pycompose.compose.client.streams import Ended, Streams
-from pycompose.compose.plan.progress import running
+from pycompose.compose.plan.progress import leaving, running
 from pycompose.proto.v1 import access_pb2, control_pb2, image_pb2, task_pb2
 
 IMAGES = {
@@ -182,7 +182,8 @@ def stats(services: tuple[str, ...], everything: bool, form: str, no_stream: boo
     chosen = settings()
     with chosen.client(start=False) as client:
         _, tasks = services_and_tasks(client, chosen.name(), services)
-        show_stats(client, [task for task in tasks if running(task)], form, once=no_stream, whole=no_trunc)
+        shown = [task for task in tasks if not leaving(task) and (everything or running(task))]
+        show_stats(client, shown, form, once=no_stream, whole=no_trunc)
 
 
 STATS = {
@@ -216,6 +217,8 @@ def show_stats(client: Client, tasks: list[task_pb2.Task], form: str, *, once: b
                     raise item[1].error
                 return
             rows = [_stats_row(one, before.get(one.task_id), names, whole=whole) for one in item[1].stats]
+            there = {one.task_id for one in item[1].stats}
+            rows += [_no_stats(one, name, whole=whole) for one, name in names.items() if one not in there]
             first = not before
             before = {one.task_id: one for one in item[1].stats}
             if once and first:
@@ -227,6 +230,12 @@ def show_stats(client: Client, tasks: list[task_pb2.Task], form: str, *, once: b
             print(show("ndjson" if form == "json" and not once else form, rows, STATS, whole=whole), flush=True)
             if once:
                 return
+
+
+def _no_stats(task_id: str, name: str, *, whole: bool) -> dict[str, Any]:
+    """Return the row of a container that does not run."""
+    row = dict.fromkeys(STATS, "--")
+    return {**row, "ID": task_id if whole else task_id[:12], "Container": task_id, "Name": name}
 
 
 def _stats_row(

@@ -33,7 +33,7 @@ class LazyGroup(Group):
         return sorted(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = self.table.get(cmd_name) or self.hidden_table.get(cmd_name)
+        entry = self.table.get(self.aliases.get(cmd_name, cmd_name)) or self.hidden_table.get(cmd_name)
         if entry is None:
             return None
         module, attribute = entry[0].split(":")

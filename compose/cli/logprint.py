@@ -32,6 +32,7 @@ class LogPrinter:
         split: keep the two streams apart.
         at_once: do not wait for the end of a line (for output of one container).
         around: called around each write (a live view makes way for it).
+        before: stands before each line, after the time.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class LogPrinter:
         split: bool = False,
         at_once: bool = False,
         around: Callable[[], AbstractContextManager[None]] = nullcontext,
+        before: str = "",
     ) -> None:
         self._colour, self._prefix, self._timestamps = colour, prefix, timestamps
         self._split, self._at_once, self._around = split, at_once, around
+        self._before = before
         self._names: dict[str, tuple[str, str]] = {}
         self._width = 0
         self._open: dict[tuple[str, int], bytes] = {}
@@ -101,7 +104,7 @@ class LogPrinter:
         head = self._named(name, service) if self._prefix else ""
         if self._timestamps:
             head += stamp(entry.time.ToNanoseconds()) + " "
-        return head.encode()
+        return (head + self._before).encode()
 
     def _named(self, name: str, service: str) -> str:
         padded = f"{name.ljust(self._width)}  | "

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
+from pycompose.compose.cli.follow import hopeless
 from pycompose.compose.cli.logprint import LogPrinter
 from pycompose.compose.cli.stopping import kill
 from pycompose.compose.cli.watching import read_log, see
@@ -22,12 +23,30 @@ from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import failure, stop_done
 from pycompose.proto.v1 import access_pb2, service_pb2, task_pb2
 
+_STREAMS = {access_pb2.OUTPUT_STREAM_STDOUT: "stdout", access_pb2.OUTPUT_STREAM_STDERR: "stderr"}
+
+
+class LeftError(Exception):
+    """The user left; the container goes on running."""
+
 
 class Attachment:
     """One foreground `run`.
 
     Without a terminal the output is read from the log, which misses nothing; input goes over an attachment. With one,
     both go over the attachment.
+
+    Args:
+        client: the node.
+        streams: gets "watch" items of the service, and interrupts.
+        observed: what the watch says.
+        service: its only task is joined.
+        tty: the container has a terminal, and so has the caller.
+        stdin: send standard input.
+        outputs: which of the container's streams are printed.
+        since: print nothing that was written before; None: from the first byte.
+        keys: what a user of a terminal types to leave.
+        proxy: pass interrupts on; if not, the first one leaves.
     """
 
     def __init__(
@@ -39,21 +58,31 @@ class Attachment:
         *,
         tty: bool,
         stdin: bool,
+        outputs: frozenset[str] = frozenset(("stdout", "stderr")),
+        since: Timestamp | None = None,
+        keys: bytes = b"",
+        proxy: bool = True,
     ) -> None:
         self._client, self._streams, self._observed = client, streams, observed
         self._service, self._tty, self._stdin = service, tty, stdin
         self._display = Display()
         self._printer = LogPrinter(prefix=False, split=True, at_once=True)
+        self._outputs, self._since, self._keys, self._proxy = outputs, since, keys, proxy
         self._task: task_pb2.Task | None = None
         self._interrupts = 0
 
-    def run(self) -> int:
+    def run(self, begun: Callable[[task_pb2.Task], None] = lambda _: None) -> int:
         """Stay until the container ends; return its exit status.
+
+        Args:
+            begun: is told the task once it was started, or could not be.
 
         Raises:
             CliError: it could not be started (125 to 127 as Docker has them).
+            LeftError: the user left.
         """
         task = self._until(lambda one: one.status.run > 0 or bool(failure(one)))
+        begun(task)
         why = failure(task)
         if why and (task.status.run == 0 or task.status.error):
             raise CliError(f"container {task.name}: {why}", task.status.exit_code or 125)
@@ -64,7 +93,7 @@ class Attachment:
     def _terminal(self, task: task_pb2.Task) -> int:
         size = terminal_size() or access_pb2.TerminalSize(rows=24, columns=80)
         start = access_pb2.AttachStart(task_id=task.id, stdin=self._stdin, size=size)
-        before = access_pb2.ReadLogsRequest(task_ids=[task.id], until=_now())
+        before = access_pb2.ReadLogsRequest(task_ids=[task.id], until=_now(), since=self._since)
         for answer in self._client.access.ReadLogs(before):
             self._printer.entries(answer.entries)
         session = Session(
@@ -74,9 +103,12 @@ class Attachment:
             stdin=self._stdin,
             tty=True,
             forward=lambda name: kill(self._client, [task.id], name),
+            detach_keys=self._keys,
+            proxy=self._proxy,
         )
         try:
-            session.run()
+            if session.run().left:
+                raise LeftError
         except ApiError as error:
             if error.code != "FAILED_PRECONDITION":
                 raise
@@ -84,9 +116,9 @@ class Attachment:
         return self._status()
 
     def _piped(self, task: task_pb2.Task) -> int:
-        if self._stdin and not sys.stdin.isatty() and not stop_done(task):
+        if self._stdin and not stop_done(task):
             threading.Thread(target=self._send_input, args=(task.id,), daemon=True).start()
-        read_log(self._client, self._streams, "log", task.id, None, until_exit=True)
+        read_log(self._client, self._streams, "log", task.id, self._since, until_exit=True)
         open_ = True
         while open_:
             item = self._streams.get(None)
@@ -121,6 +153,8 @@ class Attachment:
                 self._task = task
                 if done(task):
                     return task
+                if why := self._never(task):
+                    raise CliError("\n".join(why))
             gone = self._observed.synchronized and self._task is not None
             if gone and self._task is not None and self._task.id not in self._observed.tasks:
                 return self._task
@@ -128,15 +162,22 @@ class Attachment:
             if item is not None:
                 self._take(*item)
 
+    def _never(self, task: task_pb2.Task) -> list[str]:
+        """Return why a task waits for what can never be."""
+        waits = task.status.state == task_pb2.TASK_STATE_PENDING and task.service_id in self._observed.services
+        return hopeless(self._observed, task.service_id) if waits else []
+
     def _take(self, name: str, item: object) -> None:
         if name == "watch":
             see(item, self._observed, self._display, "the container goes on running")
+        elif name == "interrupt" and not self._proxy:
+            raise LeftError
         elif name == "interrupt":
             self._interrupts += 1
             if self._task is not None:
                 kill(self._client, [self._task.id], "SIGINT" if self._interrupts == 1 else "SIGKILL")
         elif isinstance(item, access_pb2.ReadLogsResponse):
-            self._printer.entries(item.entries)
+            self._printer.entries(entry for entry in item.entries if _STREAMS[entry.stream] in self._outputs)
 
 
 class _Input:

@@ -98,6 +98,15 @@ def kill(client: Client, ids: Iterable[str], signal: str = "SIGKILL") -> None:
                 raise
 
 
+def remove_single(client: Client, service: service_pb2.Service) -> None:
+    """Remove a service of one container, stop what runs of it, and wait until it is gone."""
+    from pycompose.compose.cli.down import remove_services
+    from pycompose.compose.cli.interrupts import interrupts_into
+
+    with interrupts_into(Streams()) as streams:
+        remove_services(client, streams, service.spec.project, [service], Display("quiet"))
+
+
 def by_id(services: Iterable[service_pb2.Service]) -> list[str]:
     """Return the ids of services."""
     return [service.id for service in services]

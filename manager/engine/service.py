@@ -29,6 +29,10 @@ def decide(work: Pass, service_id: str) -> None:
         for task in tasks:
             _remove(work, task.id)
         return
+    if taskreaper.job_done(service, tasks):
+        service = work.edit(SERVICE, service_id)
+        service.removing = True
+        work.put(SERVICE, service_id, service)
     _supervise(work, tasks)
     service = with_endpoint(work, service)
     decision = _orchestrate(work, service, work.tasks(service_id))

@@ -64,7 +64,8 @@ def task_name(spec: service_pb2.ServiceSpec, slot: int) -> str:
     if spec.task.container_name:
         return str(spec.task.container_name)
     if spec.project:
-        return f"{spec.project}-{spec.name}-{slot}" if slot else f"{spec.project}-{spec.name}"
+        parts = [spec.project, spec.name, *([str(slot)] if slot else [])]
+        return (spec.task.name_separator or "-").join(parts)
     single = spec.WhichOneof("mode") != "replicated" or spec.replicated.replicas <= 1
     return str(spec.name) if single and slot <= 1 else f"{spec.name}-{slot}"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pycompose.manager.orchestrator.actions import leaving
+from pycompose.manager.states import ENDED
 from pycompose.proto.v1 import service_pb2, task_pb2, volume_pb2
 
 KEPT_REVISIONS = 20
@@ -32,6 +33,14 @@ def task_done(task: task_pb2.Task) -> bool:
 def service_done(service: service_pb2.Service, tasks: Sequence[task_pb2.Task]) -> bool:
     """Return whether the service can be deleted."""
     return bool(service.removing) and not tasks
+
+
+def job_done(service: service_pb2.Service, tasks: Sequence[task_pb2.Task]) -> bool:
+    """Return whether the service is a job that ended and asked to be removed then."""
+    mode = service.spec.replicated_job
+    if not mode.remove_when_done or service.removing or len(tasks) < mode.completions:
+        return False
+    return all(task.status.state in ENDED and not task.status.HasField("next_restart_at") for task in tasks)
 
 
 def volume_done(volume: volume_pb2.Volume) -> bool:

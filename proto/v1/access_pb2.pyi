@@ -1544,6 +1544,50 @@ class ProbePortsResponse(_message.Message):
 Global___ProbePortsResponse: _TypeAlias = ProbePortsResponse  # noqa: Y015
 
 @_typing.final
+class MeasureTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Id of the task."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasureTaskRequest: _TypeAlias = MeasureTaskRequest  # noqa: Y015
+
+@_typing.final
+class MeasureTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITTEN_BYTES_FIELD_NUMBER: _builtins.int
+    IMAGE_BYTES_FIELD_NUMBER: _builtins.int
+    written_bytes: _builtins.int
+    """Bytes that the files of its writable layer take on the disk."""
+    image_bytes: _builtins.int
+    """Size of its image in bytes."""
+    def __init__(
+        self,
+        *,
+        written_bytes: _builtins.int = ...,
+        image_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_bytes", b"image_bytes", "written_bytes", b"written_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasureTaskResponse: _TypeAlias = MeasureTaskResponse  # noqa: Y015
+
+@_typing.final
 class MeasureVolumesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

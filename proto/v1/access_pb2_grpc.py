@@ -119,6 +119,11 @@ class TaskAccessServiceStub:
                 request_serializer=pycompose_dot_v1_dot_access__pb2.ProbePortsRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_access__pb2.ProbePortsResponse.FromString,
                 _registered_method=True)
+        self.MeasureTask = channel.unary_unary(
+                '/pycompose.v1.TaskAccessService/MeasureTask',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.MeasureTaskRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.MeasureTaskResponse.FromString,
+                _registered_method=True)
         self.MeasureVolumes = channel.unary_unary(
                 '/pycompose.v1.TaskAccessService/MeasureVolumes',
                 request_serializer=pycompose_dot_v1_dot_access__pb2.MeasureVolumesRequest.SerializeToString,
@@ -259,6 +264,13 @@ class TaskAccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MeasureTask(self, request, context):
+        """How much a container wrote into its root file system.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MeasureVolumes(self, request, context):
         """How much room the data of volumes takes on this node.
         """
@@ -362,6 +374,11 @@ def add_TaskAccessServiceServicer_to_server(servicer, server):
                     servicer.ProbePorts,
                     request_deserializer=pycompose_dot_v1_dot_access__pb2.ProbePortsRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_access__pb2.ProbePortsResponse.SerializeToString,
+            ),
+            'MeasureTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.MeasureTask,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.MeasureTaskRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.MeasureTaskResponse.SerializeToString,
             ),
             'MeasureVolumes': grpc.unary_unary_rpc_method_handler(
                     servicer.MeasureVolumes,
@@ -833,6 +850,33 @@ class TaskAccessService:
             '/pycompose.v1.TaskAccessService/ProbePorts',
             pycompose_dot_v1_dot_access__pb2.ProbePortsRequest.SerializeToString,
             pycompose_dot_v1_dot_access__pb2.ProbePortsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MeasureTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.TaskAccessService/MeasureTask',
+            pycompose_dot_v1_dot_access__pb2.MeasureTaskRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.MeasureTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

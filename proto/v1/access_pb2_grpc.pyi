@@ -79,6 +79,8 @@ class TaskAccessServiceStub:
     """Makes an image of the container's image and what it changed in its root file system."""
     ProbePorts: _grpc.UnaryUnaryMultiCallable[_access_pb2.ProbePortsRequest, _access_pb2.ProbePortsResponse]
     """Whether ports could be published on this node now; nothing is opened for longer than the look."""
+    MeasureTask: _grpc.UnaryUnaryMultiCallable[_access_pb2.MeasureTaskRequest, _access_pb2.MeasureTaskResponse]
+    """How much a container wrote into its root file system."""
     MeasureVolumes: _grpc.UnaryUnaryMultiCallable[_access_pb2.MeasureVolumesRequest, _access_pb2.MeasureVolumesResponse]
     """How much room the data of volumes takes on this node."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_access_pb2.WatchEventsRequest, _access_pb2.WatchEventsResponse]
@@ -134,6 +136,8 @@ class TaskAccessServiceAsyncStub(TaskAccessServiceStub):
     """Makes an image of the container's image and what it changed in its root file system."""
     ProbePorts: _aio.UnaryUnaryMultiCallable[_access_pb2.ProbePortsRequest, _access_pb2.ProbePortsResponse]  # type: ignore[assignment]
     """Whether ports could be published on this node now; nothing is opened for longer than the look."""
+    MeasureTask: _aio.UnaryUnaryMultiCallable[_access_pb2.MeasureTaskRequest, _access_pb2.MeasureTaskResponse]  # type: ignore[assignment]
+    """How much a container wrote into its root file system."""
     MeasureVolumes: _aio.UnaryUnaryMultiCallable[_access_pb2.MeasureVolumesRequest, _access_pb2.MeasureVolumesResponse]  # type: ignore[assignment]
     """How much room the data of volumes takes on this node."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_access_pb2.WatchEventsRequest, _access_pb2.WatchEventsResponse]  # type: ignore[assignment]
@@ -288,6 +292,14 @@ class TaskAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ProbePortsResponse, _abc.Awaitable[_access_pb2.ProbePortsResponse]]:
         """Whether ports could be published on this node now; nothing is opened for longer than the look."""
+
+    @_abc_1.abstractmethod
+    def MeasureTask(
+        self,
+        request: _access_pb2.MeasureTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.MeasureTaskResponse, _abc.Awaitable[_access_pb2.MeasureTaskResponse]]:
+        """How much a container wrote into its root file system."""
 
     @_abc_1.abstractmethod
     def MeasureVolumes(

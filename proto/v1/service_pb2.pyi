@@ -478,10 +478,13 @@ class TaskSpec(_message.Message):
     RESTART_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
     CONTAINER_NAME_FIELD_NUMBER: _builtins.int
+    NAME_SEPARATOR_FIELD_NUMBER: _builtins.int
     network_mode: _builtins.str
     """"", "none", "host", "service:NAME" (of the same project) or "container:ID"; "" uses networks."""
     container_name: _builtins.str
     """Name of the container; empty: "<project>-<service>-<slot>". Only with one replica."""
+    name_separator: _builtins.str
+    """Stands between the parts of that name; empty: "-"."""
     @_builtins.property
     def container(self) -> _container_pb2.ContainerSpec:
         """The container."""
@@ -507,10 +510,11 @@ class TaskSpec(_message.Message):
         restart: Global___RestartPolicy | None = ...,
         placement: Global___Placement | None = ...,
         container_name: _builtins.str = ...,
+        name_separator: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "placement", b"placement", "restart", b"restart"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "container_name", b"container_name", "network_mode", b"network_mode", "networks", b"networks", "placement", b"placement", "restart", b"restart"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "container_name", b"container_name", "name_separator", b"name_separator", "network_mode", b"network_mode", "networks", b"networks", "placement", b"placement", "restart", b"restart"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -563,19 +567,23 @@ class ReplicatedJobMode(_message.Message):
 
     COMPLETIONS_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_FIELD_NUMBER: _builtins.int
+    REMOVE_WHEN_DONE_FIELD_NUMBER: _builtins.int
     completions: _builtins.int
     """Tasks that must complete."""
     max_concurrent: _builtins.int
     """Tasks at a time; 0: all."""
+    remove_when_done: _builtins.bool
+    """Remove the service with its tasks, their logs and their exit statuses once all have ended for good."""
     def __init__(
         self,
         *,
         completions: _builtins.int = ...,
         max_concurrent: _builtins.int = ...,
+        remove_when_done: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "max_concurrent", b"max_concurrent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "max_concurrent", b"max_concurrent", "remove_when_done", b"remove_when_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

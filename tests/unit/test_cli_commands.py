@@ -28,7 +28,7 @@ ON_PURPOSE = {
     "run --no-TTY: is False by default": "as there: a terminal is used where there is one",
     "ps --filter: may be given several times": "several conditions hold together",
     "alpha generate: ": "not there yet",
-    "container": "not there yet",
+    "container update --": "refused: limits are what the service says, so that a new container has them, too",
     "network": "not there yet",
     "volume ": "not there yet",
     "service": "not there yet",

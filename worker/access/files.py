@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +14,7 @@ from pycompose.worker.copying.files import Files, FilesError
 from pycompose.worker.images import ImageError, intake
 from pycompose.worker.images.instructions import config_of
 from pycompose.worker.runtime.errors import RuntimeFault
+from pycompose.worker.volumes import room_of
 
 if TYPE_CHECKING:
     from pycompose.worker.agent.agent import Agent
@@ -138,6 +140,16 @@ class FileCalls(access_pb2_grpc.TaskAccessServiceServicer):
         for one in found:
             response.changes.add(path=one["path"], kind=KINDS[one["kind"]])
         return response
+
+    async def MeasureTask(
+        self, request: access_pb2.MeasureTaskRequest, context: Context
+    ) -> access_pb2.MeasureTaskResponse:
+        """Return how much a container wrote."""
+        runner = await self._runner(request.task_id, context)
+        upper = self._agent.state / "images" / "snapshots" / runner.id / "upper"
+        written, _ = await asyncio.to_thread(room_of, upper) if upper.is_dir() else (0, 0)
+        image = self._agent.images.find(runner.record.image_id)
+        return access_pb2.MeasureTaskResponse(written_bytes=written, image_bytes=image.size if image else 0)
 
     async def CommitTask(
         self, request: access_pb2.CommitTaskRequest, context: Context

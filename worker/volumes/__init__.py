@@ -59,7 +59,7 @@ class Volumes:
         path = self.path(name)
         if not path.is_dir():
             return None
-        return await asyncio.to_thread(_measure, path)
+        return await asyncio.to_thread(room_of, path)
 
     async def mounted(self, name: str, options: Mapping[str, str]) -> Path:
         """Return the volume's directory, made and mounted, as it has to be again after a reboot.
@@ -117,7 +117,7 @@ async def _resolved(host: str) -> str:
     return str(found[0][4][0])
 
 
-def _measure(path: Path) -> tuple[int, int]:
+def room_of(path: Path) -> tuple[int, int]:
     """Add up what is below a folder; links are not followed, other file systems not entered (as `du -x`)."""
     total = entries = 0
     device = os.lstat(path).st_dev
