@@ -47,12 +47,12 @@ class Node:
     """A node of pycompose; a context manager."""
 
     def __init__(self, folder: Path, archive: Path) -> None:
-        self.folder, self._archive = folder, archive
+        self._run, self._archive = folder / "run", archive
         self.machine = Machine(f"{CGROUP}-ours")
         self.tool = str(Path(sys.executable).with_name("pycompose"))
         self.env = {
             "PYCOMPOSE_STATE_DIR": str(folder / "state"),
-            "PYCOMPOSE_RUN_DIR": str(folder / "run"),
+            "PYCOMPOSE_RUN_DIR": str(self._run),
             "PYCOMPOSE_CGROUP_PARENT": f"/{CGROUP}-ours",
             "PYCOMPOSE_INSTANCE": "b",
         }
@@ -60,6 +60,8 @@ class Node:
     def __enter__(self) -> Node:
         self.machine.__enter__()
         try:
+            self._run.mkdir(parents=True)
+            self.machine.run("mount", "-t", "tmpfs", "tmpfs", str(self._run))  # as /run is
             self.pycompose("node", "start")
             self.pycompose("image", "import", str(self._archive), IMAGE)
         except BaseException:
@@ -76,12 +78,12 @@ class Node:
     @property
     def api(self) -> str:
         """The socket of the API."""
-        return f"{self.folder}/run/api.sock"
+        return f"{self.machine.root}{self._run}/api.sock"
 
     @property
     def pid(self) -> int:
         """The supervisor's process id."""
-        return int(json.loads((self.folder / "run" / "node.json").read_text())["pid"])
+        return int(json.loads(Path(f"{self.machine.root}{self._run}/node.json").read_text())["pid"])
 
     def pycompose(self, *words: str, cwd: Path | None = None) -> str:
         """Run the command line."""

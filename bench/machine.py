@@ -45,6 +45,11 @@ class Machine:
         self._holder.wait()
         self._remove_cgroups()
 
+    @property
+    def root(self) -> str:
+        """The machine's / as seen from outside."""
+        return f"/proc/{self._holder.pid}/root"
+
     def command(self, *words: str, cwd: Path | None = None) -> list[str]:
         """The words of a command that runs on this machine, in `cwd` (entering a mount namespace leads to /)."""
         own = f"/proc/{self._holder.pid}/ns"
