@@ -38,6 +38,7 @@ from pycompose.worker.volumes import VolumeError, Volumes
 
 log = logging.getLogger(__name__)
 AT_ONCE = 8
+REMEMBER_SECONDS = 0.05
 
 
 class Agent:
@@ -71,6 +72,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._new_description = False
         self._retry: asyncio.Task[None] | None = None
+        self._memory: asyncio.TimerHandle | None = None
         self._batches: asyncio.Queue[dispatcher_pb2.AssignmentBatch] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._session = Session(
@@ -97,6 +99,9 @@ class Agent:
                 for task in [*self._tasks, *([self._retry] if self._retry is not None else [])]:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
+                if self._memory is not None:
+                    self._memory.cancel()
+                    self._remember()
                 await self.network.close(remove_all=not self.runners)
                 if not self.runners:
                     self._leave_nothing()
@@ -131,8 +136,10 @@ class Agent:
 
     async def _reconcile(self) -> None:
         while True:
-            batch = await self._batches.get()
-            folded = wishes.fold(self.desired, batch)
+            batches = [await self._batches.get()]
+            while not self._batches.empty():
+                batches.append(self._batches.get_nowait())
+            folded = wishes.fold(self.desired, *batches)
             if folded.network:
                 await self._apply_networks()
             self.informed.set()
@@ -140,9 +147,9 @@ class Agent:
                 volume = self.desired.volumes.get(name)
                 if volume is not None and volume.removing:
                     self.spawn(self._remove_volume(name))
-            for task_id in folded.tasks | (self.runners.keys() if batch.complete else set()):
+            for task_id in folded.tasks | (self.runners.keys() if folded.complete else set()):
                 try:
-                    self._want(task_id, complete=batch.complete)
+                    self._want(task_id)
                 except OSError as error:
                     log.error("task %s: %s", task_id[:12], error)
 
@@ -153,7 +160,7 @@ class Agent:
         self._retry = None
         try:
             await self.network.apply(view_of(self.desired))
-            self._remember()
+            self._remember_soon()
             failed = bool(self.network.network_problems)
         except Exception:
             log.exception("the networks could not be made as they should be")
@@ -177,8 +184,13 @@ class Agent:
             self.report_volume(name, "")
             return
 
+    def _remember_soon(self) -> None:
+        if self._memory is None:
+            self._memory = asyncio.get_running_loop().call_later(REMEMBER_SECONDS, self._remember)
+
     def _remember(self) -> None:
         """Write down what concerns networks, for an agent that starts before a manager does."""
+        self._memory = None
         path = self.run_dir / "network" / "view.pb"
         temporary = path.with_suffix(".new")
         with contextlib.suppress(OSError):
@@ -191,7 +203,7 @@ class Agent:
         except (OSError, DecodeError):
             return dispatcher_pb2.AssignmentBatch(complete=True)
 
-    def _want(self, task_id: str, *, complete: bool) -> None:
+    def _want(self, task_id: str) -> None:
         task = self.desired.tasks.get(task_id)
         runner = self.runners.get(task_id)
         if task is None:

@@ -29,21 +29,31 @@ class Desired:
 
 @dataclass(frozen=True)
 class Folded:
-    """What a batch changed: tasks by id, and whether the network's view did."""
+    """What batches changed: tasks by id, and whether the network's view did; `complete`: one replaced everything."""
 
     tasks: frozenset[str]
     network: bool
     volumes: frozenset[str]
+    complete: bool
 
 
-def fold(desired: Desired, batch: dispatcher_pb2.AssignmentBatch) -> Folded:
-    """Take over a batch; a complete one replaces everything. Changes `desired`."""
+def fold(desired: Desired, *batches: dispatcher_pb2.AssignmentBatch) -> Folded:
+    """Take over batches in their order; a complete one replaces everything. Changes `desired`."""
     changed: set[str] = set()
     volumes: set[str] = set()
-    network = batch.complete
-    if batch.complete:
-        changed |= set(desired.tasks)
-        desired.__dict__.update(Desired().__dict__)
+    complete = any(batch.complete for batch in batches)
+    network = complete
+    for batch in batches:
+        if batch.complete:
+            changed |= set(desired.tasks)
+            desired.__dict__.update(Desired().__dict__)
+        network |= _fold(desired, batch, changed, volumes)
+    return Folded(frozenset(changed), network, frozenset(volumes), complete)
+
+
+def _fold(desired: Desired, batch: dispatcher_pb2.AssignmentBatch, changed: set[str], volumes: set[str]) -> bool:
+    """Returns whether the network's view is concerned."""
+    network = False
     for change in batch.changes:
         kind = change.WhichOneof("object")
         item: Any = getattr(change, kind or "task")
@@ -58,7 +68,7 @@ def fold(desired: Desired, batch: dispatcher_pb2.AssignmentBatch) -> Folded:
             volumes.add(item.id)
         elif kind in ("network", "endpoint", "service_name", "published_port"):
             network = True
-    return Folded(frozenset(changed), network, frozenset(volumes))
+    return network
 
 
 def network_part(desired: Desired) -> dispatcher_pb2.AssignmentBatch:

@@ -24,7 +24,7 @@ def bind(source: Path | str, target: str, *options: str) -> dict[str, Any]:
 
 
 class SecretsHome:
-    """``RUN/secrets``: a tmpfs of ours, so that secrets never reach a disk."""
+    """``RUN/secrets``: a tmpfs of ours, so that secrets never reach a disk; also for what each start may write anew."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -114,6 +114,9 @@ class Etc:
 def etc_mounts(home: Path, spec: service_pb2.TaskSpec, hostname: str, around: Etc) -> list[dict[str, Any]]:
     """Write hosts, resolv.conf and hostname below `home`, unless they are there; return their mounts."""
     container = spec.container
+    if all(os.path.exists(home / name) for name in ETC_NAMES):
+        return etc_binds(home, read_only=container.read_only)
+    home.mkdir(exist_ok=True, mode=0o700)
     pairs = []
     for line in container.extra_hosts:
         name, _, address = line.replace("=", ":", 1).partition(":")

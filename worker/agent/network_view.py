@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from pycompose.proto.v1 import task_pb2
@@ -14,6 +15,11 @@ from pycompose.worker.network.model import (
     PublishedPort,
     ServiceView,
 )
+
+
+@functools.lru_cache(1 << 16)
+def _address(text: str) -> IPv4Address:
+    return IPv4Address(text)
 
 
 def view_of(desired: Desired) -> NetworkView:
@@ -42,7 +48,7 @@ def view_of(desired: Desired) -> NetworkView:
             Endpoint(
                 container_id=e.task_id,
                 network_id=e.network_id,
-                address=IPv4Address(e.address),
+                address=_address(e.address),
                 names=tuple(dict.fromkeys([*e.names, *_aliases(desired, e.task_id, e.network_id)])),
                 service=e.service_id or None,
                 in_rotation=e.in_rotation,

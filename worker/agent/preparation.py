@@ -44,6 +44,7 @@ async def prepare(runner: Runner) -> None:
         raise SpecError(str(error)) from error
     mounts = await mounting.mounts_of(runner, settings, snapshot.lower, user)
     mounts += _own_files(runner) + await _shared_memory(runner)
+    runner.renewed = True
     found = resources.resources_of(container, devices.block_number)
     if agent.cgroup_version == 2:
         found, warnings = resources.without_version_1(found)
@@ -72,12 +73,14 @@ async def renew(runner: Runner) -> dict[str, str]:
     """
     container, agent = runner.spec.container, runner.agent
     agent.cgroups.ready(container)
-    await _network(runner)
-    if agent.informed.is_set():  # else those of the last start are there (Runner._may)
-        _own_files(runner)
-    await _shared_memory(runner)
-    for name in runner.record.named_volumes:
-        await agent.volumes.mounted(name, mounting.options_of(runner, name))
+    if not runner.renewed:
+        await _network(runner)
+        if agent.informed.is_set():  # else those of the last start are there (Runner._may)
+            _own_files(runner)
+        await _shared_memory(runner)
+        for name in runner.record.named_volumes:
+            await agent.volumes.mounted(name, mounting.options_of(runner, name))
+    runner.renewed = False
     joins = {}
     for kind, mode in (("pid", container.pid_mode), ("ipc", container.ipc_mode)):
         other = giver(runner, mode)
@@ -144,10 +147,10 @@ def _own_files(runner: Runner) -> list[dict[str, Any]]:
     if mode.startswith(("service:", "container:")):
         other = giver(runner, mode)
         assert other is not None
-        mounts = files.etc_binds(other.home, read_only=container.read_only)
+        mounts = files.etc_binds(other.volatile, read_only=container.read_only)
     else:
-        mounts = files.etc_mounts(runner.home, runner.spec, _hostname(runner), _etc(runner))
-    mounts += files.secret_mounts(agent.secrets.directory / runner.id, container, agent.desired.secrets)
+        mounts = files.etc_mounts(runner.volatile, runner.spec, _hostname(runner), _etc(runner))
+    mounts += files.secret_mounts(runner.volatile, container, agent.desired.secrets)
     return mounts + files.config_mounts(runner.home, container, agent.desired.configs)
 
 

@@ -1,18 +1,27 @@
-"""What the agent knows of one task. Kept in ``STATE/agent/tasks/ID/record.json`` with the task and its spec.
+"""What the agent knows of one task. Kept in ``STATE/agent/tasks/ID``: ``spec`` once, and ``record`` with the task.
 
-A write is a rename without fsync: after a power failure the manager's snapshot tells everything anew.
+``record`` is JSON lines, of which the last whole one counts: appending is cheap, where replacing a file makes the file
+system write out its data at once (ext4(5), auto_da_alloc). There is no fsync: after a power failure the manager's
+snapshot tells everything anew.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from pycompose.proto.v1 import service_pb2, task_pb2
+
+#: A longer file is begun anew.
+MOST_BYTES = 64 * 1024
 
 
 @dataclass
@@ -93,30 +102,50 @@ class Records:
         return self.directory / task_id
 
     def save(self, task: task_pb2.Task, spec: service_pb2.TaskSpec, record: Record) -> None:
-        """Write everything about a task."""
+        """Write down a task. Raises OSError: it is not written, or not whole."""
         home = self.home(task.id)
-        home.mkdir(exist_ok=True, mode=0o700)
-        document = asdict(record) | {
-            "task": task.SerializeToString().hex(),
-            "spec": spec.SerializeToString().hex(),
-        }
-        temporary = home / ".record.json"
-        temporary.write_text(json.dumps(document))
-        os.rename(temporary, home / "record.json")
+        # A line begins with its newline: after one that a full disk cut off comes a whole one all the same.
+        line = b"\n" + json.dumps(vars(record) | {"task": task.SerializeToString().hex()}).encode()
+        try:
+            fd = os.open(home / "record", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError:
+            home.mkdir(exist_ok=True, mode=0o700)
+            (home / "spec").write_bytes(spec.SerializeToString())
+            fd = os.open(home / "record", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.write(fd, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home / "record"))
+            long = os.lseek(fd, 0, os.SEEK_CUR) > MOST_BYTES
+        finally:
+            os.close(fd)
+        if long:
+            temporary = home / ".record"
+            temporary.write_bytes(line)
+            os.rename(temporary, home / "record")
 
     def load(self) -> list[tuple[task_pb2.Task, service_pb2.TaskSpec, Record]]:
         """Read all; a damaged record is left out, and its directory removed."""
         found = []
         for home in self.directory.iterdir():
             try:
-                document = json.loads((home / "record.json").read_text())
+                document = _last(home / "record")
                 task = task_pb2.Task.FromString(bytes.fromhex(document.pop("task")))
-                spec = service_pb2.TaskSpec.FromString(bytes.fromhex(document.pop("spec")))
+                spec = service_pb2.TaskSpec.FromString((home / "spec").read_bytes())
                 found.append((task, spec, Record(**document)))
-            except (OSError, ValueError, TypeError, KeyError):
+            except (OSError, ValueError, TypeError, KeyError, DecodeError):
                 shutil.rmtree(home, ignore_errors=True)
         return found
 
     def remove(self, task_id: str) -> None:
         """Forget a task."""
         shutil.rmtree(self.home(task_id), ignore_errors=True)
+
+
+def _last(path: Path) -> dict[str, Any]:
+    """The last whole line. Raises ValueError when there is none."""
+    for line in reversed(path.read_bytes().split(b"\n")):
+        with contextlib.suppress(ValueError):
+            document = json.loads(line)
+            if isinstance(document, dict):
+                return document
+    raise ValueError(f"{path} has no whole line")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pycompose.proto import vocabulary
 from pycompose.proto.v1 import container_pb2, service_pb2, task_pb2
-from pycompose.worker.agent import health, hooks, machine, preparation
+from pycompose.worker.agent import files, health, hooks, machine, preparation
 from pycompose.worker.agent.machine import Step
 from pycompose.worker.agent.oci_config import SpecError
 from pycompose.worker.agent.record import Record
@@ -55,6 +55,8 @@ class Runner:
     running: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     done: bool = False
+    #: What each start needs was made with the container just now.
+    renewed: bool = False
     _health: asyncio.Task[None] | None = None
     _hooks: asyncio.Task[None] | None = None
     _hook_problem: str = ""
@@ -68,6 +70,11 @@ class Runner:
     def home(self) -> Path:
         """The task's directory."""
         return self.agent.records.home(self.id)
+
+    @property
+    def volatile(self) -> Path:
+        """The task's directory for what a reboot may take."""
+        return self.agent.secrets.directory / self.id
 
     @property
     def log_path(self) -> Path:
@@ -90,6 +97,8 @@ class Runner:
                     await self._wait(step.until_ns)
                 elif not self._may(step.step):
                     await self._wait_for_word()
+                elif step.step in (Step.STOP, Step.REMOVE):  # wait for containers, most of the time
+                    await getattr(self, f"_{step.step.value}")()
                 else:
                     async with self.agent.busy:
                         await getattr(self, f"_{step.step.value}")()
@@ -107,11 +116,12 @@ class Runner:
         """
         if self.agent.informed.is_set() or step not in (Step.CREATE, Step.START):
             return True
-        container = self.spec.container
-        home = self.agent.secrets.directory / self.id
+        own = [str(number) for number in range(len(self.spec.container.secrets))]
+        if not self.spec.network_mode.startswith(("service:", "container:")):
+            own += files.ETC_NAMES
         return (
             step is Step.START
-            and all((home / str(number)).exists() for number in range(len(container.secrets)))
+            and all((self.volatile / name).exists() for name in own)
             and (self.spec.network_mode == "host" or self.agent.network.has(self.id))
         )
 
@@ -124,6 +134,7 @@ class Runner:
                 wait.cancel()
 
     async def _wait(self, until_ns: int) -> None:
+        self.renewed = False
         timeout = max(0.001, (until_ns - now()) / 1e9) if until_ns else None
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.wake.wait(), timeout)
@@ -256,19 +267,25 @@ class Runner:
             await self._stop()
         if self._health is not None:
             self._health.cancel()
-        with contextlib.suppress(RuntimeFault):
-            await self.agent.runtime.delete(self.id, force=True)
-        await self.agent.network.detach(self.id)
-        await self.agent.images.release(self.id)
-        await self.agent.release_volumes(self)
-        self.agent.secrets.close(self.id)
-        self.agent.shared_memory.remove(self.id)
-        self.agent.cgroups.release(self.spec.container)
-        self.agent.records.remove(self.id)
+        async with self.agent.busy:
+            await self._release()
         self.running, self.done = False, True
         if self.record.created:
             self.happened("destroy")
         self.tell(task_pb2.TASK_STATE_REMOVE)
+
+    async def _release(self) -> None:
+        """Give back everything that the container had."""
+        agent = self.agent
+        with contextlib.suppress(RuntimeFault):
+            await agent.runtime.delete(self.id, force=True)
+        await agent.network.detach(self.id)
+        await agent.images.release(self.id)
+        await agent.release_volumes(self)
+        agent.secrets.close(self.id)
+        agent.shared_memory.remove(self.id)
+        agent.cgroups.release(self.spec.container)
+        agent.records.remove(self.id)
 
     # What happens by itself.
 

@@ -70,6 +70,8 @@ class NodeNetwork:
         self._told: dict[str, set[str]] = {}
         self._written: dict[str, str] = {}
         self._zones: dict[str, zone.Zone] = {}
+        #: Which networks are internal, as the resolver's clients were told.
+        self._internal: dict[str, bool] = {}
         self._ports: dict[PublishedPort, Forwarder] = {}
         self.port_problems: dict[PublishedPort, str] = {}
         #: Network id -> why it could not be made; tried again whenever a view is applied.
@@ -248,24 +250,34 @@ class NodeNetwork:
             name = f"n-{spec.id}"
             if name in self._written or own:
                 await self._write_rules(name, str(self._links.path(name)), text)
-        for container_id in list(self._containers):
+        backends = rules.vip_backends(self._view, set().union(*self._told.values()))
+        for container_id, told in list(self._told.items()):  # others' rules say nothing that can change
             try:
-                await self._update_container(container_id)
+                if told:
+                    await self._update_container(container_id, backends)
             except NetworkError:  # its namespace is going, or was changed from inside: the others matter
                 log.exception("container %s: its rules could not be written", container_id[:12])
 
-    async def _update_container(self, container_id: str) -> None:
-        vips = rules.vip_backends(self._view, self._told.get(container_id, ()))
+    async def _update_container(
+        self, container_id: str, backends: rules.Backends | None = None, *, fresh: bool = False
+    ) -> None:
+        """Write a container's rules. `backends`: of at least the services that it was told; `fresh`: it has none."""
+        told = self._told.get(container_id, set())
+        if backends is None:
+            backends = rules.vip_backends(self._view, told)
+        vips = {vip: addresses for service_id in told for vip, addresses in backends[service_id].items()}
         ports = self._dns_ports.get(container_id)
         text = rules.container_table(self._table, ports if ports and all(ports) else None, vips)
-        await self._write_rules(container_id, str(self._links.path(container_id)), text)
+        await self._write_rules(container_id, str(self._links.path(container_id)), text, fresh=fresh)
 
-    async def _write_rules(self, name: str, namespace: str, text: str) -> None:
+    async def _write_rules(self, name: str, namespace: str, text: str, *, fresh: bool = False) -> None:
         if self._written.get(name) == text:
             return
-        answer = await self._nft.ask({"netns": namespace, "script": text})
-        if answer["error"]:
-            raise KernelRefused(f"nftables refused the rules of {name}: {answer['error']}")
+        script = text.removeprefix(rules.replace_table(self._table, [])) if fresh else text
+        if script:
+            answer = await self._nft.ask({"netns": namespace, "script": script})
+            if answer["error"]:
+                raise KernelRefused(f"nftables refused the rules of {name}: {answer['error']}")
         self._written[name] = text
 
     def _update_zones(self) -> None:
@@ -275,8 +287,11 @@ class NodeNetwork:
         if changed or gone:
             self._resolver.tell({"op": "zones", "zones": changed, "gone": gone})
         self._zones = zones
-        for container_id in self._containers:
-            self._tell_client(container_id)
+        internal = {spec.id: spec.internal for spec in self._view.networks}
+        if internal != self._internal:
+            self._internal = internal
+            for container_id in self._containers:
+                self._tell_client(container_id)
 
     # Containers.
 
@@ -303,7 +318,7 @@ class NodeNetwork:
                 self._save_container(container_id)
                 await self._do(self._links.make_container, container_id, known, gateway)
                 await self._open_dns(container_id)
-                await self._update_container(container_id)
+                await self._update_container(container_id, fresh=True)
             except BaseException:
                 self._containers.pop(container_id)
                 self._dns_ports.pop(container_id, None)
@@ -337,12 +352,11 @@ class NodeNetwork:
 
     def _tell_client(self, container_id: str) -> None:
         attachments, dns = self._containers[container_id]
-        internal = {spec.id: spec.internal for spec in self._view.networks}
         client = {
             "networks": [a.network_id for a in attachments],
             "servers": list(dns.servers),
             "aliases": {alias.lower(): name.lower() for alias, name in dns.aliases},
-            "forward": any(not internal.get(a.network_id, True) for a in attachments),
+            "forward": any(not self._internal.get(a.network_id, True) for a in attachments),
         }
         self._resolver.tell({"op": "client", "key": container_id, "container": container_id, "client": client})
 

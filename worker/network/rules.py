@@ -20,6 +20,8 @@ from ipaddress import IPv4Address, IPv4Network, ip_address
 from pycompose.worker.network.model import Endpoint, NetworkView, PublishedPort
 
 DNS_ADDRESS = "127.0.0.11"
+Backends = Mapping[str, Mapping[IPv4Address, Sequence[IPv4Address]]]
+"""Service id -> VIP -> addresses."""
 
 
 @dataclass(frozen=True)
@@ -163,18 +165,19 @@ def container_table(
     return replace_table(table, body)
 
 
-def vip_backends(view: NetworkView, service_ids: Iterable[str]) -> dict[IPv4Address, list[IPv4Address]]:
-    """VIP -> addresses in rotation, for these services on all their networks."""
-    wanted = set(service_ids)
-    found: dict[IPv4Address, list[IPv4Address]] = {}
-    by_key = {(s.service_id, s.network_id): s.vip for s in view.services if s.service_id in wanted}
-    for vip in by_key.values():
+def vip_backends(view: NetworkView, service_ids: Iterable[str]) -> Backends:
+    """The VIPs of these services on all their networks, with the addresses in rotation."""
+    found: dict[str, dict[IPv4Address, list[IPv4Address]]] = {service_id: {} for service_id in service_ids}
+    if not found:
+        return found
+    by_key = {(s.service_id, s.network_id): s.vip for s in view.services if s.service_id in found}
+    for (service_id, _), vip in by_key.items():
         if vip is not None:
-            found[vip] = []
+            found[service_id][vip] = []
     for endpoint in view.endpoints:
         vip = by_key.get((endpoint.service or "", endpoint.network_id))
         if vip is not None and endpoint.in_rotation:
-            found[vip].append(endpoint.address)
+            found[endpoint.service or ""][vip].append(endpoint.address)
     return found
 
 

@@ -59,13 +59,17 @@ class CgroupV1:
         self._devices(resources.get("devices") or [])
 
     def _inherit_cpuset(self, directory: str) -> None:
-        """A new cpuset is empty and takes no process: copy the parents' sets downwards."""
+        """A new cpuset is empty and takes no process: copy the parents' sets downwards.
+
+        A parent may be half done by another shim just now: then it is done twice.
+        """
+        names = ("cpuset.cpus", "cpuset.mems")
         missing = [directory]
-        while not cgroups.read(missing[-1], "cpuset.cpus").strip():
+        while not all(cgroups.read(missing[-1], name).strip() for name in names):
             missing.append(os.path.dirname(missing[-1]))
         source = missing.pop()
         for each in reversed(missing):
-            for name in ("cpuset.cpus", "cpuset.mems"):
+            for name in names:
                 cgroups.write(each, name, cgroups.read(source, name).strip())
 
     def update(self, resources: dict[str, Any]) -> None:
