@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pycompose.compose.cli.display import Display
     from pycompose.compose.client import Client
-    from pycompose.compose.loader import Project
+    from pycompose.compose.loader import Model, Project
 
 
 @dataclass
@@ -119,6 +119,27 @@ class Settings:
         for warning in project.warnings:
             self.warn(warning)
         return project
+
+    def load_model(self, *, normalise: bool = True, resolve_paths: bool = True) -> Model:
+        """Load the project's files without interpolating them. Its warnings are printed.
+
+        Raises:
+            LoadError: the files are wrong.
+        """
+        from pycompose.compose.loader import load_model
+
+        model = load_model(
+            self.sources(),
+            project_directory=self.project_directory,
+            project_name=self.project_name,
+            environment=os.environ,
+            env_files=self._env_files() or None,
+            normalise=normalise,
+            resolve_paths=resolve_paths,
+        )
+        for warning in model.warnings:
+            self.warn(warning)
+        return model
 
     def known_project(self) -> Project | None:
         """Load the project unless the command line names only its name, as Docker Compose does."""

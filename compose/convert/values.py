@@ -18,7 +18,8 @@ def duration(text: Any) -> Duration:
 
 def size(value: Any) -> int:
     """Return a size in bytes: the model's decimal string, or any text with a unit."""
-    return parse_bytes(str(value)) if value not in (None, "") else 0
+    text = "" if value is None else str(value)
+    return int(text or 0) if text.lstrip("-").isdecimal() or not text else parse_bytes(text)
 
 
 def pairs(values: Any) -> list[str]:

@@ -14,6 +14,7 @@ memory in the tests.
 What this package does not do: talk to a node, look at images, fetch anything over a network.
 """
 
+from pycompose.compose.loader.consistency import check_names
 from pycompose.compose.loader.discover import (
     default_environment,
     default_project_name,
@@ -22,24 +23,30 @@ from pycompose.compose.loader.discover import (
 )
 from pycompose.compose.loader.errors import LoadError, NoComposeFileError, Problem
 from pycompose.compose.loader.files import DiskFiles, Files, MemoryFiles
-from pycompose.compose.loader.load import load
-from pycompose.compose.loader.output import render_json, render_yaml
-from pycompose.compose.loader.project import Position, Project
+from pycompose.compose.loader.hashes import service_hashes
+from pycompose.compose.loader.load import load, load_model
+from pycompose.compose.loader.output import render_json, render_model, render_yaml
+from pycompose.compose.loader.project import Model, Position, Project
 
 __all__ = [
     "DiskFiles",
     "Files",
     "LoadError",
     "MemoryFiles",
+    "Model",
     "NoComposeFileError",
     "Position",
     "Problem",
     "Project",
+    "check_names",
     "default_environment",
     "default_project_name",
     "discover_files",
     "load",
+    "load_model",
     "normalise_name",
     "render_json",
+    "render_model",
     "render_yaml",
+    "service_hashes",
 ]

@@ -14,6 +14,7 @@ from pycompose.compose.loader.kinds import (
     NULL,
     NUMBER,
     STRING,
+    WHOLE,
     Kind,
     kind,
     list_of,
@@ -26,6 +27,7 @@ TEXT = kind(STRING, canon="text")
 BOOL = kind(BOOLEAN, STRING, canon="bool")
 MAYBE_BOOL = BOOL.with_(keep="zero")
 INT = kind(INTEGER, STRING, canon="int")
+COUNT = INT.with_(canon="uint")
 NUM = kind(NUMBER, STRING, canon="int")
 FLOAT = kind(NUMBER, STRING, canon="float")
 BYTES = kind(NUMBER, STRING, canon="bytes")
@@ -46,7 +48,7 @@ LOG_OPTIONS = map_of(kind(STRING, NUMBER, NULL, canon="text"), canon="options")
 STRINGS = map_of(TEXT, canon="options")
 COMMAND = list_of(TEXT, STRING, NULL, canon="command", keep="always")
 HOSTS = kind(LIST, MAPPING, items=TEXT, unique=True, canon="hosts", values=list_of(TEXT, STRING), key_pattern=".+")
-NAME = r"[a-zA-Z0-9._-]+"
+NAME = r"\A[a-zA-Z0-9._-]+\Z"
 FILE_MODE = kind(NUMBER, STRING, canon="mode", keep="zero")
 ULIMITS = map_of(
     struct(
@@ -57,7 +59,8 @@ ULIMITS = map_of(
         canon="ulimit",
         keep="zero",
     ),
-    key_pattern="[a-z]+",
+    key_pattern=r"\A[a-z]+\Z",
+    open_keys=True,
 )
 MOUNTED_FILE = struct({"source": TEXT, "target": TEXT, "uid": TEXT, "gid": TEXT, "mode": FILE_MODE}, STRING)
 DEVICE_REQUEST_FIELDS = {
@@ -142,10 +145,10 @@ _THROTTLE = list_of(
 )
 BLKIO = struct(
     {
-        "weight": INT,
+        "weight": COUNT,
         "weight_device": list_of(
             struct(
-                {"path": TEXT.with_(keep="always", default=""), "weight": INT.with_(keep="always", default=0)},
+                {"path": TEXT.with_(keep="always", default=""), "weight": COUNT.with_(keep="always", default=0)},
                 alone=True,
                 json_names=_THROTTLE_NAMES,
             )
@@ -180,7 +183,7 @@ DEPENDS_ON = map_of(
 
 _UPDATE = struct(
     {
-        "parallelism": INT.with_(keep="zero"),
+        "parallelism": COUNT.with_(keep="zero"),
         "delay": DURATION,
         "failure_action": TEXT,
         "monitor": DURATION,
@@ -226,7 +229,7 @@ DEPLOY = struct(
             {
                 "condition": TEXT,
                 "delay": MAYBE_DURATION,
-                "max_attempts": INT.with_(keep="zero"),
+                "max_attempts": COUNT.with_(keep="zero"),
                 "window": MAYBE_DURATION,
             },
             keep="zero",
@@ -235,7 +238,7 @@ DEPLOY = struct(
             {
                 "constraints": TEXTS,
                 "preferences": list_of(struct({"spread": TEXT})),
-                "max_replicas_per_node": INT,
+                "max_replicas_per_node": COUNT,
             },
             keep="always",
         ),
@@ -250,13 +253,12 @@ PORT = struct(
         "name": TEXT,
         "mode": TEXT,
         "host_ip": TEXT,
-        "target": INT,
+        "target": COUNT,
         "published": kind(STRING, INTEGER, canon="text"),
         "protocol": TEXT,
         "app_protocol": TEXT,
     },
-    NUMBER,
-    INTEGER,
+    WHOLE,
     STRING,
 )
 
@@ -278,7 +280,7 @@ MOUNT = struct(
         ),
         "volume": struct({"labels": PAIRS, "nocopy": BOOL, "subpath": TEXT}, keep="zero"),
         "tmpfs": struct(
-            {"size": kind(INTEGER, STRING, minimum=0, canon="bytes"), "mode": NUM},
+            {"size": kind(INTEGER, STRING, minimum=0, canon="bytes"), "mode": NUM.with_(canon="uint")},
             keep="zero",
         ),
         "image": struct({"subpath": TEXT}, keep="zero"),
@@ -308,7 +310,7 @@ HEALTHCHECK = struct(
         "test": list_of(TEXT, STRING, canon="health_test"),
         "timeout": MAYBE_DURATION,
         "interval": MAYBE_DURATION,
-        "retries": NUM.with_(keep="zero"),
+        "retries": NUM.with_(keep="zero", canon="uint"),
         "start_period": MAYBE_DURATION,
         "start_interval": MAYBE_DURATION,
         "disable": BOOL,
@@ -369,11 +371,11 @@ SERVICE = struct(
             ),
             STRING,
         ),
-        "expose": list_of(kind(STRING, NUMBER, canon="text"), unique=True),
+        "expose": list_of(kind(STRING, WHOLE, canon="text"), unique=True),
         "extends": struct({"file": TEXT, "service": TEXT}, STRING, required=("service",), keep="zero"),
         "external_links": TEXT_SET,
         "extra_hosts": HOSTS,
-        "group_add": list_of(kind(STRING, NUMBER, canon="text"), unique=True),
+        "group_add": list_of(kind(STRING, NUMBER, canon="exact_text"), unique=True),
         "gpus": list_of(struct(DEVICE_REQUEST_FIELDS), STRING),
         "hostname": TEXT,
         "healthcheck": HEALTHCHECK,
@@ -409,7 +411,7 @@ SERVICE = struct(
         "pull_policy": TEXT.with_(
             pattern=r"always|never|build|if_not_present|missing|refresh|daily|weekly|every_([0-9]+[wdhms])+"
         ),
-        "pull_refresh_after": TEXT,
+        "pull_refresh_after": TEXT.with_(printed=False),
         "read_only": BOOL,
         "restart": TEXT,
         "runtime": TEXT,
@@ -420,7 +422,7 @@ SERVICE = struct(
         "stdin_open": BOOL,
         "stop_grace_period": MAYBE_DURATION,
         "stop_signal": TEXT,
-        "storage_opt": kind(MAPPING, canon="options"),
+        "storage_opt": kind(MAPPING, canon="exact_options"),
         "sysctls": PAIRS,
         "tmpfs": TEXT_OR_SET,
         "tty": BOOL,
@@ -462,11 +464,13 @@ NETWORK = struct(
     },
     NULL,
     keep="zero",
+    default={},
 )
 VOLUME = struct(
     {"name": TEXT, "driver": TEXT, "driver_opts": OPTIONS, "external": _EXTERNAL, "labels": LABELS},
     NULL,
     keep="zero",
+    default={},
 )
 SECRET = struct(
     {
@@ -476,7 +480,7 @@ SECRET = struct(
         "external": _EXTERNAL,
         "labels": LABELS,
         "driver": TEXT,
-        "driver_opts": OPTIONS,
+        "driver_opts": OPTIONS.with_(canon="exact_options"),
         "template_driver": TEXT,
     }
 )
@@ -503,11 +507,11 @@ PROJECT = struct(
         "name": TEXT,
         "include": INCLUDE.with_(keep="drop"),
         "services": map_of(SERVICE, key_pattern=NAME, keep="always", default={}),
-        "networks": map_of(NETWORK, key_pattern=NAME),
+        "networks": map_of(NETWORK, key_pattern=NAME, open_keys=True),
         "volumes": map_of(VOLUME, key_pattern=NAME),
         "secrets": map_of(SECRET, key_pattern=NAME),
         "configs": map_of(CONFIG, key_pattern=NAME),
-        "models": map_of(MODEL, key_pattern=NAME),
+        "models": map_of(MODEL, key_pattern=NAME, open_keys=True),
     }
 )
 

@@ -136,6 +136,8 @@ def _mount(value: Any, path: Path, mark: Mark | None) -> Any:
         return value
     try:
         volume = parse_volume(value)
+        if not volume["target"]:
+            raise ValueError("there is no target")
     except ValueError as error:
         raise FormError(str(error), "write SOURCE:TARGET or SOURCE:TARGET:ro") from None
     for name in ("bind", "volume"):
@@ -163,6 +165,8 @@ def _ports(value: Any, path: Path, mark: Mark | None) -> Any:
             continue
         try:
             for port in parse_ports(str(entry)):
+                if not port["target"]:
+                    raise ValueError("there is no port 0 in a container")
                 result.add(Map(port, place), place)
         except ValueError as error:
             remedy = "write [[IP:]HOST:]CONTAINER[/PROTOCOL]"

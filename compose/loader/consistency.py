@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pycompose.compose.loader.errors import Problem, nearest
+from pycompose.compose.loader.errors import LoadError, Problem, nearest
 from pycompose.compose.loader.ports import is_address
+from pycompose.compose.loader.project import Project
 from pycompose.compose.loader.tree import Path, locate
 
 Finding = tuple[Path, str, str]
@@ -76,6 +77,29 @@ def check_project(model: Any, disabled: Any, tree: Any) -> list[Problem]:
             findings.append((("secrets", name), "a secret must declare either `file` or `environment`", ""))
     findings.extend(_cycles(model["services"]))
     return [Problem.at(locate(tree, path), path, message, remedy) for path, message, remedy in findings]
+
+
+def check_names(project: Project) -> None:
+    """Check that no two services have the same container name.
+
+    Raises:
+        LoadError: naming both places.
+    """
+    problems = []
+    holders: dict[str, str] = {}
+    for name, service in project.services.items():
+        fixed = service.get("container_name")
+        if not fixed:
+            continue
+        if fixed in holders:
+            path: Path = ("services", name, "container_name")
+            first = project.position(("services", holders[fixed], "container_name"))
+            where = f" ({first.file}:{first.line})" if first else ""
+            message = f'the container name "{fixed}" is already that of service "{holders[fixed]}"{where}'
+            problems.append(Problem.at(locate(project.tree, path), path, message, "give each its own name"))
+        holders.setdefault(fixed, name)
+    if problems:
+        raise LoadError(problems)
 
 
 def _service(name: str, service: Any, model: Any, disabled: Any) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pycompose.compose.loader.environment import read_env_files
 from pycompose.compose.loader.errors import LoadError, NoComposeFileError, Problem
 from pycompose.compose.loader.files import DiskFiles, Files
 from pycompose.compose.loader.interpolate import Warn
+from pycompose.compose.loader.variables import Variables
 
 FILE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDE_NAMES = (
@@ -75,7 +76,7 @@ def default_environment(
     env_files: Sequence[str] | None = None,
     files: Files | None = None,
     warn: Warn = lambda _: None,
-) -> dict[str, str]:
+) -> Variables:
     """Return `variables` completed from `env_files`, by default from `.env` in `directory` if it is there.
 
     Raises:
@@ -87,7 +88,7 @@ def default_environment(
         off = variables.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "t", "true")
         env_files = [default] if not off and files.is_file(default) else []
     paths = [posixpath.normpath(posixpath.join(directory, path)) for path in env_files]
-    return {**read_env_files(paths, variables, files, warn), **variables}
+    return Variables(variables, read_env_files(paths, variables, files, warn))
 
 
 def normalise_name(text: str) -> str:
@@ -112,18 +113,31 @@ def check_name(name: str) -> str:
 
 
 def default_project_name(
-    directory: str, variables: Mapping[str, str], named: str | None = None, in_file: str | None = None
+    directory: str,
+    variables: Mapping[str, str],
+    named: str | None = None,
+    in_file: str | None = None,
+    normalised: bool = True,
 ) -> str:
     """Choose the project's name: `named` (the flag), `COMPOSE_PROJECT_NAME`, the file's `name`, the folder's.
 
+    Args:
+        directory: the project directory, absolute.
+        variables: the environment.
+        named: as given by the user.
+        in_file: the file's `name`, None when it has none.
+        normalised: False leaves the file's name as it is written.
+
     Raises:
-        LoadError: the chosen one is not a name, or nothing is left of the folder's.
+        LoadError: the chosen one is not a name, or nothing is left of the file's or the folder's.
     """
     if named:
         return check_name(named)
     if variables.get("COMPOSE_PROJECT_NAME"):
         return check_name(variables["COMPOSE_PROJECT_NAME"])
-    name = normalise_name(in_file or "") or normalise_name(posixpath.basename(directory))
+    name = normalise_name(posixpath.basename(directory))
+    if in_file is not None:
+        name = normalise_name(in_file) if normalised else in_file
     if not name:
         raise LoadError(Problem("project name must not be empty", remedy="name it with -p NAME or a top-level name"))
     return name

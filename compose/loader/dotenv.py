@@ -14,6 +14,9 @@ from collections.abc import Callable
 
 from pycompose.compose.loader.interpolate import TemplateError, Warn, substitute
 
+Lookup = Callable[[str], "str | None"]
+Tell = Callable[[str, str, int], None]
+_EXPORT = re.compile(r"export\s+")
 _BLANKS = "\t\v\f\r \x85\xa0"
 _ESCAPE = re.compile(r'\\(?:[abcfnrtv$"\\]|0\d{0,3})')
 _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"'}
@@ -29,9 +32,10 @@ class DotenvError(Exception):
 
 def parse(
     text: str,
-    lookup: Callable[[str], str | None] = lambda _: None,
+    lookup: Lookup = lambda _: None,
     known: dict[str, str] | None = None,
     warn: Warn = lambda _: None,
+    tell: Tell = lambda *_: None,
 ) -> dict[str, str]:
     """Read one file.
 
@@ -40,6 +44,7 @@ def parse(
         lookup: the caller's variables; they win over the file's in interpolation and give a bare `KEY` its value.
         known: variables of earlier files; they are seen by interpolation, and this dict is updated and returned.
         warn: is told about unset variables.
+        tell: is told each name, value and line.
 
     Raises:
         DotenvError: naming the line.
@@ -52,7 +57,7 @@ def parse(
         return values.get(name) if found is None else found
 
     while reader.statement():
-        line = reader.line
+        line = reader.line()
         key, inherited = reader.key()
         if " " in key:
             raise DotenvError(line, f"the name {key!r} has a space in it")
@@ -60,6 +65,7 @@ def parse(
             found = lookup(key)
             if found is not None:
                 values[key] = found
+                tell(key, found, line)
             continue
         value, expand = reader.value()
         if expand:
@@ -68,20 +74,23 @@ def parse(
             except TemplateError as error:
                 raise DotenvError(line, f"{error} in {value!r}") from None
         values[key] = value
+        tell(key, value, line)
     return values
 
 
-def parse_raw(text: str, known: dict[str, str]) -> dict[str, str]:
-    """Read a file of `format: raw`: `KEY=value` lines, taken as they are."""
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        line = line.lstrip()
+def parse_raw(text: str, lookup: Lookup, known: dict[str, str], tell: Tell = lambda *_: None) -> dict[str, str]:
+    """Read a file of `format: raw`: `KEY=value` lines, taken as they are, or `KEY` alone, taken from `lookup`."""
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        line = line.removesuffix("\r").lstrip()
         if not line or line.startswith("#"):
             continue
         key, found, value = line.partition("=")
         if not key.strip() or any(blank in key for blank in " \t"):
             raise DotenvError(number, f"{key!r} is not a variable's name")
-        if found:
-            known[key] = value
+        given = value if found else lookup(key)
+        if given is not None:
+            known[key] = given
+            tell(key, given, number)
     return known
 
 
@@ -91,10 +100,13 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
+        self._counted = (0, 1)
 
-    @property
     def line(self) -> int:
-        return self.text.count("\n", 0, self.position) + 1
+        """Return the line of the position; counted on from where it was last asked."""
+        start, line = self._counted
+        self._counted = (self.position, line + self.text.count("\n", start, self.position))
+        return self._counted[1]
 
     def statement(self) -> bool:
         """Go to the next statement; return whether there is one."""
@@ -112,7 +124,7 @@ class _Reader:
     def key(self) -> tuple[str, bool]:
         """Read a name up to `=`, `:` or the end of the line; the latter means that it is inherited."""
         text = self.text
-        if match := re.compile(r"export\s+").match(text, self.position):
+        if match := _EXPORT.match(text, self.position):
             self.position = match.end()
         start = self.position
         for index in range(start, len(text)):
@@ -125,7 +137,7 @@ class _Reader:
                 return text[start:index].rstrip(), char == "\n"
             if not (char in "_.-[]" or char.isalpha() or char.isnumeric()):
                 whole = text[start:].split("\n", 1)[0]
-                raise DotenvError(self.line, f"unexpected character {char!r} in variable name {whole!r}")
+                raise DotenvError(self.line(), f"unexpected character {char!r} in variable name {whole!r}")
         self.position = len(text)
         return text[start:].rstrip(), True
 
@@ -161,7 +173,7 @@ class _Reader:
             escaped = False
             chars.append(char)
         shown = text[self.position :].split("\n", 1)[0]
-        raise DotenvError(self.line, f"unterminated quoted value {shown}")
+        raise DotenvError(self.line(), f"unterminated quoted value {shown}")
 
 
 def _unescape(match: re.Match[str]) -> str:

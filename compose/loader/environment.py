@@ -10,22 +10,28 @@ from pycompose.compose.loader.errors import LoadError, Problem
 from pycompose.compose.loader.files import Files
 from pycompose.compose.loader.interpolate import Warn
 from pycompose.compose.loader.tree import Mark, Path, Source, locate
+from pycompose.compose.loader.variables import Definition
 
 Lookup = Callable[[str], "str | None"]
 
 
-def read_env_files(paths: Iterable[str], variables: Mapping[str, str], files: Files, warn: Warn) -> dict[str, str]:
-    """Read files of variables for interpolation; later files win over earlier ones, `variables` over all when they
-    are referred to.
+def read_env_files(
+    paths: Iterable[str], variables: Mapping[str, str], files: Files, warn: Warn
+) -> dict[str, list[Definition]]:
+    """Read files of variables for interpolation.
+
+    Returns:
+        Every definition of each variable in the order of reading: the last one holds, and `variables` win over all.
 
     Raises:
         LoadError: a file is missing or cannot be read.
     """
     values: dict[str, str] = {}
+    found: dict[str, list[Definition]] = {}
     for path in paths:
         text = _read(path, files, "env file", None, ())
-        _parse(path, text, "", variables.get, values, warn)
-    return values
+        _parse(path, text, "", variables.get, values, warn, found)
+    return found
 
 
 def resolve_service(
@@ -101,12 +107,24 @@ def _read(path: str, files: Files, what: str, mark: Mark | None, key: Path) -> s
         raise LoadError(Problem(message, file=path, line=line, column=1)) from None
 
 
-def _parse(path: str, text: str, form: str, lookup: Lookup, values: dict[str, str], warn: Warn) -> dict[str, str]:
+def _parse(
+    path: str,
+    text: str,
+    form: str,
+    lookup: Lookup,
+    values: dict[str, str],
+    warn: Warn,
+    found: dict[str, list[Definition]] | None = None,
+) -> dict[str, str]:
+    def tell(name: str, value: str, line: int) -> None:
+        if found is not None:
+            found.setdefault(name, []).append(Definition(value, path, line))
+
     try:
         if form == "raw":
-            return dotenv.parse_raw(text, values)
-        if form:
+            return dotenv.parse_raw(text, lookup, values, tell)
+        if form not in ("", ".env"):
             raise LoadError(Problem(f'unsupported env_file format "{form}"', remedy='leave it out, or write "raw"'))
-        return dotenv.parse(text, lookup, values, warn)
+        return dotenv.parse(text, lookup, values, warn, tell)
     except dotenv.DotenvError as error:
         raise LoadError(Problem.at(Mark(Source(path, text), error.line, 1), "", str(error))) from None

@@ -19,11 +19,12 @@ from typing import Any
 
 from pycompose.compose.loader.errors import LoadError, Problem
 from pycompose.compose.loader.tree import Map, Mark, Path, Seq
+from pycompose.compose.loader.units import parse_float
 
 MAX_NESTING = 100
 """How deep `${A:-${B:-…}}` may go."""
 
-_FORM = re.compile(
+FORM = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<named>[_a-zA-Z][_a-zA-Z0-9]*)"
     r"|\{(?:(?P<braced>[_a-zA-Z][_a-zA-Z0-9]*(?::?[-+?](?:.*))?)\}|(?P<invalid>)))"
 )
@@ -57,7 +58,7 @@ def substitute(template: str, lookup: Lookup, warn: Warn = lambda _: None, depth
         raise TemplateError(f"variables are nested more than {MAX_NESTING} deep")
     out: list[str] = []
     rest = template
-    while match := _FORM.search(rest):
+    while match := FORM.search(rest):
         out.append(rest[: match.start()])
         found, after = match.group(), rest[match.end() :]
         if match["escaped"]:
@@ -70,9 +71,9 @@ def substitute(template: str, lookup: Lookup, warn: Warn = lambda _: None, depth
             continue
         if match["invalid"] is not None:
             raise TemplateError("invalid interpolation format", "to write a $ itself, write $$")
-        end = _closing_brace(found)
+        end = closing_brace(found)
         form, tail = (found[: end + 1], found[end + 1 :]) if end >= 0 else (found, "")
-        inner = _FORM.fullmatch(form)
+        inner = FORM.fullmatch(form)
         if inner is None or not inner["braced"]:
             raise TemplateError("invalid interpolation format", "to write a $ itself, write $$")
         out.append(_braced(inner["braced"], found, lookup, warn, depth))
@@ -109,7 +110,7 @@ def _value(name: str, lookup: Lookup, warn: Warn) -> str:
     return value
 
 
-def _closing_brace(text: str) -> int:
+def closing_brace(text: str) -> int:
     """Return the index of the brace that closes the first one, -1 if none does."""
     depth = index = 0
     while index < len(text):
@@ -139,19 +140,10 @@ def _int(text: str) -> int:
     return int(text)
 
 
-def _float(text: str) -> float:
-    if "_" in text or text != text.strip():
-        raise ValueError(f"{text!r} is not a number")
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None
-
-
 Cast = Callable[[str], "bool | int | float"]
 Casts = dict[str, "Cast | Casts"]
 
-_REPLICA_CASTS: Casts = {"parallelism": _int, "max_failure_ratio": _float}
+_REPLICA_CASTS: Casts = {"parallelism": _int, "max_failure_ratio": parse_float}
 _RESOURCE: Casts = {"*": {"external": _boolean}}
 CASTS: Casts = {
     "services": {
@@ -159,8 +151,8 @@ CASTS: Casts = {
             **dict.fromkeys(("cpu_count", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime"), _int),
             **dict.fromkeys(("cpu_shares", "oom_score_adj", "pids_limit", "scale"), _int),
             **dict.fromkeys(("init", "oom_kill_disable", "privileged", "read_only", "stdin_open", "tty"), _boolean),
-            "cpu_percent": _float,
-            "cpus": _float,
+            "cpu_percent": parse_float,
+            "cpus": parse_float,
             "deploy": {
                 "replicas": _int,
                 "update_config": _REPLICA_CASTS,

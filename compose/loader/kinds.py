@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from pycompose.compose.loader.errors import Problem, nearest
 from pycompose.compose.loader.tree import Date, Path, mark_of, marked
 
-STRING, NUMBER, INTEGER, BOOLEAN, NULL, MAPPING, LIST = (
+STRING, NUMBER, INTEGER, WHOLE, BOOLEAN, NULL, MAPPING, LIST = (
     "string",
     "number",
     "integer",
+    "whole number",
     "boolean",
     "null",
     "mapping",
     "list",
 )
+"""The YAML types. `1.0` is an integer, as in JSON schema; a whole number has no decimal point at all."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Kind:
     `types`: the YAML types accepted. `items`, `values`, `fields`: kinds of list items, of entries with free keys, of
     named keys. `canon`: the name of the conversion to canonical form. `keep`: what is printed though it is empty
     ("never": Go's omitempty; "zero": a pointer, kept when set; "always": printed even when absent, as `default`).
-    `alone`: it refuses `x-` keys.
+    `key_pattern`: what free keys look like; with `open_keys` the entries of others are not looked at.
+    `alone`: it refuses `x-` keys. `printed`: False for what Docker Compose reads and does not print.
     """
 
     types: frozenset[str]
@@ -45,10 +49,12 @@ class Kind:
     minimum: float | None = None
     maximum: float | None = None
     key_pattern: str = ""
+    open_keys: bool = False
     canon: str = ""
     keep: str = "never"
     default: Any = None
     alone: bool = False
+    printed: bool = True
     json_names: dict[str, str] = field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Kind:
@@ -76,10 +82,11 @@ def map_of(values: Kind, *others: str, **properties: Any) -> Kind:
     return Kind(frozenset((MAPPING, *others)), values=values, canon=properties.pop("canon", "map"), **properties)
 
 
+_NUMBER_TEXT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?\Z")
 _NAMES = {
     str: (STRING,),
     bool: (BOOLEAN,),
-    int: (INTEGER, NUMBER),
+    int: (INTEGER, NUMBER, WHOLE),
     float: (NUMBER,),
     type(None): (NULL,),
 }
@@ -131,7 +138,9 @@ def _check_fields(value: dict[str, Any], kind: Kind, container: Any, path: Path,
 def _check_entries(value: dict[str, Any], kind: Kind, path: Path, problems: list[Problem]) -> None:
     pattern, values = kind.key_pattern, kind.values
     for key, item in value.items():
-        if pattern and not re.fullmatch(pattern, key):
+        if pattern and not re.search(pattern, key):
+            if kind.open_keys:
+                continue
             message = f"{key!r} is not a name"
             remedy = "use letters, digits, dots, hyphens and underscores"
             problems.append(Problem.at(mark_of(value, key), (*path, key), message, remedy))
@@ -144,14 +153,40 @@ def _check_items(value: list[Any], kind: Kind, path: Path, problems: list[Proble
         for index, item in enumerate(value):
             check(item, kind.items, value, (*path, index), problems)
     if kind.unique and len(value) > 1:
-        seen: dict[str, int] = {}
-        for index, (item, mark) in enumerate(marked(value)):
-            text = repr(item)
-            if text in seen:
-                first = mark_of(value, seen[text])
-                where = f", line {first.line}" if first else ""
-                problems.append(Problem.at(mark, (*path, index), f"the same as item {seen[text]}{where}", "remove one"))
-            seen.setdefault(text, index)
+        _check_unique(value, path, problems)
+
+
+def _check_unique(value: list[Any], path: Path, problems: list[Problem]) -> None:
+    """Find equal items. As for Docker Compose, a number also equals earlier text that reads as it."""
+    seen: dict[Any, int] = {}
+    for index, (item, mark) in enumerate(marked(value)):
+        key = _comparable(item)
+        earlier = seen.get(key)
+        if earlier is None and isinstance(key, Decimal):
+            earlier = next((seen[one] for one in seen if isinstance(one, str) and _reads_as(one, key)), None)
+        if earlier is not None:
+            first = mark_of(value, earlier)
+            where = f", line {first.line}" if first else ""
+            problems.append(Problem.at(mark, (*path, index), f"the same as item {earlier}{where}", "remove one"))
+        seen.setdefault(key, index)
+
+
+def _comparable(item: Any) -> Any:
+    """Return a value that is equal for equal items."""
+    match item:
+        case dict():
+            return ("mapping", tuple((key, _comparable(item[key])) for key in sorted(item)))
+        case list():
+            return ("list", tuple(map(_comparable, item)))
+        case bool() | None:
+            return ("constant", item)
+        case int() | float():
+            return Decimal(repr(item)) if item == item else ("constant", "nan")
+    return item
+
+
+def _reads_as(text: str, number: Decimal) -> bool:
+    return bool(_NUMBER_TEXT.match(text)) and Decimal(text) == number
 
 
 def _check_value(value: Any, kind: Kind, container: Any, path: Path, problems: list[Problem]) -> None:

@@ -2,17 +2,20 @@
 
 The JSON has top-level keys sorted, `<>&` escaped as Go does, and no `x-` keys below the top. The YAML has Go's order of
 keys, keeps all `x-` keys, and leaves out what JSON shows as empty structures. In both, `$` is doubled, so that the
-output is a Compose file with the same meaning; for a project loaded without interpolation it is left alone.
+output is a Compose file with the same meaning; for a project loaded without interpolation it is left alone. A `Model`
+is printed with all its keys sorted and its values as they are.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pycompose.compose.loader.attributes import PROJECT
+from pycompose.compose.loader.errors import LoadError, Problem
+from pycompose.compose.loader.json_text import dump_json
 from pycompose.compose.loader.kinds import Kind
-from pycompose.compose.loader.project import Project
+from pycompose.compose.loader.merge import KEYS
+from pycompose.compose.loader.project import Model, Project
 from pycompose.compose.loader.yaml_text import dump, natural_key
 
 
@@ -22,13 +25,13 @@ def render_json(project: Project, *, escape: bool = True) -> str:
     Args:
         project: the loaded project.
         escape: double every `$`; False for a project loaded without interpolation.
+
+    Raises:
+        LoadError: an `x-` key holds a number that JSON does not have.
     """
-    shown = _json_value(project.model, PROJECT)
+    shown = json_value(project.model, PROJECT, top=True)
     shown.pop("models", None)
-    text = json.dumps(_sorted(shown), indent=2, ensure_ascii=False)
-    for char in "<>&\u2028\u2029":
-        if char in text:
-            text = text.replace(char, f"\\u{ord(char):04x}")
+    text = _json_text(_sorted(shown))
     return text.replace("$", "$$") if escape else text
 
 
@@ -42,38 +45,70 @@ def render_yaml(project: Project, *, escape: bool = True) -> str:
     return text.replace("$", "$$") if escape else text
 
 
+def render_model(model: Model, form: str) -> str:
+    """Return a model that was not interpolated, as "yaml" or "json".
+
+    Raises:
+        LoadError: it holds a number that JSON does not have.
+    """
+    return dump(_naturally(model.tree)) if form == "yaml" else _json_text(_json_model(model.tree, model.normalised))
+
+
+def _json_model(value: Any, normalised: bool, table: Any = KEYS, last: str = "") -> Any:
+    """Return a tree as Go shows it: a list that is empty is null there, but for those whose entries are unique."""
+    if isinstance(value, dict):
+        return {
+            key: _json_model(value[key], normalised, _below(table, key), key) for key in sorted(value, key=str.encode)
+        }
+    if isinstance(value, list):
+        if not value and (not callable(table) or (normalised and last in ("args", "environment"))):
+            return None
+        return [_json_model(item, normalised, None) for item in value]
+    return value
+
+
+def _below(table: Any, key: str) -> Any:
+    return table.get(key) or table.get("*") if isinstance(table, dict) else None
+
+
+def _json_text(shown: Any) -> str:
+    try:
+        return dump_json(shown, "  ")
+    except ValueError as error:
+        raise LoadError(Problem(str(error))) from None
+
+
 def _sorted(shown: dict[str, Any]) -> dict[str, Any]:
     return {key: shown[key] for key in sorted(shown, key=str.encode)}
 
 
-def _json_value(value: Any, kind: Kind | None, top: bool = True) -> Any:
-    if kind is None or kind.canon not in ("struct", "list", "map"):
-        return _number(value) if isinstance(value, float) else _json_plain(value)
+def json_value(value: Any, kind: Kind | None, top: bool = False) -> Any:
+    """Return a value as JSON shows it; only at the `top` are `x-` keys shown."""
+    if kind is None:
+        return _json_extension(value)
+    if kind.canon not in ("struct", "list", "map"):
+        return value
     if isinstance(value, dict):
         if kind.fields is None:
-            return {key: _json_value(item, kind.values, False) for key, item in value.items()}
+            return {key: json_value(item, kind.values) for key, item in value.items()}
         names = kind.json_names
         return {
-            names.get(key, key): _json_value(item, kind.fields.get(key), False)
+            names.get(key, key): json_value(item, kind.fields.get(key))
             for key, item in value.items()
-            if top or key in kind.fields
+            if ((below := kind.fields.get(key)) is not None and below.printed) or (top and below is None)
         }
     if isinstance(value, list):
-        return [_json_value(item, kind.items, False) for item in value]
-    return _number(value) if isinstance(value, float) else value
+        return [json_value(item, kind.items) for item in value]
+    return value
 
 
-def _json_plain(value: Any) -> Any:
+def _json_extension(value: Any) -> Any:
+    """Sort free keys at every depth; a list without items is null there, as for Go."""
     if isinstance(value, dict):
-        return {key: _json_plain(item) for key, item in value.items()}
+        return {key: _json_extension(value[key]) for key in sorted(value, key=str.encode)}
     if isinstance(value, list):
-        return [_json_plain(item) for item in value]
-    return _number(value) if isinstance(value, float) else value
-
-
-def _number(value: float) -> float | int:
-    """Return what Python prints as Go prints this float."""
-    return int(value) if value.is_integer() and abs(value) < 1e21 else value
+        return [_json_extension(item) for item in value] or None
+    return value
 
 
 def _yaml_value(value: Any, kind: Kind | None) -> Any:
@@ -85,10 +120,14 @@ def _yaml_value(value: Any, kind: Kind | None) -> Any:
         result = {}
         for key, item in value.items():
             below = kind.fields.get(key)
+            if below is None:
+                continue
             shown = _yaml_value(item, below)
-            if below is not None and below.keep == "always" and _is_zero(shown, below):
+            if not below.printed or (below.keep == "always" and _is_zero(shown, below)):
                 continue
             result[key] = shown
+        for key in sorted((key for key in value if key not in kind.fields), key=natural_key):
+            result[key] = _naturally(value[key])
         return result
     if isinstance(value, dict) and kind.canon == "map":
         return {key: _yaml_value(value[key], kind.values) for key in sorted(value, key=natural_key)}

@@ -18,6 +18,20 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Model:
+    """The files merged and in long form, not interpolated: what `config --no-interpolate` prints is `tree`.
+
+    `normalised` says whether what is implied was written out.
+    """
+
+    name: str
+    tree: Any
+    environment: Mapping[str, str]
+    normalised: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Project:
     """One project, complete and consistent.
 

@@ -72,9 +72,15 @@ class Seq(list[Any]):
 
 
 class Date(str):
-    """A YAML timestamp that was not quoted; Compose has no attribute that takes one."""
+    """A YAML timestamp that was not quoted; Compose has no attribute that takes one. `shown` is its RFC 3339 form."""
 
-    __slots__ = ()
+    __slots__ = ("shown",)
+    shown: str
+
+    def __new__(cls, text: str, shown: str) -> Date:
+        made = super().__new__(cls, text)
+        made.shown = shown
+        return made
 
 
 def marked(value: Any) -> Iterator[tuple[Any, Mark | None]]:

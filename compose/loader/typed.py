@@ -6,15 +6,26 @@ conversions are named by `Kind.canon` in `attributes.py`; `CANON` holds them.
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
 from pycompose.compose.loader.errors import Problem
 from pycompose.compose.loader.interpolate import _boolean
 from pycompose.compose.loader.kinds import Kind
-from pycompose.compose.loader.tree import Path, mark_of
-from pycompose.compose.loader.units import duration_text, go_text, parse_bytes, parse_duration, shell_words, single
+from pycompose.compose.loader.tree import Date, Path, mark_of
+from pycompose.compose.loader.units import (
+    duration_text,
+    go_text,
+    parse_bytes,
+    parse_duration,
+    parse_float,
+    shell_words,
+    single,
+)
 
+_OCTAL = re.compile(r"[-+]?[0-7]{1,21}\Z")
 Convert = Callable[[Any], Any]
 
 
@@ -29,7 +40,9 @@ class Typer:
         try:
             match kind.canon:
                 case "struct":
-                    return None if value is None else self.struct(value, kind, path)
+                    if value is None and kind.default is None:
+                        return None
+                    return self.struct({} if value is None else value, kind, path)
                 case "list":
                     return self.items(value, kind, path)
                 case "map":
@@ -86,7 +99,7 @@ def plain(value: Any) -> Any:
         return {key: plain(value[key]) for key in sorted(value, key=str.encode)}
     if isinstance(value, list):
         return [plain(item) for item in value]
-    return str(value) if isinstance(value, str) else value
+    return str(value) if isinstance(value, str) and not isinstance(value, Date) else value
 
 
 def to_int(value: Any) -> int:
@@ -96,15 +109,33 @@ def to_int(value: Any) -> int:
         if not text.lstrip("+-").isdigit():
             raise ValueError(f"{value!r} is not an integer")
         return int(text)
-    return int(value)
-
-
-def _float(value: Any) -> float | int:
     try:
-        number = single(float(value))
-    except ValueError:
-        raise ValueError(f"{value!r} is not a number") from None
-    return int(number) if number.is_integer() else number
+        return int(value)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{go_text(value)} is not an integer") from None
+
+
+def _unsigned(value: Any) -> int:
+    number = to_int(value)
+    if number < 0:
+        raise ValueError(f"must not be negative, but is {number}")
+    return number
+
+
+def _exact_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    raise ValueError(f"{go_text(value)} must be text: write it in quotes")
+
+
+def _exact_options(value: Any) -> dict[str, str]:
+    return {key: _exact_text(value[key]) for key in sorted(value, key=str.encode)}
+
+
+def _float(value: Any) -> float:
+    return single(parse_float(value) if isinstance(value, str) else float(value))
 
 
 def _bytes(value: Any) -> str:
@@ -147,7 +178,7 @@ def _pairs_of(value: Any) -> list[tuple[str, str]]:
 
 def _multi_options(value: Any) -> dict[str, list[str]]:
     table = {key: [go_text(one) for one in (item if isinstance(item, list) else [item])] for key, item in value.items()}
-    return dict(sorted(table.items()))
+    return {key: table[key] for key in sorted(table, key=str.encode) if table[key]}
 
 
 def _command(value: Any) -> list[str] | None:
@@ -182,8 +213,10 @@ def _hosts(value: Any) -> list[str]:
 
 def _mode(value: Any) -> str:
     try:
-        number = int(value, 8) if isinstance(value, str) else int(value)
-    except ValueError:
+        if isinstance(value, str) and not _OCTAL.match(value):
+            raise ValueError
+        number = int(value, 8) if isinstance(value, str) else operator.index(value)
+    except (ValueError, TypeError):
         raise ValueError(f"{value!r} is not a file mode in octal") from None
     return f"0{number:o}" if number >= 0 else f"0-{-number:o}"
 
@@ -192,8 +225,8 @@ def _device_count(value: Any) -> int:
     if isinstance(value, str) and value.lower() == "all":
         return -1
     try:
-        return to_int(value)
-    except ValueError:
+        return to_int(value) if isinstance(value, str) else operator.index(value)
+    except (ValueError, TypeError):
         raise ValueError(f'{value!r} is not a count; it is "all" or a number') from None
 
 
@@ -205,6 +238,9 @@ CANON: dict[str, Convert] = {
     "text": lambda value: go_text(value),
     "bool": _bool,
     "int": to_int,
+    "uint": _unsigned,
+    "exact_text": _exact_text,
+    "exact_options": _exact_options,
     "float": _float,
     "bytes": _bytes,
     "duration": _duration,

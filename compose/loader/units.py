@@ -6,7 +6,10 @@ import re
 import struct as binary
 from decimal import Decimal
 
-_BYTES = re.compile(r"(-?\d+(?:\.\d+)?) ?([kKmMgGtTpP]?)(?:[iI]?[bB])?\Z")
+_DIGITS = tuple("0123456789")
+_FLOAT = re.compile(
+    r"(?:[-+]?(?:(?:D(?:\.D?)?|\.D)(?:e[-+]?D)?|inf|infinity)|nan)\Z".replace("D", "(?:[0-9](?:_?[0-9])*)"), re.I
+)
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(w|d|h|ms|us|µs|μs|ns|m|s)")
 _NANOSECONDS = {
     "ns": 1,
@@ -22,21 +25,40 @@ _NANOSECONDS = {
 }
 
 
+def parse_float(text: str) -> float:
+    """Read a decimal number as Go's strconv.ParseFloat does: no blanks, an underscore only between digits.
+
+    Raises:
+        ValueError: it is not one, or it is too large.
+    """
+    if not _FLOAT.match(text):
+        raise ValueError(f"{text!r} is not a number")
+    number = float(text)
+    if abs(number) == float("inf") and "i" not in text.lower():
+        raise ValueError(f"{text!r} is too large a number")
+    return number
+
+
 def parse_bytes(text: str) -> int:
     """Read "64m", "1.5gb", "100": bytes, by powers of 1024 (docker/go-units RAMInBytes).
 
     Raises:
         ValueError: it is not such a size.
     """
-    match = _BYTES.match(text.strip())
-    if match is None:
+    end = max(map(text.rfind, "0123456789. "))
+    if end < 0:
         raise ValueError(f"{text!r} is not a size in bytes")
-    power = " kmgtp".index(match[2].lower() or " ")
-    if float(match[1]) < 0:
-        if match[1] == "-1" and not power:
-            return -1
+    number, unit = (text[:end] if text[end] == " " else text[: end + 1]), text[end + 1 :].lower()
+    try:
+        size = parse_float(number)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a size in bytes") from None
+    power = "bkmgtp".find(unit[:1])
+    if power < 0 or unit[1:] not in ("", "b", "ib") or (unit[:1] == "b" and len(unit) > 1):
+        raise ValueError(f"{text!r} is not a size in bytes")
+    if size < 0:
         raise ValueError(f"{text!r} is a negative size")
-    return int(float(match[1]) * 1024**power)
+    return int(size * 1024**power)
 
 
 def parse_duration(text: str) -> int:
@@ -86,11 +108,12 @@ def single(number: float) -> float:
         packed = binary.pack("f", number)
     except OverflowError:
         return number
+    exact: float = binary.unpack("f", packed)[0]
     for digits in range(1, 10):
-        shorter = float(f"{number:.{digits}g}")
+        shorter = float(f"{exact:.{digits}g}")
         if binary.pack("f", shorter) == packed:
             return shorter
-    return number
+    return exact
 
 
 def go_text(value: object) -> str:
@@ -120,44 +143,47 @@ def _scientific(sign: int, digits: str, point: int) -> str:
 
 
 def shell_words(line: str) -> list[str]:
-    """Split a command as Compose does: quotes and backslashes, no variables; it ends at one of `;&|<>`.
+    """Split a command as Compose does (mattn/go-shellwords): quotes, backslashes and `$(…)`, no variables.
+
+    It ends at one of `;&|<>` outside quotes; a word of digits before `>` is part of the redirection.
 
     Raises:
         ValueError: a quote is not closed, or a parenthesis stands outside quotes.
     """
     words: list[str] = []
     word = ""
-    escaped = double = single_ = back = False
-    got = quoted = False
+    started = escaped = single_quoted = double_quoted = back_quoted = dollar_quoted = False
     for char in line:
         if escaped:
             word += char
-            escaped, got = False, True
-        elif char == "\\" and not single_:
+            escaped, started = False, True
+        elif char == "\\" and not single_quoted:
             escaped = True
-        elif char in " \t\r\n":
-            if single_ or double or back:
-                word += char
-            elif got or quoted:
+        elif char in " \t\r\n" and not (single_quoted or double_quoted or back_quoted or dollar_quoted):
+            if started:
                 words.append(word)
-                word, got, quoted = "", False, False
-        elif char == '"' and not single_:
-            quoted = quoted or double
-            double = not double
-        elif char == "'" and not double:
-            quoted = quoted or single_
-            single_ = not single_
-        elif char in ";&|<>" and not (single_ or double or back):
+                word, started = "", False
+        elif char == '"' and not (single_quoted or dollar_quoted):
+            started = started or double_quoted
+            double_quoted = not double_quoted
+        elif char == "'" and not (double_quoted or dollar_quoted):
+            started = started or single_quoted
+            single_quoted = not single_quoted
+        elif char in ";&|<>" and not (single_quoted or double_quoted or back_quoted or dollar_quoted):
+            if char == ">" and word[:1] in _DIGITS:
+                started = False
             break
-        elif char == "(" and not (single_ or double or back):
-            raise ValueError("invalid command line string: a parenthesis outside quotes")
         else:
-            if char == "`" and not (single_ or double):
-                back = not back
+            if char == "`" and not (single_quoted or double_quoted or dollar_quoted):
+                back_quoted = not back_quoted
+            elif char in "()" and not (single_quoted or double_quoted or back_quoted):
+                if char == "(" and (dollar_quoted or not word.endswith("$")):
+                    raise ValueError("invalid command line string: a parenthesis outside quotes")
+                dollar_quoted = not dollar_quoted
+            started = started or char not in " \t\r\n("
             word += char
-            got = True
-    if got or quoted:
+    if started:
         words.append(word)
-    if escaped or single_ or double or back:
+    if escaped or single_quoted or double_quoted or back_quoted or dollar_quoted:
         raise ValueError("invalid command line string: a quote is not closed")
     return words

@@ -25,6 +25,8 @@ def parse_volume(spec: str) -> dict[str, Any]:
     if len(spec.encode()) <= 2:
         return {"type": "volume", "target": posixpath.normpath(spec)}
     parts = _split(spec)
+    if not parts:
+        raise ValueError(f"invalid spec: {spec}: there is no target")
     if any(not part for part in parts):
         raise ValueError(f"invalid spec: {spec}: empty section between colons")
     if len(parts) > 3:
@@ -84,7 +86,7 @@ def _split(spec: str) -> list[str]:
             part = ""
             continue
         part += char
-    return [*parts, part]
+    return parts if depth else [*parts, part]
 
 
 def _is_path(source: str) -> bool:

@@ -17,8 +17,9 @@ from typing import Any
 
 import yaml
 
+from pycompose.compose.loader.dates import read_date
 from pycompose.compose.loader.errors import LoadError, Problem
-from pycompose.compose.loader.tree import Date, Map, Mark, Path, Seq, Source, clone
+from pycompose.compose.loader.tree import Map, Mark, Path, Seq, Source, clone
 
 MAX_DEPTH = 100
 """Levels of nesting; Compose's own attributes need ten."""
@@ -31,11 +32,9 @@ _CONSTANTS |= dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("fa
 _CONSTANTS |= dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), float("inf"))
 _CONSTANTS |= dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf"))
 _CONSTANTS |= dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan"))
-_INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0[bB][01]+|0|[1-9][0-9]*)\Z")
+_INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0[bB][01]+|0|[1-9][0-9]*)\Z|0b[-+][01]+\Z|0o[-+][0-7]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
-_DATE = re.compile(
-    r"\d{4}-\d{1,2}-\d{1,2}(?:[Tt\s]\s*\d{1,2}:\d{1,2}:\d{1,2}(?:\.\d+)?\s*(?:Z|[-+]\d{1,2}(?::\d\d)?)?)?\Z"
-)
+_POINTED = re.compile(r"\.[0-9](_?[0-9])*([eE][-+]?[0-9](_?[0-9])*)?\Z")
 _STANDARD_TAG = "tag:yaml.org,2002:"
 
 
@@ -69,22 +68,30 @@ def scalar(text: str) -> Any:
     first = text[0]
     if first not in "0123456789+-.":
         return text
+    if first == ".":
+        return _finite(text, text) if _POINTED.match(text) else text
+    if text[4:5] == "-" and (moment := read_date(text)):
+        return moment
     plain = text.replace("_", "")
     if len(plain) > 300:
         return text
     if _INTEGER.match(plain):
         number = _integer(plain)
-        return number if -(1 << 63) <= number < 1 << 64 else float(number)
-    if _FLOAT.match(plain):
-        return float(plain)
-    if first.isdigit() and _DATE.match(text):
-        return Date(text)
-    return text
+        if -(1 << 63) <= number < 1 << 64:
+            return number
+    return _finite(plain, text) if _FLOAT.match(plain) else text
+
+
+def _finite(plain: str, text: str) -> Any:
+    number = float(plain)
+    return text if number in (float("inf"), float("-inf")) else number
 
 
 def _integer(plain: str) -> int:
     sign, digits = (-1, plain[1:]) if plain[0] == "-" else (1, plain.lstrip("+"))
     lowered = digits.lower()
+    if lowered[:2] in ("0b", "0o") and lowered[2] in "+-":
+        return int(lowered[2:], 2 if lowered[1] == "b" else 8)
     if lowered[:2] in ("0x", "0b", "0o"):
         return sign * int(lowered, 0)
     if len(digits) > 1 and digits[0] == "0":

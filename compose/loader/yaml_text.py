@@ -1,7 +1,9 @@
 """Writing YAML exactly as go-yaml 3 does with an indent of two: the style of each string, the order of keys.
 
 A string is plain where the text reads back as the same string, double-quoted where YAML 1.1 would read a boolean or
-number, single-quoted where only punctuation is in the way, a `|` block where it has several lines.
+number, single-quoted where only punctuation is in the way, a `|` block where it has several lines. The rules are those
+of go-yaml's emitter (emitterc.go), its oddities included: characters beyond U+FFFF are escaped, and so is every
+character of a string that starts with a byte order mark.
 """
 
 from __future__ import annotations
@@ -14,10 +16,24 @@ from pycompose.compose.loader.tree import Date
 from pycompose.compose.loader.units import go_text
 from pycompose.compose.loader.yaml_source import scalar
 
+MAX_SIMPLE_KEY = 128
+"""Bytes of a key that stands before its colon; a longer one is written after a question mark."""
+
 _OLD_BOOLEANS = frozenset(
     ["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF"]
 )
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?\Z")
+_ORDINARY = re.compile(r"[A-Za-z/][A-Za-z0-9/_.-]*\Z")
+_RESERVED = _OLD_BOOLEANS | {"true", "True", "TRUE", "false", "False", "FALSE", "null", "Null", "NULL"}
+_BREAKS = "\r\n\x85\u2028\u2029"
+_UNPRINTABLE = re.compile(r"[^\n\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd]")
+_ESCAPED = re.compile(r'[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]|["\\]')
+_BREAK = re.compile(f"[{_BREAKS}]")
+_LINE_START = re.compile("(?<=[\u2028\u2029])(?=[^\u2028\u2029])")
+_BLOCK_LINE = re.compile("(?:\\A|(?<=[\n\u2028\u2029]))(?=[^\n\u2028\u2029])")
+_SPACE_BREAK = re.compile(f" [{_BREAKS}]")
+_BREAK_SPACE = re.compile(f"[{_BREAKS}] ")
+_INDICATORS = re.compile(r"---|\.\.\.|[#,\[\]{}&*!|>'\"%@`]|[?:-](?:[ \t]|\Z)|.+?(?::(?:[ \t]|\Z)|[ \t]#)", re.S)
 _ESCAPES = {
     "\0": "0", "\a": "a", "\b": "b", "\t": "t", "\n": "n", "\v": "v", "\f": "f", "\r": "r", "\x1b": "e", '"': '"',
     "\\": "\\", "\x85": "N", "\xa0": "_", "\u2028": "L", "\u2029": "P",
@@ -39,8 +55,16 @@ def dump(value: Any) -> str:
 def _mapping(value: dict[str, Any], indent: int, out: list[str], first: str | None = None) -> None:
     for index, (key, item) in enumerate(value.items()):
         lead = first if index == 0 and first is not None else " " * indent
-        out.append(f"{lead}{_scalar(key, indent, simple=True)}:")
-        _after(item, indent, out)
+        if _simple(key):
+            out.append(f"{lead}{_scalar(key, indent, simple=True)}:")
+            _after(item, indent, out)
+        else:
+            out.append(_ended(f"{lead}? {_scalar(key, indent)}"))
+            _entry(f"{' ' * indent}: ", item, indent, out)
+
+
+def _simple(key: str) -> bool:
+    return (len(key) * 4 <= MAX_SIMPLE_KEY or len(key.encode()) <= MAX_SIMPLE_KEY) and not _BREAK.search(key)
 
 
 def _after(item: Any, indent: int, out: list[str]) -> None:
@@ -51,20 +75,27 @@ def _after(item: Any, indent: int, out: list[str]) -> None:
         out.append("\n")
         _sequence(item, indent + 2, out)
     else:
-        out.append(f" {_scalar(item, indent)}\n")
+        out.append(_ended(f" {_scalar(item, indent)}"))
 
 
-def _sequence(value: list[Any], indent: int, out: list[str]) -> None:
+def _sequence(value: list[Any], indent: int, out: list[str], first: str | None = None) -> None:
     lead = " " * indent + "- "
-    for item in value:
-        if isinstance(item, dict) and item:
-            _mapping(item, indent + 2, out, lead)
-        elif isinstance(item, list) and item:
-            below: list[str] = []
-            _sequence(item, indent + 2, below)
-            out.append(lead + "".join(below)[indent + 2 :])
-        else:
-            out.append(f"{lead}{_scalar(item, indent)}\n")
+    for index, item in enumerate(value):
+        _entry(f"{first}- " if index == 0 and first is not None else lead, item, indent, out)
+
+
+def _entry(lead: str, item: Any, indent: int, out: list[str]) -> None:
+    """Write an item whose first line starts with `lead`."""
+    if isinstance(item, dict) and item:
+        _mapping(item, indent + 2, out, lead)
+    elif isinstance(item, list) and item:
+        _sequence(item, indent + 2, out, lead)
+    else:
+        out.append(_ended(f"{lead}{_scalar(item, indent)}"))
+
+
+def _ended(line: str) -> str:
+    return line if line[-1] in "\u2028\u2029" else line + "\n"
 
 
 def _scalar(value: Any, indent: int, simple: bool = False) -> str:
@@ -81,14 +112,27 @@ def _scalar(value: Any, indent: int, simple: bool = False) -> str:
             return "{}"
         case list():
             return "[]"
-    text = str(value)
+        case Date():
+            return value.shown
+    return string(value, indent, simple)
+
+
+def string(text: str, indent: int, simple: bool = False) -> str:
+    """Write a string where lines are indented by `indent`; `simple` is for keys, which have no blocks."""
+    if _ORDINARY.match(text) and text not in _RESERVED:
+        return text
+    several = bool(_BREAK.search(text))
+    if several and simple:
+        return _double(text)
+    if "\n" in text:
+        return _literal(text, indent) if _block_allowed(text) else _double(text)
     if _reads_as_other(text):
         return _double(text)
-    if "\n" in text and not simple:
-        return _literal(text, indent) if _block_allowed(text) else _double(text)
-    if _plain_allowed(text):
+    if not text:
+        return '""'
+    if not several and text[0] != " " and text[-1] != " " and _quotes_allowed(text) and not _INDICATORS.match(text):
         return text
-    return f"'{text.replace(chr(39), chr(39) * 2)}'" if _single_allowed(text) else _double(text)
+    return _single(text, indent) if _quotes_allowed(text) else _double(text)
 
 
 def _reads_as_other(text: str) -> bool:
@@ -102,60 +146,41 @@ def _reads_as_other(text: str) -> bool:
     )
 
 
-def _special(char: str) -> bool:
-    """Tell whether a character cannot be printed as it is (go-yaml is_printable)."""
-    code = ord(char)
-    return not (
-        char == "\n" or 0x20 <= code <= 0x7E or 0xA0 <= code <= 0xD7FF
-        or (0xE000 <= code <= 0xFFFD and code != 0xFEFF) or 0x10000 <= code <= 0x10FFFF
-    )  # fmt: skip
-
-
-def _breaks(text: str) -> bool:
-    return any(char in "\n\r\x85\u2028\u2029" for char in text)
-
-
-def _plain_allowed(text: str) -> bool:
-    if not text or text[0] == " " or text[-1] == " " or _breaks(text) or any(map(_special, text)):
-        return False
-    if text.startswith(("---", "...")):
-        return False
-    first = text[0]
-    if first in "#,[]{}&*!|>'\"%@`":
-        return False
-    if first in "-?:" and (len(text) == 1 or text[1] in " \t"):
-        return False
-    return ": " not in text and not text.endswith(":") and " #" not in text and ":\t" not in text
-
-
-def _single_allowed(text: str) -> bool:
-    return not any(map(_special, text)) and not re.search(r" \n|\n ", text) and not _breaks(text)
+def _quotes_allowed(text: str) -> bool:
+    return not (_UNPRINTABLE.search(text) or _SPACE_BREAK.search(text) or _BREAK_SPACE.search(text))
 
 
 def _block_allowed(text: str) -> bool:
-    return not any(map(_special, text)) and not re.search(r" \n", text) and not text.endswith(" ") and "\r" not in text
+    return not (text[-1] == " " or _SPACE_BREAK.search(text) or _UNPRINTABLE.search(text.replace("\t", "")))
+
+
+def _single(text: str, indent: int) -> str:
+    quoted = text.replace("'", "''")
+    if _BREAK.search(text):
+        quoted = _LINE_START.sub(" " * (indent + 2), quoted)
+    return f"'{quoted}'"
 
 
 def _literal(text: str, indent: int) -> str:
-    hint = "2" if text[0] in " \n" else ""
-    chomp = "-" if not text.endswith("\n") else "+" if text == "\n" or text.endswith("\n\n") else ""
+    hint = "2" if text[0] in " " + _BREAKS else ""
+    ends = text[-1] in _BREAKS
+    chomp = "-" if not ends else "+" if len(text) == 1 or text[-2] in _BREAKS else ""
     lead = " " * (indent + 2)
     body = text[:-1] if text.endswith("\n") else text
-    lines = [lead + line if line else "" for line in body.split("\n")]
-    return f"|{hint}{chomp}\n" + "\n".join(lines)
+    return f"|{hint}{chomp}\n" + _BLOCK_LINE.sub(lead, body)
 
 
 def _double(text: str) -> str:
-    out = []
-    for char in text:
-        if char in _ESCAPES and (char in '"\\' or _special(char) or char in "\n\x85\xa0\u2028\u2029"):
-            out.append("\\" + _ESCAPES[char])
-        elif _special(char):
-            code = ord(char)
-            out.append(f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}")
-        else:
-            out.append(char)
-    return '"' + "".join(out) + '"'
+    if text.startswith("\ufeff"):
+        return '"' + "".join(_escape(char) for char in text) + '"'
+    return '"' + _ESCAPED.sub(lambda match: _escape(match[0]), text) + '"'
+
+
+def _escape(char: str) -> str:
+    if char in _ESCAPES:
+        return "\\" + _ESCAPES[char]
+    code = ord(char)
+    return f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
 
 
 def natural_key(text: str) -> Any:
@@ -174,7 +199,7 @@ def _less(one: str, two: str) -> bool:
     for index in range(min(len(one), len(two))):
         a, b = one[index], two[index]
         if a == b:
-            digits = a.isdigit()
+            digits = a.isdecimal()
             continue
         if a.isalpha() and b.isalpha():
             return a < b
@@ -185,25 +210,28 @@ def _less(one: str, two: str) -> bool:
 
 
 def _less_number(one: str, two: str, index: int) -> bool:
+    """Compare from the first difference on, where at least one has digits; 0 counts with what stands before it."""
     lead = 0
     if "0" in (one[index], two[index]):
         back = index - 1
-        while back >= 0 and one[back].isdigit():
+        while back >= 0 and one[back].isdecimal():
             if one[back] != "0":
                 lead = 1
                 break
             back -= 1
-    first, second = _digits(one, index), _digits(two, index)
-    left, right = int(f"{lead}{first}"), int(f"{lead}{second}")
+    left, first = _number_at(one, index, lead)
+    right, second = _number_at(two, index, lead)
     if left != right:
         return left < right
-    if len(first) != len(second):
-        return len(first) < len(second)
+    if first != second:
+        return first < second
     return one[index] < two[index]
 
 
-def _digits(text: str, start: int) -> str:
+def _number_at(text: str, start: int, number: int) -> tuple[int, int]:
+    """Return the number that starts at `start`, after `number` before it, and where it ends."""
     end = start
-    while end < len(text) and text[end] in "0123456789" and end - start < 100:
+    while end < len(text) and text[end].isdecimal() and end - start < 1000:
+        number = number * 10 + ord(text[end]) - 48
         end += 1
-    return text[start:end]
+    return number, end

@@ -23,7 +23,7 @@ from pycompose.compose.cli.frames import physical
 from pycompose.compose.cli.logprint import LogPrinter, colour_of, parse_time, stamp
 from pycompose.compose.cli.ordering import levels
 from pycompose.compose.cli.tables import fill, show, table
-from pycompose.compose.cli.variables import variables_of
+from pycompose.compose.cli.variables import table_of_variables
 from pycompose.proto.v1 import access_pb2, service_pb2, task_pb2
 
 
@@ -304,11 +304,12 @@ def test_levels_stop_dependents_first() -> None:
 
 
 def test_variables() -> None:
-    assert variables_of("$A ${B:-x} ${C:?no} $$D ${E+y}") == [
-        ("A", "false", "", ""),
-        ("B", "false", "x", ""),
-        ("C", "true", "", ""),
-        ("E", "false", "", "y"),
+    assert table_of_variables({"a": ["$A ${B:-x} ${C:?no} $$D ${E+y}"]}).splitlines() == [
+        "NAME                REQUIRED            DEFAULT VALUE       ALTERNATE VALUE",
+        "A                   false                                   ",
+        "B                   false               x                   ",
+        "C                   true                                    ",
+        "E                   false                                   y",
     ]
 
 

@@ -1,0 +1,212 @@
+"""From files to one canonical tree: parse, interpolate, extend, include, merge, check, bring to long forms.
+
+    each document ─► interpolate ─► extends ─► resets ─► include ─► merge onto what came before ─► deduplicate
+                                                                        ─► check kinds ─► long forms ─► deduplicate
+    after the last ─► defaults ─► check forms ─► paths ─► variables named without a value
+
+Included projects pass the same steps in their own folder and with their own variables before their resources are
+added; a file that is only extended skips what needs the whole project.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pycompose.compose.loader import include as including
+from pycompose.compose.loader import interpolate as interpolation
+from pycompose.compose.loader.attributes import PROJECT, SERVICE
+from pycompose.compose.loader.canonical import canonical, set_defaults
+from pycompose.compose.loader.consistency import check_forms
+from pycompose.compose.loader.context import Context
+from pycompose.compose.loader.environment import read_env_files
+from pycompose.compose.loader.errors import LoadError, NoComposeFileError, Problem
+from pycompose.compose.loader.extends import Base, apply_extends
+from pycompose.compose.loader.kinds import check
+from pycompose.compose.loader.merge import RULES, apply_resets, deduplicate, merge
+from pycompose.compose.loader.normalise import resolve_names
+from pycompose.compose.loader.paths import Resolver
+from pycompose.compose.loader.tree import Map, Mark, Path, Seq, clone
+from pycompose.compose.loader.typed import Typer
+from pycompose.compose.loader.yaml_source import Document
+
+VALUE = "x-#value"
+"""Where the content of a secret or config from a variable travels inside the tree, as in compose-go."""
+
+
+def assemble(paths: Sequence[str], context: Context) -> Map:
+    """Load files over one another to one canonical tree with absolute paths.
+
+    Raises:
+        LoadError: with every problem found in the step that failed.
+    """
+    tree = Map()
+    for path in paths:
+        for document in context.documents(path):
+            tree = _add_document(document, path, tree, context)
+    set_defaults(tree)
+    problems = check_forms(tree)
+    if problems:
+        raise LoadError(problems)
+    if context.resolve_paths:
+        Resolver(context.directory, context.home, context.files).resolve(tree)
+    _resolve_variables(tree, context.variables)
+    return tree
+
+
+def _add_document(document: Document, path: str, base: Map, context: Context) -> Map:
+    tree = _mapping(document.tree, path)
+    if context.interpolated:
+        try:
+            interpolation.interpolate(tree, context.variables, context.warn)
+        except LoadError as error:
+            raise LoadError(_with_others(error.problems, tree)) from None
+
+    def load_base(other: str, service: str, mark: Mark | None, key: Path) -> Base:
+        return _load_base(other, service, mark, key, context)
+
+    apply_extends(tree, path, document.resets, load_base)
+    apply_resets(base, document.resets)
+    _apply_includes(tree, path, context)
+    tree = _mapping(merge(base, tree, (), RULES), path)
+    deduplicate(tree)
+    problems: list[Problem] = []
+    check(tree, PROJECT, None, (), problems)
+    if problems:
+        raise LoadError(_with_others(problems, tree))
+    if "version" in tree:
+        context.warn(
+            f"{path}: the attribute `version` is obsolete, it will be ignored, please remove it to avoid potential "
+            "confusion"
+        )
+        del tree["version"]
+    _to_long_forms(tree, context)
+    return tree
+
+
+def _with_others(problems: Sequence[Problem], tree: Map) -> list[Problem]:
+    """Add to `problems` what else is wrong in other places of the file."""
+    places = {(one.file, one.line, one.column) for one in problems}
+    return [*problems, *(one for one in _all_problems(tree) if (one.file, one.line, one.column) not in places)]
+
+
+def _all_problems(tree: Map) -> list[Problem]:
+    """Look further once something is wrong: check each service by itself, as far as it can be read.
+
+    Only used to report more at once; a service that the first check finds faulty is not looked at again.
+    """
+    found: list[Problem] = []
+    services = tree.get("services")
+    for name, service in services.items() if isinstance(services, Map) else ():
+        problems: list[Problem] = []
+        check(service, SERVICE, services, ("services", name), problems)
+        if not problems and isinstance(service, Map):
+            alone = Map({"services": Map({name: clone(service)})})
+            problems = canonical(alone)
+            if not problems:
+                typer = Typer()
+                typer.struct(alone, PROJECT, ())
+                problems = typer.problems
+        found += [problem for problem in problems if not problem.message.endswith("is missing here")]
+    return found
+
+
+def _mapping(tree: object, path: str) -> Map:
+    if not isinstance(tree, Map):
+        got = "nothing" if tree is None else "a list" if isinstance(tree, list) else "a single value"
+        remedy = "begin with services:"
+        raise LoadError(Problem(f"the top level must be a mapping, not {got}", file=path, remedy=remedy))
+    return tree
+
+
+def _to_long_forms(tree: Map, context: Context) -> None:
+    problems = canonical(tree, context.interpolated)
+    if problems:
+        raise LoadError(problems)
+    for service in (tree.get("services") or {}).values():
+        if isinstance(service, dict) and isinstance(service.get("dns"), list):
+            service["dns"][:] = [address for address in service["dns"] if address]
+    deduplicate(tree)
+
+
+def _load_base(written: str, service: str, mark: Mark | None, key: Path, context: Context) -> Base:
+    """Load the file that a service extends: its services in long form, its paths absolute."""
+    if including.is_remote(written):
+        message = f"{written}: remote files cannot be extended yet"
+        raise LoadError(Problem.at(mark, key, message, "fetch it, and name the local file"))
+    path = posixpath.normpath(posixpath.join(context.directory, written))
+    try:
+        documents = context.documents(path)
+    except NoComposeFileError:
+        raise LoadError(Problem.at(mark, (*key, "file"), f"{path}: no such file")) from None
+    tree = Map()
+    resets: tuple[Path, ...] = ()
+    for document in documents:
+        below = _mapping(document.tree, path)
+        if context.interpolated:
+            interpolation.interpolate(below, context.variables, context.warn)
+        resets = document.resets
+        apply_resets(tree, resets)
+        tree = merge(tree, below, (), RULES)
+        deduplicate(tree)
+    services = tree.get("services")
+    if not isinstance(services, Map):
+        raise LoadError(Problem.at(mark, key, f"{path} has no services"))
+    only = Map({"services": services})
+    for name in list(services):
+        problems: list[Problem] = []
+        check(services[name], SERVICE, services, ("services", name), problems)
+        if problems and name == service:
+            raise LoadError(problems)
+        if problems:
+            del services[name]
+    _to_long_forms(only, context)
+    Resolver(posixpath.dirname(path), context.home, context.files).resolve(only)
+    return services, resets, path
+
+
+def _apply_includes(tree: Map, path: str, context: Context) -> None:
+    if "include" not in tree:
+        return
+    problems: list[Problem] = []
+    check(tree["include"], (PROJECT.fields or {})["include"], tree, ("include",), problems)
+    if problems:
+        raise LoadError(problems)
+    chain = (*context.included, path)
+    for one in including.read_includes(tree, context.directory):
+        if one.paths[0] in chain:
+            steps = " -> ".join((*chain[chain.index(one.paths[0]) :], one.paths[0]))
+            raise LoadError(Problem.at(one.mark, ("include",), f"include cycle detected: {steps}"))
+        if len(chain) > 50:
+            raise LoadError(Problem.at(one.mark, ("include",), "more than 50 files include one another in a chain"))
+        env_files = one.env_files
+        if env_files is None:
+            default = posixpath.join(one.directory, ".env")
+            env_files = (default,) if context.files.is_file(default) else ()
+        inner = replace(
+            context,
+            directory=one.directory,
+            variables=context.variables.beneath(
+                read_env_files(env_files, context.variables, context.files, context.warn)
+            ),
+            included=chain,
+            resolve_paths=True,
+        )
+        try:
+            imported = assemble(one.paths, inner)
+        except NoComposeFileError as error:
+            raise LoadError(Problem.at(one.mark, ("include",), error.problems[0].message)) from None
+        including.import_resources(imported, tree)
+    del tree["include"]
+
+
+def _resolve_variables(tree: Map, variables: Mapping[str, str]) -> None:
+    """Give names listed without a value in `environment` the value that they have here."""
+    for service in (tree.get("services") or {}).values():
+        if isinstance(service, dict) and isinstance(service.get("environment"), Seq):
+            resolve_names(service["environment"], variables, keep=True)
+    for section, key in (("secrets", VALUE), ("configs", "content")):
+        for entry in (tree.get(section) or {}).values():
+            if isinstance(entry, dict) and entry.get("environment") in variables:
+                entry[key] = variables[entry["environment"]]
