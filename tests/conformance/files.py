@@ -92,7 +92,7 @@ class Maker:
     def value(self, node: dict[str, Any], path: Path) -> Any:
         """Return a value for a schema node at `path`."""
         node = self.resolve(node)
-        if self.wrong and self.chance(2):
+        if self.wrong and self.chance(1):
             return self.anything()
         special = self.special(path)
         if special is not None:
@@ -146,6 +146,10 @@ class Maker:
                 return self.pick((10, 500, 0))
             case ("services", _, "volumes", "[]", "tmpfs", "mode"):
                 return self.pick((1777, 0o755, 0))
+            case ("secrets", _, "driver_opts", _) | ("services", _, "storage_opt", _):
+                return self.pick(("x", "bind", 1, 0, "${A}"))
+            case ("services", _, "storage_opt"):
+                return {name: self.pick(("1G", 3, "${SIZE}")) for name in self.some(("size", "x"), 2)}
             case ("services", _, "use_api_socket"):
                 return False
             case ("services", _, "pid"):
@@ -174,14 +178,10 @@ class Maker:
     def string(self, node: dict[str, Any], path: Path) -> Any:
         if "enum" in node:
             return self.pick((*node["enum"], "nonsense")) if self.wrong and self.chance(10) else self.pick(node["enum"])
-        if self.wrong and self.chance(8) and (bad := values.bad_text_for(path)):
+        if self.wrong and self.interpolated and self.chance(8) and (bad := values.bad_text_for(path)):
             return self.pick(bad)
-        if self.chance(3) and not values.is_listed(path):
-            return self.pick(values.ORDINARY)
         if self.chance(30) and not values.is_listed(path) and path[-1] not in ("file", "path"):
             return self.pick(values.SIMPLE)
-        if path[-2:] == ("devices", "[]") and not self.interpolated:
-            return "/dev/a:/dev/b"
         return self.pick(values.text_for(path))
 
     def anything(self) -> Any:
@@ -202,7 +202,8 @@ class Maker:
             result[key] = self.value(known[key], (*path, key))
         if path[-2:] in (("secrets", "[]"), ("configs", "[]")) and not (self.wrong and self.chance(10)):
             result.setdefault("source", self.string({}, (*path, "source")))
-        if path[-2:] in (("volumes", "[]"), ("devices", "[]")) and not (self.wrong and self.chance(10)):
+        needs_target = path[-2:] in (("volumes", "[]"), ("devices", "[]"), ("ports", "[]"))
+        if needs_target and not (self.wrong and self.chance(10)):
             result.setdefault("target", self.string({}, (*path, "target")))
         for pattern, below in node.get("patternProperties", {}).items():
             if pattern == "^x-":
@@ -254,7 +255,7 @@ class Maker:
         later = others[others.index(name) + 1 :]
         self.enabled(service)
         for key in ("depends_on", "links", "extends", "volumes_from", "network_mode", "ipc", "pid"):
-            if key in service and not self.chance(6):
+            if key in service and not (self.wrong and self.chance(15)):
                 kept = self.later(service[key], later)
                 if kept is None:
                     del service[key]
@@ -379,7 +380,7 @@ class Maker:
             name = self.pick(list(tree["services"]))
             service = tree["services"][name]
             if isinstance(service, dict) and service:
-                key = self.pick(list(service))
+                key = self.pick([key for key in service if key not in ("image", "build")] or list(service))
                 tag = self.pick(("!reset", "!override"))
                 service[key] = Tagged(tag, service[key])
             if self.chance(15):
@@ -450,7 +451,7 @@ class Maker:
         if self.chance(20):
             flags.append(self.pick(("--no-normalize", "--no-path-resolution", "--no-consistency")))
         if self.chance(6):
-            flags.append(self.pick(values.SERVICES))
+            flags.append(self.pick(list(base["services"])) if not self.chance(10) else self.pick(values.SERVICES))
         return ComposeProject(files, tuple(flags), self.variables())
 
     def variables(self) -> dict[str, str]:
@@ -467,7 +468,7 @@ class Maker:
         chosen = known if self.chance(85) else {key: known[key] for key in self.some(list(known), 6)}
         variables = {**chosen, "EMPTY": "", "PATH": "/usr/bin:/bin", "HOME": "/home/someone"}
         if self.chance(4):
-            variables["COMPOSE_PROJECT_NAME"] = self.pick(("fromenv", "Not OK"))
+            variables["COMPOSE_PROJECT_NAME"] = "Not OK" if self.wrong else "fromenv"
         if self.chance(4):
             variables["COMPOSE_PROFILES"] = self.pick(("dev", "dev, test", "*", ""))
         return variables
@@ -493,7 +494,7 @@ class Maker:
             if self.chance(30):
                 entry["project_directory"] = self.pick((".", "inc", "./other"))
             if self.chance(30):
-                entry["env_file"] = self.pick(("vars.env", ["vars.env", "one.env"], "missing.env"))
+                entry["env_file"] = self.pick(("vars.env", ["vars.env", "one.env"]))
         tree["include"] = [entry]
 
     def around(self, files: dict[str, str]) -> None:
@@ -504,6 +505,7 @@ class Maker:
         files["two.env"] = "X=2 # comment\nW=\n"
         files["sub/three.env"] = 'T=3\r\nU="multi\nline"\n'
         files["raw.env"] = "R='raw $A'\nS=a b # c\nA\n"
+        files["labels2.env"] = "l1=b\nk.v='x y'\n"
         files["labels.env"] = "l1=a\nl2=${l1}b\n"
         files["vars.env"] = "A=fromvars\nNUMBER=3\nONLY=${A}\n"
         if self.chance(20):
