@@ -48,13 +48,7 @@ def config(services: tuple[str, ...], **flags: Any) -> None:
         text = _of_project(_project(named, flags, wanted), wanted, flags)
     if flags["quiet"]:
         return
-    if flags["output"] and wanted is None:
-        with open(flags["output"], "w", encoding="utf-8") as file:
-            file.write(text)
-        return
-    sys.stdout.write(text)
-    if sys.stdout.isatty() and not text.endswith("\n"):
-        print()
+    _write(text, flags["output"] if wanted is None else None)
 
 
 def _project(services: tuple[str, ...], flags: dict[str, Any], wanted: str | None) -> Project:
@@ -127,3 +121,13 @@ def _form(form: str | None) -> str:
 
 def _lines(lines: Any) -> str:
     return "".join(f"{line}\n" for line in lines)
+
+
+def _write(text: str, output: str | None) -> None:
+    if output and settings().dry_run:
+        settings().would([f"write {output}"])
+    elif output:
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(text)
+    else:
+        sys.stdout.write(text if text.endswith("\n") or not sys.stdout.isatty() else f"{text}\n")
