@@ -163,6 +163,7 @@ def _endpoints(cache: Cache, networks: set[str], answer: _Answer) -> None:
 
 def _endpoint(network_id: str, task: task_pb2.Task) -> Assignment:
     attachment = next(each for each in task.attachments if each.network_id == network_id)
+    stays = task.desired_state == task_pb2.DESIRED_STATE_RUNNING
     endpoint = network_pb2.Endpoint(
         task_id=task.id,
         network_id=network_id,
@@ -171,7 +172,8 @@ def _endpoint(network_id: str, task: task_pb2.Task) -> Assignment:
         address=attachment.address.split("/")[0],
         mac_address=attachment.mac_address,
         names=[task.name, task.id[:12]],
-        in_rotation=states.up(task.status) and task.desired_state == task_pb2.DESIRED_STATE_RUNNING,
+        in_rotation=stays and states.up(task.status),
+        running=stays and task.status.state == task_pb2.TASK_STATE_RUNNING,
     )
     return Assignment(endpoint=endpoint)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from pycompose.proto.v1 import task_pb2
+from pycompose.proto.v1 import network_pb2, task_pb2
 from pycompose.worker.agent.desired import Desired
 from pycompose.worker.network.model import (
     Attachment,
@@ -42,6 +43,7 @@ def view_of(desired: Desired) -> NetworkView:
                 options=options,
             )
         )
+    reached = rotation(desired.endpoints.values())
     return NetworkView(
         networks=tuple(networks),
         endpoints=tuple(
@@ -51,7 +53,7 @@ def view_of(desired: Desired) -> NetworkView:
                 address=_address(e.address),
                 names=tuple(dict.fromkeys([*e.names, *_aliases(desired, e.task_id, e.network_id)])),
                 service=e.service_id or None,
-                in_rotation=e.in_rotation,
+                in_rotation=(e.task_id, e.network_id) in reached,
                 node_id=e.node_id,
             )
             for e in desired.endpoints.values()
@@ -78,6 +80,20 @@ def view_of(desired: Desired) -> NetworkView:
             for p in desired.ports.values()
         ),
     )
+
+
+def rotation(endpoints: Collection[network_pb2.Endpoint]) -> set[tuple[str, str]]:
+    """Return (task id, network id) of what services' names, VIPs and published ports lead to.
+
+    Healthy tasks; where a service has none, all that run: members of a group that need one another to become healthy
+    could never reach one another else, and with Docker Compose they do (docs/decisions/0006).
+    """
+    healthy = {(e.service_id, e.network_id) for e in endpoints if e.in_rotation}
+    return {
+        (e.task_id, e.network_id)
+        for e in endpoints
+        if e.in_rotation or (e.running and (e.service_id, e.network_id) not in healthy)
+    }
 
 
 def _aliases(desired: Desired, task_id: str, network_id: str) -> list[str]:

@@ -19,7 +19,7 @@ from pycompose.worker.network.helper import Helper
 from pycompose.worker.network.nft_events import Change, NftEvents
 
 log = logging.getLogger(__name__)
-SETTLE_S, LONGEST_S, PEACE_S, LEGACY_S = 0.2, 30.0, 60.0, 30.0
+SETTLE_S, LONGEST_S, PEACE_S, LEGACY_S = 0.2, 30.0, 60.0, 10.0
 TOOLS = {"legacy": ("iptables-legacy",), "ip": ("iptables", "iptables-nft"), "inet": ()}
 
 
@@ -87,9 +87,11 @@ class Guard:
     async def _watch(self) -> None:
         pause, last = SETTLE_S, 0.0
         while True:
-            legacy = LEGACY_S if forwarding.has_legacy_rules() else None
+            # iptables-legacy's rules are no events of nftables: they are looked for now and then
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), legacy)
+                await asyncio.wait_for(self._wake.wait(), LEGACY_S)
+            if not self._wake.is_set() and not forwarding.has_legacy_rules():
+                continue
             await asyncio.sleep(pause if self._touched else SETTLE_S)
             self._wake.clear()
             try:

@@ -1,8 +1,8 @@
 """Named and anonymous volumes of this node: directories ``STATE/volumes/NAME/_data``.
 
 A volume with driver options is mounted as Docker's local driver does (mount(8): type, device, o) while containers use
-it. An empty volume
-is filled from the image's directory, copied by a process that opens it inside the image's root only.
+it. An empty volume is filled from the image's directory, copied by a process that opens it inside the image's root
+only. A file ``STATE/volumes/NAME/filling`` is there meanwhile: what an interrupted copy left is no data.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Volumes:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._locks: dict[str, asyncio.Lock] = {}
         root.mkdir(parents=True, exist_ok=True, mode=0o701)
 
     def path(self, name: str) -> Path:
@@ -44,14 +45,20 @@ class Volumes:
         Raises:
             VolumeError: it cannot be mounted or filled.
         """
-        path = await self.mounted(name, options)
-        if copy and lower and not any(path.iterdir()):
-            code = [sys.executable, "-m", "pycompose.worker.volumes.populate", source, str(path)]
-            try:
-                await _run(f"volume {name}", *code, *map(str, lower))
-            except VolumeError:
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            path = await self.mounted(name, options)
+            filling = path.parent / "filling"
+            if filling.exists():
                 await asyncio.to_thread(_clear, path)
-                raise
+            if copy and lower and not any(path.iterdir()):
+                code = [sys.executable, "-m", "pycompose.worker.volumes.populate", source, str(path)]
+                filling.touch()
+                try:
+                    await _run(f"volume {name}", *code, *map(str, lower))
+                except VolumeError:
+                    await asyncio.to_thread(_clear, path)
+                    raise
+            filling.unlink(missing_ok=True)
         return path
 
     async def measure(self, name: str) -> tuple[int, int] | None:
@@ -81,8 +88,10 @@ class Volumes:
 
     async def remove(self, name: str) -> None:
         """Delete the volume's data."""
-        await self.release(name)
-        await asyncio.to_thread(shutil.rmtree, self.path(name).parent, True)
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            await self.release(name)
+            await asyncio.to_thread(shutil.rmtree, self.path(name).parent, True)
+        self._locks.pop(name, None)
 
 
 def _clear(directory: Path) -> None:
