@@ -1,4 +1,4 @@
-"""Sockets in other network namespaces, and small servers and clients made of them: no process is started for a probe."""
+"""Sockets in other network namespaces, and small servers and clients of them: no process is started for a probe."""
 
 from __future__ import annotations
 

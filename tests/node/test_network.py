@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from node import probes
@@ -101,7 +102,7 @@ def another_host(node: Node) -> Iterator[subprocess.Popen[bytes]]:
     """A host 10.77.0.9 beside the machine, which is 10.77.0.1 and 10.77.0.2 there."""
     host = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up; exec sleep 3600"])
     try:
-        until(lambda: open(f"/proc/{host.pid}/comm").read().strip() == "sleep")
+        until(lambda: Path(f"/proc/{host.pid}/comm").read_text().strip() == "sleep")
         script = f"""
             ip link add lan0 type veth peer name lan0 netns {host.pid} && ip link set lan0 up &&
             ip address add 10.77.0.1/24 dev lan0 && ip address add 10.77.0.2/24 dev lan0 &&
