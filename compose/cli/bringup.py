@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pycompose.compose.cli import asking
+from pycompose.compose.cli import asking, providers
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.images_step import ensure
@@ -67,7 +67,7 @@ def load_desired(settings: Settings, services: Sequence[str], *, no_deps: bool =
             kept = [one for one in spec.dependencies if one.service in desired.services]
             del spec.dependencies[:]
             spec.dependencies.extend(kept)
-    if not desired.services:
+    if not desired.services and not desired.providers:
         raise CliError(f"no service of project {project.name} is selected; name one, or activate a --profile")
     return project, desired
 
@@ -142,6 +142,7 @@ def bring(
     Raises:
         CliError: a step was refused; says what was done before it.
     """
+    providers.up(project, desired, display)
     refused = ""
     for attempt in range(1, ATTEMPTS + 1):
         plan = make_plan(settings, client, desired, options, images=images, pull=pull)

@@ -21,7 +21,7 @@ from pycompose.compose.cli.errors import CliError, Exit, UsageError
 from pycompose.compose.cli.flags import PASS_ON, command
 from pycompose.compose.cli.images_step import ensure
 from pycompose.compose.cli.interrupts import interrupts_into
-from pycompose.compose.cli.oneoff import Attachment, LeftError
+from pycompose.compose.cli.oneoff import Attachment, LeftError, begun
 from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.cli.stopping import remove_single
 from pycompose.compose.cli.template import template
@@ -102,26 +102,15 @@ def run(detach: bool, detach_keys: str, sig_proxy: bool, image: str, command: tu
             made = make(chosen, client, spec, values)
             streams.keep("watch", lambda last: watch(client, "", [made.id]))
             if detach:
-                return _leave(client, streams, made, values["cidfile"])
+                task = begun(streams, Observed(), made)
+                _write_id(values["cidfile"], task.id)
+                return print(task.id)
             status = _stay(client, streams, made, values, streams_, keys, proxy=sig_proxy)
     except ApiError as error:
         raise CliError(str(error), 125) from None
     if status:
         raise Exit(status)
     return None
-
-
-def _leave(client: Client, streams: Streams, made: service_pb2.Service, cidfile: str | None) -> None:
-    """Wait until the container was started, and print its id.
-
-    Raises:
-        CliError: it could not be started; it stays, as docker's does.
-    """
-    task = _until_there(streams, made.id, lambda one: one.status.run > 0 or bool(failure(one)))
-    _write_id(cidfile, task.id)
-    print(task.id)
-    if not task.status.run or (task.status.error and task.status.exit_code in (125, 126, 127)):
-        raise CliError(f"container {task.name}: {failure(task)}", task.status.exit_code or 125)
 
 
 def _stay(

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pycompose.compose.cli import asking
+from pycompose.compose.cli import asking, providers
 from pycompose.compose.cli.display import TICK, Display
 from pycompose.compose.cli.errors import CliError, Exit
 from pycompose.compose.cli.flags import command, option
@@ -69,6 +69,8 @@ def down(
             remove_services(client, streams, name, targets, display, timeout)
             if not services:
                 _remove_rest(client, current, name, display, volumes=volumes)
+            if project is not None:
+                providers.down(project, services, display)
             _remove_images(client, images, display)
             if not targets and not display.shown:
                 chosen.tell(f"nothing of project {name} is there")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pycompose.compose.cli.display import Display
-from pycompose.compose.cli.errors import CliError
+from pycompose.compose.cli.errors import CliError, Exit
 from pycompose.compose.cli.follow import hopeless
 from pycompose.compose.cli.logprint import LogPrinter
 from pycompose.compose.cli.stopping import kill
@@ -178,6 +178,37 @@ class Attachment:
                 kill(self._client, [self._task.id], "SIGINT" if self._interrupts == 1 else "SIGKILL")
         elif isinstance(item, access_pb2.ReadLogsResponse):
             self._printer.entries(entry for entry in item.entries if _STREAMS[entry.stream] in self._outputs)
+
+
+def begun(streams: Streams, observed: Observed, service: service_pb2.Service) -> task_pb2.Task:
+    """Wait until a service's only container was started; return its task.
+
+    Raises:
+        CliError: it could not be started.
+        Exit: interrupted.
+    """
+    seen: task_pb2.Task | None = None
+    while True:
+        there = observed.of(service.id)
+        seen = there[0] if there else seen
+        why = failure(seen) if seen is not None else ""
+        if seen is not None and seen.status.run == 0 and why:
+            raise CliError(f"container {seen.name}: {why}", seen.status.exit_code or 125)
+        # one that removes itself may have come and gone between two looks
+        gone = observed.synchronized and seen is not None and not there
+        if seen is not None and (seen.status.run > 0 or gone):
+            if why and seen.status.error and seen.status.exit_code in (125, 126, 127):
+                raise CliError(f"container {seen.name}: {why}", seen.status.exit_code)
+            return seen
+        if seen is not None and seen.status.state == task_pb2.TASK_STATE_PENDING and service.id in observed.services:
+            reasons = hopeless(observed, service.id)
+            if reasons:
+                raise CliError("\n".join(reasons))
+        item = streams.get(None)
+        if item is not None and item[0] == "interrupt":
+            raise Exit(130)
+        if item is not None and item[0] == "watch":
+            see(item[1], observed, Display("quiet"), "the container goes on starting")
 
 
 class _Input:

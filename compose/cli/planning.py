@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from pycompose.compose.cli import planprint
+from pycompose.compose.cli import planprint, providers
 from pycompose.compose.cli.bringup import compared, load_desired
 from pycompose.compose.cli.errors import Exit
 from pycompose.compose.cli.flags import command
@@ -93,7 +93,9 @@ def would(
     try:
         with Client(chosen.host or default_host(), start=False, read_only=True) as client:
             pulls = [Step("pull", "image", image, why) for image, why in look(client, desired, pull).items()]
-            plan = compared(chosen, desired, fetch(client, project.name), options)
+            current = fetch(client, project.name)
+            providers.remember(project, desired, current.project)
+            plan = compared(chosen, desired, current, options)
             check_ports(client, project, plan.steps)
     except NotRunningError:
         chosen.tell("no node runs here: whether the images are there is not known, and nothing else is")

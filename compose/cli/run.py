@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from pycompose.compose.cli import providers
 from pycompose.compose.cli.bringup import bring, compared, load_desired
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
@@ -22,8 +23,8 @@ from pycompose.compose.cli.execute import variables
 from pycompose.compose.cli.flags import PASS_ON, command, option
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
-from pycompose.compose.cli.oneoff import Attachment
-from pycompose.compose.cli.settings import Settings, settings
+from pycompose.compose.cli.oneoff import Attachment, begun
+from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.upflags import REMOVE_ORPHANS, orphan_default
 from pycompose.compose.cli.watching import follow_project
 from pycompose.compose.client import Client
@@ -60,8 +61,9 @@ class _Wishes:
 
 
 @command(context_settings=PASS_ON)
-@click.option("-d", "--detach", is_flag=True, help="Run in the background and print the container's name.")
+@click.option("-d", "--detach", is_flag=True, help="Run in the background and print the container's id.")
 @click.option("--rm", "remove", is_flag=True, help="Remove the container when it ends.")
+@click.option("--with-deps", is_flag=True, help="With --rm: also what was started for it.")
 @click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Set a variable.")
 @click.option("--env-from-file", "env_files", multiple=True, metavar="FILE", help="Set variables from a file.")
 @option("-l", "--label", "labels", also=["--labels"], multiple=True, metavar="KEY=VALUE", help="Add a label.")
@@ -98,6 +100,7 @@ class _Wishes:
 def run(
     detach: bool,
     remove: bool,
+    with_deps: bool,
     env: tuple[str, ...],
     env_files: tuple[str, ...],
     labels: tuple[str, ...],
@@ -132,6 +135,8 @@ def run(
     """
     if build:
         raise CliError("--build: building images is not there yet")
+    if with_deps and (detach or not remove):
+        raise UsageError("--with-deps goes with --rm, and not with --detach")
     if publish and service_ports:
         raise UsageError("--publish and --service-ports contradict one another")
     wishes = _Wishes(
@@ -158,7 +163,9 @@ def run(
     options = UpOptions(no_recreate=True, remove_orphans=orphan_default(remove_orphans))
     if chosen.dry_run:
         with chosen.client() as client:
-            steps = _others(compared(chosen, desired, fetch(client, project.name), options), service)
+            current = fetch(client, project.name)
+            providers.remember(project, desired, current.project)
+            steps = _others(compared(chosen, desired, current, options), service)
         return chosen.would([*map(str, steps), f"run container {spec.task.container_name}"])
     with chosen.client() as client, interrupts_into(Streams()) as streams:
         with chosen.display(quiet=quiet) as display:
@@ -175,13 +182,23 @@ def run(
                 ask=True,
                 leave_out=service,
             )
-            spec.task.container.image_digest = desired.services[service].task.container.image_digest
+            name = spec.name
+            spec = one_off(project, desired.services[service], wishes, name)
+            spec.replicated_job.remove_when_done = remove and detach
             observed = Observed()
             follow_project(client, streams, project.name)
             goal = Goal(list(applied.services.values()), starts=applied.starts)
             converge(client, streams, observed, goal, display)
         made = client.control.CreateService(control_pb2.CreateServiceRequest(spec=spec)).service
-        status = _attend(chosen, client, streams, observed, made, wishes, detach=detach, remove=remove)
+        if detach:
+            return print(begun(streams, observed, made).id)
+        fresh = {step.name for step in applied.done if step.action == "create"} if with_deps else set()
+        after = [one for name, one in applied.services.items() if name in fresh]
+        try:
+            status = Attachment(client, streams, observed, made, tty=wishes.tty, stdin=wishes.interactive).run()
+        finally:
+            if remove:
+                _clean(client, project.name, [made.id, *after])
     if status:
         raise Exit(status)
     return None
@@ -192,41 +209,25 @@ def _others(plan: UpPlan, service: str) -> list[Step]:
     return [step for step in plan.steps if step.kind != "service" or step.name != service]
 
 
-def _attend(
-    chosen: Settings,
-    client: Client,
-    streams: Streams,
-    observed: Observed,
-    made: service_pb2.Service,
-    wishes: _Wishes,
-    *,
-    detach: bool,
-    remove: bool,
-) -> int:
-    """Join the container until it ends; return its exit status."""
-    if detach:
-        with Display("quiet") as display:
-            converge(client, streams, observed, Goal([made.id]), display)
-        print(made.spec.task.container_name)
-        return 0
-    try:
-        attachment = Attachment(client, streams, observed, made, tty=wishes.tty, stdin=wishes.interactive)
-        return attachment.run()
-    finally:
-        if remove:
-            with interrupts_into(Streams()) as own:
-                remove_services(client, own, made.spec.project, [made], Display("quiet"))
+def _clean(client: Client, project: str, ids: list[str]) -> None:
+    """Remove services by id, those that depend on others first."""
+    request = control_pb2.ListServicesRequest(filter=control_pb2.ObjectFilter(project=project))
+    services = [one for one in client.control.ListServices(request).services if one.id in ids]
+    with interrupts_into(Streams()) as own:
+        remove_services(client, own, project, services, Display("quiet"))
 
 
-def one_off(project: Project, base: service_pb2.ServiceSpec, wishes: _Wishes) -> service_pb2.ServiceSpec:
-    """Return the spec of a one-off job made of a service's.
+def one_off(
+    project: Project, base: service_pb2.ServiceSpec, wishes: _Wishes, name: str | None = None
+) -> service_pb2.ServiceSpec:
+    """Return the spec of a one-off job made of a service's; its name is random unless given.
 
     Raises:
         UsageError: a flag cannot be read.
     """
     spec = service_pb2.ServiceSpec()
     spec.CopyFrom(base)
-    spec.name = f"{base.name}-run-{secrets.token_hex(6)}"
+    spec.name = name or f"{base.name}-run-{secrets.token_hex(6)}"
     spec.task.container_name = wishes.name or f"{project.name}-{spec.name}"
     spec.ClearField("update")
     spec.ClearField("rollback")

@@ -48,8 +48,9 @@ class Desired:
     """Everything that a project asks for.
 
     Objects are in maps by their name in the cluster, services by their name in the project and in the order of their
-    dependencies (what others depend on comes first). `external_*` are names that must exist already. `builds` are
-    services whose image can only come from a build. `kept` are services of the files that are not part of this run
+    dependencies (what others depend on comes first). `external_*` are names that must exist already. `providers` are
+    names of services that a program of somebody else's runs, each after those it depends on. `builds` are services
+    whose image can only come from a build. `kept` are services of the files that are not part of this run
     (other profiles, not named): they are no orphans. `places` says where in the files a service's image was written,
     for messages.
     """
@@ -64,6 +65,7 @@ class Desired:
     external_volumes: dict[str, str] = field(default_factory=dict)
     external_secrets: dict[str, str] = field(default_factory=dict)
     external_configs: dict[str, str] = field(default_factory=dict)
+    providers: list[str] = field(default_factory=list)
     builds: dict[str, str] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     places: dict[str, str] = field(default_factory=dict)

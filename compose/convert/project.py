@@ -35,13 +35,24 @@ def convert(project: Project, machine: Machine | None = None) -> Desired:
     volumes(project, desired, problems)
     secrets_and_configs(project, desired, machine, problems)
     specs: dict[str, service_pb2.ServiceSpec] = {}
+    provided = {name for name, entry in project.services.items() if entry.get("provider")}
     for name, entry in project.services.items():
         unsupported.check_service(name, entry, problems)
+        if name in provided:
+            for other in sorted(set(entry.get("depends_on") or ()) - provided):
+                place = ("services", name, "depends_on", other)
+                problems.warn(place, "a provider's program is run before containers are started; it does not wait")
+            continue
         specs[name] = service(project, name, machine, problems)
         desired.places[name] = problems.place(("services", name, "image" if entry.get("image") else "build"))
         if entry.get("build"):
             desired.builds[name] = problems.place(("services", name, "build"))
     problems.check()
+    desired.providers = order({name: frozenset(project.services[name].get("depends_on") or ()) for name in provided})
+    for spec in specs.values():
+        waits = [one for one in spec.dependencies if one.service not in provided]
+        del spec.dependencies[:]
+        spec.dependencies.extend(waits)
     dependencies = {name: frozenset(one.service for one in spec.dependencies) for name, spec in specs.items()}
     desired.services = {name: specs[name] for name in order(dependencies)}
     desired.warnings = problems.warnings

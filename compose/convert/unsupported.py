@@ -25,7 +25,6 @@ LATER = {
     "x-verify": "image signatures",
 }
 _ERRORS = {
-    "provider": ("services of an outside provider are not supported", "run it as a service of its own image"),
     "models": ("models are not supported", "run the model as a service of its own"),
     "use_api_socket": ("the Docker API is not there", "leave it out"),
     "gpus": ("GPUs cannot be given to containers: this node has none to give", DEVICE_REMEDY),

@@ -215,7 +215,8 @@ def _task_gate(condition: int, task: task_pb2.Task) -> tuple[bool, str]:
     if condition == _HEALTHY:
         if status.state == task_pb2.TASK_STATE_RUNNING:
             if status.health == task_pb2.HEALTH_STATE_UNHEALTHY:
-                return False, f"{task.name} is unhealthy"
+                said = " ".join(status.health_output.split())[-200:]
+                return False, f"{task.name} is unhealthy" + (f" (its check said: {said})" if said else "")
             if status.health == task_pb2.HEALTH_STATE_UNSPECIFIED:
                 return False, f"{task.name} has no healthcheck"
             return status.health == task_pb2.HEALTH_STATE_HEALTHY, ""

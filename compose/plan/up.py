@@ -111,7 +111,7 @@ def _project(plan: UpPlan, desired: Desired, current: Current) -> None:
         return
     spec = type(desired.project)()
     spec.CopyFrom(desired.project)
-    spec.labels.update(now.spec.labels)
+    spec.labels.update({**now.spec.labels, **desired.project.labels})
     if spec != now.spec:
         if spec.working_dir != now.spec.working_dir:
             plan.notices.append(
