@@ -100,18 +100,27 @@ def wanted(
         before, after: ns since the epoch: only images built before or after.
     """
     chosen = []
-    for one in images:
-        built = one.created_at.ToNanoseconds()
-        names = [*one.references, *one.digests]
-        dangling = str(not one.references).lower()
+    for image in images:
+        one = _named(image, filters["reference"]) if "reference" in filters else image
+        built = image.created_at.ToNanoseconds()
+        dangling = str(not image.references).lower()
         if (
-            all(any(matches(pattern, names) for pattern in filters[key]) for key in ("reference",) if key in filters)
+            one is not None
             and dangling in (_truths(filters["dangling"]) if "dangling" in filters else (dangling,))
             and (before is None or built < before)
             and (after is None or built > after)
         ):
             chosen.append(one)
     return sorted(chosen, key=lambda one: (-one.created_at.ToNanoseconds(), one.id))
+
+
+def _named(image: image_pb2.Image, patterns: Sequence[str]) -> image_pb2.Image | None:
+    """Return an image with those of its names that a pattern means, None when it has none."""
+    found = image_pb2.Image()
+    found.CopyFrom(image)
+    for names in (found.references, found.digests):
+        names[:] = [name for name in names if any(matches(pattern, [name]) for pattern in patterns)]
+    return found if found.references or found.digests else None
 
 
 def _truths(values: Sequence[str]) -> set[str]:

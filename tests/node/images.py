@@ -8,7 +8,8 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,22 @@ def build(layers: Sequence[bytes], platform: tuple[str, str] = ("linux", "amd64"
     return Built(list(layers), [gzip.compress(layer, 1, mtime=0) for layer in layers], config)
 
 
+_PREFIX: list[str] = []
+
+
+@contextmanager
+def skopeo_on(prefix: Sequence[str]) -> Iterator[None]:
+    """Let skopeo run on another machine: `prefix` are words before the command."""
+    _PREFIX[:] = prefix
+    try:
+        yield
+    finally:
+        _PREFIX.clear()
+
+
 def skopeo(*words: str) -> str:
     """Run skopeo; it must succeed."""
-    done = subprocess.run(["skopeo", "--insecure-policy", *words], capture_output=True, text=True)
+    done = subprocess.run([*_PREFIX, "skopeo", "--insecure-policy", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

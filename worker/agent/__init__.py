@@ -7,6 +7,7 @@
 ``network_view``     pure: what should be -> the network package's values
 ``record``           what is known of one task; kept on disk, so that a new agent goes on
 ``runner``           the shell around ``machine``: carries out steps of one task, one after another
+``provision``        a task's image: found, or pulled by its policy
 ``preparation``      from a task's spec to a container that can be started; what each start needs anew
 ``mounting``         binds, volumes, tmpfs, images and other containers' volumes as mounts
 ``devices``          device files, and the cgroup's rules about them

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pycompose.worker.agent import devices, files, mounting, oci_config, resources
 from pycompose.worker.agent.network_view import attachments_of
 from pycompose.worker.agent.oci_config import SpecError, Surroundings
-from pycompose.worker.images.store import Image
+from pycompose.worker.agent.provision import image_of
 from pycompose.worker.network.model import DnsOptions
 from pycompose.worker.runtime import users
 from pycompose.worker.runtime.client import LogOptions, Rootfs
@@ -33,7 +33,8 @@ async def prepare(runner: Runner) -> None:
         SpecError, ImageError, NetworkError, VolumeError: this node cannot do what the spec says.
     """
     agent, container = runner.agent, runner.spec.container
-    image = _image(runner)
+    image = image_of(runner)
+    runner.record.image_id = image.id
     settings: dict[str, Any] = dict(image.config.get("config") or {})
     snapshot = await agent.images.snapshot(runner.id, image.id)
     network_path = await _network(runner)
@@ -108,31 +109,6 @@ def waits_for(runner: Runner) -> str:
             if other is not None and not other.running:
                 return str(other.task.name)
     return ""
-
-
-def _image(runner: Runner) -> Image:
-    images, container = runner.agent.images, runner.spec.container
-    image = images.find(container.image_digest or container.image) or images.find(container.image)
-    if image is None:
-        raise SpecError(
-            f"image {container.image} is not on this node; load it (pycompose image load), "
-            f"import it, or pull it (pycompose pull)"
-        )
-    if container.platform and not same_platform(container.platform, image.platform):
-        raise SpecError(
-            f"image {container.image} is for {image.platform}, not {container.platform}; pull it for that platform"
-        )
-    runner.record.image_id = image.id
-    return image
-
-
-def same_platform(wanted: str, have: str) -> bool:
-    """Return whether an image for `have` ("linux/arm64/v8") is one for `wanted` ("linux/arm64"). Pure."""
-    names = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
-    want, found = ([names.get(part, part) for part in text.lower().split("/")] for text in (wanted, have))
-    if len(want) == 1:  # "arm64" alone, or "linux" alone
-        return want[0] in found[:2]
-    return want == found[: len(want)] or (want == [*found, "v8"] and found[1] == "arm64")
 
 
 def _hostname(runner: Runner) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pycompose.proto import vocabulary
 from pycompose.proto.v1 import container_pb2, service_pb2, task_pb2
-from pycompose.worker.agent import files, health, hooks, machine, preparation
+from pycompose.worker.agent import files, health, hooks, machine, preparation, provision
 from pycompose.worker.agent.machine import Step
 from pycompose.worker.agent.oci_config import SpecError
 from pycompose.worker.agent.record import Record
@@ -99,7 +99,7 @@ class Runner:
                     await self._wait_for_word()
                 elif step.step in (Step.STOP, Step.REMOVE):  # wait for containers, most of the time
                     await getattr(self, f"_{step.step.value}")()
-                else:
+                elif step.step is not Step.CREATE or await self._provided():
                     async with self.agent.busy:
                         await getattr(self, f"_{step.step.value}")()
             except Exception as error:
@@ -181,13 +181,24 @@ class Runner:
 
     # Steps.
 
+    async def _provided(self) -> bool:
+        """Have the image on the node; False when the task has to be looked at again."""
+        try:
+            return await provision.provide(self)
+        except REFUSALS as error:
+            self._reject(error)
+            return False
+
+    def _reject(self, error: Exception) -> None:
+        self.record.run_request = self.task.run_request
+        self.tell(task_pb2.TASK_STATE_REJECTED, error=str(error))
+
     async def _create(self) -> None:
         self.record.run_request = max(self.record.run_request, 0)
         try:
             await preparation.prepare(self)
         except REFUSALS as error:
-            self.record.run_request = self.task.run_request
-            self.tell(task_pb2.TASK_STATE_REJECTED, error=str(error))
+            self._reject(error)
             return
         self.record.created = True
         self.happened("create")

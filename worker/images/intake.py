@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from pycompose.worker.images import archives, compression, manifests, platforms, references
@@ -17,7 +18,7 @@ from pycompose.worker.images.store import Image, ImageStore, Lease
 
 
 async def load(store: ImageStore, file: BinaryIO, tell: Callable[[str, str], None] = lambda *_: None) -> list[Image]:
-    """Take over the images of an archive, compressed or not.
+    """Take over the images of an archive, compressed or not; of their names, those that the archive gives.
 
     Args:
         file: read forwards, in a thread.
@@ -31,7 +32,11 @@ async def load(store: ImageStore, file: BinaryIO, tell: Callable[[str, str], Non
         found = await asyncio.to_thread(lambda: list(reader.images()))
         if not found:
             raise BadArchive("there is no image in the archive")
-        return [await _take(store, lease, image, tell) for image in found]
+        taken = []
+        for one in found:
+            image = await _take(store, lease, one, tell)
+            taken.append(replace(image, references=tuple(map(references.familiar, one.references))))
+        return taken
 
 
 async def _take(store: ImageStore, lease: Lease, found: Found, tell: Callable[[str, str], None]) -> Image:

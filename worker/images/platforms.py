@@ -95,6 +95,11 @@ def of(document: Mapping[str, Any]) -> Platform:
     return platform(*(value if isinstance(value, str) else "" for value in text))
 
 
+def same(wanted: Platform, have: Platform) -> bool:
+    """Return whether an image's platform is the one asked for; whoever names no variant takes any."""
+    return have == wanted or (not wanted.variant and have == platform(wanted.os, wanted.architecture, have.variant))
+
+
 def choose(offered: Sequence[Platform], wanted: Platform) -> int | None:
     """Return the index of the best offer for a machine, None when none runs there; of equals the first."""
     for each in accepted(wanted):
