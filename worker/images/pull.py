@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pycompose.worker.images import limits, manifests, platforms
 from pycompose.worker.images.blobs import no_room
 from pycompose.worker.images.download import download
-from pycompose.worker.images.errors import BadAnswer, BadArchive, ImageError, RegistryError, WrongPlatform
+from pycompose.worker.images.errors import BadAnswer, BadArchive, ImageError, Unreachable, WrongPlatform
 from pycompose.worker.images.layers import chain_ids
 from pycompose.worker.images.manifests import Descriptor, Index, Manifest
 from pycompose.worker.images.platforms import Platform
@@ -52,7 +52,16 @@ class Pull:
     report: Report
 
     async def run(self) -> Pulled:
-        """Pull. Raises ImageError."""
+        """Pull. What came before a failure is kept only where another try may need it. Raises ImageError."""
+        try:
+            return await self._pull()
+        except Unreachable:
+            raise
+        except ImageError:
+            await self.store.sweep()
+            raise
+
+    async def _pull(self) -> Pulled:
         before = self.store.find(str(self.reference))
         known = await self._known(before)
         if known is not None:
@@ -165,13 +174,7 @@ class Pull:
                 tell(0)
                 await download(self.registry, layer, self.store.blobs, tell)
 
-        try:
-            await self.downloads.run(layer.digest, work)
-        except (RegistryError, ImageError):
-            # it may have been another pull's work, with another registry or other credentials
-            if self.store.blobs.size(layer.digest) == layer.size:
-                return True
-            raise
+        await self.downloads.run(layer.digest, work)
         if self.store.blobs.size(layer.digest) != layer.size:
             raise BadAnswer(f"layer {layer.digest} is not the size that its manifest says")
         return True

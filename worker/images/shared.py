@@ -1,7 +1,4 @@
-"""Work that several callers want at once is done once: the same blob for two pulls, the same layer for two images.
-
-The work is a task of its own: it goes on as long as one caller waits for it, and is cancelled with the last.
-"""
+"""Work that several callers want at once is done once: the same blob for two pulls, the same layer for two images."""
 
 from __future__ import annotations
 
@@ -23,32 +20,25 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 class Shared(Generic[T]):
-    """Work by key."""
+    """Work by key, done by the first who asks; the others wait for it.
+
+    It belongs to that one: it may use what only he has (a connection, an account), and is cancelled with him. Then, and
+    when it fails, each of the others does it himself.
+    """
 
     def __init__(self) -> None:
-        self._running: dict[str, tuple[asyncio.Task[T], list[None]]] = {}
+        self._running: dict[str, asyncio.Task[T]] = {}
 
     async def run(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return what the work for `key` gives; it is started unless it runs already."""
-        entry = self._running.get(key)
-        if entry is None:
-            task = asyncio.create_task(work())
-            entry = self._running[key] = (task, [])
-            task.add_done_callback(lambda done: self._finished(key, done))
-        task, waiters = entry
-        waiters.append(None)
-        try:
-            return await asyncio.shield(task)
-        finally:
-            waiters.pop()
-            if not waiters and not task.done():
-                task.cancel()
-                self._running.pop(key, None)
-                await asyncio.gather(task, return_exceptions=True)
-
-    def _finished(self, key: str, task: asyncio.Task[T]) -> None:
-        entry = self._running.get(key)
-        if entry is not None and entry[0] is task:
-            del self._running[key]
-        if not task.cancelled():
-            task.exception()  # whoever waits has it; nobody may wait any more
+        """Return what the work for `key` gives."""
+        while True:
+            running = self._running.get(key)
+            if running is None:
+                task = self._running[key] = asyncio.create_task(work())
+                try:
+                    return await task
+                finally:
+                    del self._running[key]
+            await asyncio.wait([running])
+            if not running.cancelled() and running.exception() is None:
+                return running.result()

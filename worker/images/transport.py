@@ -21,6 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 import pycompose
 from pycompose.worker.images import challenge, hosts, limits
@@ -125,11 +126,26 @@ class Transport:
             if not self.registry.port:
                 return False  # nothing at port 443; there may be at 80
             raise explain(error, self.registry) from error
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return False
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            # it hangs up on TLS: because it does not speak it, or not as it should be spoken
+            if await self._speaks_http():
+                return False
+            raise Untrusted(f"{self.registry.url} ends TLS connections before they begin") from error
         except (OSError, TimeoutError) as error:
             raise explain(error, self.registry) from error
         return True
+
+    async def _speaks_http(self) -> bool:
+        try:
+            opening = asyncio.open_connection(self.registry.host, self.registry.port or 80)
+            reader, writer = await asyncio.wait_for(opening, CONNECT_SECONDS)
+            try:
+                writer.write(f"GET /v2/ HTTP/1.1\r\nHost: {self._api}\r\nConnection: close\r\n\r\n".encode())
+                return await asyncio.wait_for(reader.readexactly(5), CONNECT_SECONDS) == b"HTTP/"
+            finally:
+                writer.transport.abort()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return False
 
     async def _context(self, site: Site) -> ssl.SSLContext:
         context = self._contexts.get(site)
@@ -168,7 +184,13 @@ class Transport:
             context = await self._context(site) if site.scheme == "https" else False
             try:
                 response = await session.request(
-                    method, url, headers=sent, data=body, ssl=context, proxy=proxy, allow_redirects=False
+                    method,
+                    URL(url, encoded=True),
+                    headers=sent,
+                    data=body,
+                    ssl=context,
+                    proxy=proxy,
+                    allow_redirects=False,
                 )
             except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError, ValueError) as error:
                 raise explain(error, site) from error
