@@ -418,14 +418,18 @@ class Runtime:
         tty: bool = False,
         stdin: bool = False,
         window: tuple[int, int] | None = None,
+        detach: bool = False,
     ) -> Session:
         """Run a further process (OCI ``process``) in the container; ``window`` is (rows, columns).
+
+        When the session is closed, or this agent ends, before the process has, the process is hung up; with
+        ``detach`` it goes on.
 
         Raises:
             StartError: with ``exit_code`` 127, 126 or 125.
         """
         self._running(container_id)
-        request = {"op": "exec", "process": process, "tty": tty, "stdin": stdin, "window": window}
+        request = {"op": "exec", "process": process, "tty": tty, "stdin": stdin, "window": window, "detach": detach}
         return await self._session(container_id, request)
 
     async def attach(self, container_id: str) -> Session:
@@ -483,7 +487,8 @@ class Runtime:
         except BaseException:
             connection.close()
             raise
-        return Session(connection, report.get("pid", 0))
+        own = request["op"] == "attach"
+        return Session(connection, report.get("pid", 0), lambda beside: self._ask(container_id, beside), own=own)
 
     async def _ask(self, container_id: str, request: dict[str, Any]) -> None:
         session = await self._session(container_id, request)

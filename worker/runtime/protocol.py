@@ -2,15 +2,18 @@
 
 A connection has one purpose, named by its first message (``J`` with an ``op``):
 
-    op        then
-    kill      one ``J`` reply
-    resize    one ``J`` reply
-    watch     ``J`` started or error, later ``X`` with the exit status; end of file without it: the shim was lost
-    attach    streams both ways
-    exec      ``J`` {pid} or {error, code}; streams both ways; ``X`` with the exit status
+    op           then
+    kill         one ``J`` reply
+    resize       one ``J`` reply
+    exec_signal  one ``J`` reply; to the exec with that pid
+    exec_resize  one ``J`` reply
+    watch        ``J`` started or error, later ``X`` with the exit status; end of file without it: the shim was lost
+    attach       streams both ways
+    exec         ``J`` {pid} or {error, code}; streams both ways; ``X`` with the exit status
 
-Streams: ``1`` and ``2`` carry output, ``0`` input, ``C`` closes the input, ``W`` is a window
-size, ``S`` a signal. A message keeps its bounds, so there is no framing and no partial read.
+Streams: ``1`` and ``2`` carry output, ``0`` input, ``C`` closes the input. Either side reads when it has room, so
+signals and sizes have connections of their own: they arrive also when a program does not read its input. A message
+keeps its bounds, so there is no framing and no partial read.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-JSON, EXIT, STDIN, STDOUT, STDERR, CLOSE, WINDOW, SIGNAL = b"J", b"X", b"0", b"1", b"2", b"C", b"W", b"S"
+JSON, EXIT, STDIN, STDOUT, STDERR, CLOSE = b"J", b"X", b"0", b"1", b"2", b"C"
 #: Largest message; the kernel's default send buffer takes it (net.core.wmem_default).
 LIMIT = 160 * 1024
 #: Output is sent in pieces of this size.

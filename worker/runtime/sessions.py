@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from pycompose.worker.runtime import protocol
+from pycompose.worker.runtime.errors import RuntimeFault
 
 
 class Session:
@@ -15,8 +18,11 @@ class Session:
     ``wait`` gives the exit code once the output has been read to its end.
     """
 
-    def __init__(self, connection: socket.socket, pid: int) -> None:
-        self._connection, self.pid = connection, pid
+    def __init__(
+        self, connection: socket.socket, pid: int, control: Callable[[dict[str, Any]], Awaitable[None]], *, own: bool
+    ) -> None:
+        """``control`` asks the shim something beside the streams; ``own``: an attach, not an exec."""
+        self._connection, self.pid, self._control, self._own = connection, pid, control, own
         self._loop = asyncio.get_running_loop()
         self._code: int | None = None
         self._ended = False
@@ -56,11 +62,17 @@ class Session:
 
     async def resize(self, rows: int, columns: int) -> None:
         """The terminal's size in characters."""
-        await self._send(protocol.encode(protocol.WINDOW, [rows, columns]))
+        size = {"rows": rows, "columns": columns}
+        await self._beside({"op": "resize", **size} if self._own else {"op": "exec_resize", "pid": self.pid, **size})
 
     async def signal(self, number: int) -> None:
-        """Send a signal to the process."""
-        await self._send(protocol.encode(protocol.SIGNAL, int(number)))
+        """Send a signal to the process; it passes input that waits."""
+        what = {"signal": int(number)}
+        await self._beside({"op": "kill", **what} if self._own else {"op": "exec_signal", "pid": self.pid, **what})
+
+    async def _beside(self, request: dict[str, Any]) -> None:
+        with contextlib.suppress(RuntimeFault):  # it has ended; read and wait tell
+            await self._control(request)
 
     async def _send(self, message: bytes) -> None:
         if not self._ended:
@@ -76,6 +88,6 @@ class Session:
         return self._code
 
     def close(self) -> None:
-        """Detach: the process goes on."""
+        """Leave. A container goes on; an exec is hung up, unless it is detached or has ended."""
         self._ended = True
         self._connection.close()

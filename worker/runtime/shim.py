@@ -19,12 +19,16 @@ import time
 from pycompose.worker.runtime import cgroups, container, namespaces, protocol, shim_exec, state, syscalls
 from pycompose.worker.runtime.errors import StartError
 from pycompose.worker.runtime.jsonlog import JsonLog
-from pycompose.worker.runtime.shim_streams import Peer, Streams, reap
+from pycompose.worker.runtime.shim_peers import Peer
+from pycompose.worker.runtime.shim_streams import Streams, reap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
+
+#: A shim whose container has ended goes when its peers have read all, or after so many seconds.
+LINGER_SECONDS = 60.0
 
 
 def run(directory: str, control: int) -> NoReturn:
@@ -77,6 +81,7 @@ class Shim:
         self.cgroup = cgroups.at(self.launch["cgroup"])
         self.poll = select.epoll()
         self.handlers: dict[int, Callable[[int], object]] = {}
+        self.timers: list[tuple[float, Callable[[], object]]] = []
         self.peers: set[Peer] = set()
         self.execs: dict[int, shim_exec.Exec] = {}
         self.streams = Streams(self)
@@ -103,23 +108,34 @@ class Shim:
             with contextlib.suppress(OSError):
                 self.poll.unregister(fd)
 
+    def later(self, seconds: float, work: Callable[[], object]) -> None:
+        """Do something after a time."""
+        self.timers.append((time.monotonic() + seconds, work))
+
     def turn(self) -> None:
-        """Wait for something and handle it."""
-        for fd, _ in self.poll.poll():
+        """Wait for something and handle it; handlers get the events (epoll_ctl(2))."""
+        timeout = max(0.0, min(self.timers, key=lambda timer: timer[0])[0] - time.monotonic()) if self.timers else None
+        for fd, events in self.poll.poll(timeout):
             handler = self.handlers.get(fd)
             if handler is not None:
-                handler(fd)
+                handler(events)
+        if self.timers:
+            now = time.monotonic()
+            due = [work for moment, work in self.timers if moment <= now]
+            self.timers = [timer for timer in self.timers if timer[0] > now]
+            for work in due:
+                work()
 
-    def _woken(self, fd: int) -> None:
-        os.read(fd, 512)
+    def _woken(self, _: int) -> None:
+        os.read(self.wakeup, 512)
         self.reap()
 
     def live(self) -> None:
         """Start the container, serve until it has ended, leave its exit status."""
-        wakeup, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.wakeup, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _noticed)
-        self.watch(wakeup, self._woken)
+        self.watch(self.wakeup, self._woken)
         try:
             self.start()
         except BaseException as error:
@@ -130,6 +146,7 @@ class Shim:
         while self.status is None:
             self.turn()
         self.ended()
+        self.linger()
 
     # -- start ------------------------------------------------------------------------------
 
@@ -226,9 +243,10 @@ class Shim:
         finished = time.time_ns()
         if not self.own_pids:
             self._kill_rest()
-        for each in list(self.execs.values()):  # the kernel has killed them with PID 1
+        while self.execs:  # the kernel has killed them with PID 1
+            pid, each = self.execs.popitem()
             with contextlib.suppress(ChildProcessError):
-                each.ended(os.waitpid(each.pid, 0)[1])
+                each.ended(os.waitpid(pid, 0)[1])
         self.streams.drain()
         if self.log:
             self.log.close(finished)
@@ -242,6 +260,18 @@ class Shim:
         for peer in list(self.peers):
             if peer.role in ("watch", "attach"):
                 peer.finish(protocol.encode(protocol.EXIT, record))
+
+    def linger(self) -> None:
+        """Wait for those who have not read all yet, for a while."""
+        if self.listener is not None:
+            self.unwatch(self.listener.fileno())
+        for peer in list(self.peers):
+            if not peer.ending:
+                peer.close()
+        over: list[bool] = []
+        self.later(LINGER_SECONDS, lambda: over.append(True))
+        while self.peers and not over:
+            self.turn()
 
     def _kill_rest(self) -> None:
         for _ in range(100):
@@ -263,6 +293,8 @@ class Shim:
             if operation in ("watch", "attach"):
                 peer.role = str(operation)
                 peer.send(protocol.encode(protocol.JSON, {"pid": self.pid, "started_ns": self.started_ns}))
+                if operation == "attach":
+                    self.streams.join(peer)
             elif operation == "exec":
                 shim_exec.begin(self, peer, message)
             else:
@@ -280,6 +312,14 @@ class Shim:
                     os.kill(pid, message["signal"])
         elif operation == "resize":
             self.streams.resize(message["rows"], message["columns"])
+        elif operation in ("exec_signal", "exec_resize"):
+            running = self.execs.get(message["pid"])
+            if running is None:
+                raise ValueError("the program has ended")
+            if operation == "exec_signal":
+                running.signal(message["signal"])
+            else:
+                running.resize(message["rows"], message["columns"])
         else:
             raise ValueError(f"unknown operation {operation!r}")
 

@@ -13,7 +13,8 @@ import socket
 
 from pycompose.worker.runtime import container, enter, namespaces, protocol
 from pycompose.worker.runtime.errors import StartError
-from pycompose.worker.runtime.shim_streams import Peer, Sink, Source
+from pycompose.worker.runtime.shim_peers import Peer
+from pycompose.worker.runtime.shim_streams import Sink, Source, Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,29 +23,63 @@ if TYPE_CHECKING:
     from pycompose.worker.runtime.shim import Shim
 
 
-class Exec:
-    """One running exec and the connection that owns its streams."""
+#: Between SIGHUP and SIGKILL of a program whose client has left.
+HANG_UP_SECONDS = 10.0
 
-    def __init__(self, shim: Shim, peer: Peer, pid: int, terminal: int) -> None:
-        self.shim, self.peer, self.pid, self.terminal = shim, peer, pid, terminal
+
+class Exec:
+    """One running exec and the connection that owns its streams.
+
+    When that is cut before the program has ended, the program and its process group are hung up, and killed
+    HANG_UP_SECONDS later; a detached program goes on, and what it writes is thrown away.
+    """
+
+    def __init__(self, shim: Shim, peer: Peer, pid: int, terminal: int, *, detached: bool) -> None:
+        self.shim, self.peer, self.pid, self.terminal, self.detached = shim, peer, pid, terminal, detached
         self.sources: list[Source] = []
         self.stdin: Sink | None = None
-        peer.role, peer.input = "exec", self.input
+        self.held = False
+        peer.role, peer.eased, peer.gone = "exec", self._mind, self._cut
 
     def deliver(self, stream: str, data: bytes) -> None:
         self.peer.send((protocol.STDOUT if stream == "stdout" else protocol.STDERR) + data)
+        self._mind()
 
-    def input(self, kind: bytes, message: bytes) -> None:
-        if kind == protocol.STDIN and self.stdin:
-            self.stdin.write(message[1:])
-        elif kind == protocol.CLOSE and self.stdin:
-            self.stdin.write(b"\x04") if self.terminal >= 0 else self.stdin.close()
-        elif kind == protocol.WINDOW and self.terminal >= 0:
-            with contextlib.suppress(OSError):
-                container.set_window(self.terminal, *protocol.decode(message))
-        elif kind == protocol.SIGNAL:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, protocol.decode(message))
+    def _mind(self) -> None:
+        """Read output only while the peer takes it."""
+        if self.held != self.peer.full:
+            self.held = self.peer.full
+            for source in self.sources:
+                source.hold(self.held)
+
+    def signal(self, number: int) -> None:
+        """Signal the program."""
+        os.kill(self.pid, number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of the terminal; nothing without one."""
+        if self.terminal >= 0:
+            container.set_window(self.terminal, rows, columns)
+
+    def _cut(self) -> None:
+        if self.pid not in self.shim.execs or self.detached:
+            return
+        if self.stdin:
+            self.stdin.queue = b""
+            self.stdin.close()
+        self._group(signal.SIGHUP)
+        self._group(signal.SIGCONT)
+        self.shim.later(HANG_UP_SECONDS, self._kill)
+
+    def _kill(self) -> None:
+        if self.pid in self.shim.execs:
+            self._group(signal.SIGKILL)
+
+    def _group(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)  # it leads a session of its own
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def ended(self, status: int) -> None:
         """Send the rest of the output, then the status, then close."""
@@ -82,15 +117,17 @@ def begin(shim: Shim, peer: Peer, message: dict[str, Any]) -> None:
     for fd in {*ends, root, *(fd for fd, _ in entered)}:
         os.close(fd)
     master = _await_exec(mine, pid, ours)
-    running = Exec(shim, peer, pid, master)
+    running = Exec(shim, peer, pid, master, detached=bool(message.get("detach")))
     if terminal:
         running.sources.append(Source(shim, master, "stdout", running.deliver))
-        running.stdin = Sink(shim, os.dup(master))
+        running.stdin = Terminal(shim, os.dup(master))
     else:
         for fd, stream in zip(ours[1:], ("stdout", "stderr"), strict=True):
             running.sources.append(Source(shim, fd, stream, running.deliver))
         if ours[0] >= 0:
             running.stdin = Sink(shim, ours[0])
+    if running.stdin:
+        peer.input = running.stdin.take
     shim.execs[pid] = running
     peer.send(protocol.encode(protocol.JSON, {"pid": pid}))
 

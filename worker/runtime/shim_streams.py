@@ -1,12 +1,10 @@
-"""The shim's descriptors: the container's output and input, and the peers who watch or feed them."""
+"""The shim's descriptors: output that is read, input that is written, and the container's own streams of them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
-import socket
 import time
 
 from pycompose.worker.runtime import container, protocol
@@ -16,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pycompose.worker.runtime.shim import Shim
+    from pycompose.worker.runtime.shim_peers import Peer
 
 READ = 32 * 1024
-#: An attached peer that lags by more is let go, so that it cannot stall the container.
-BACKLOG = 4 * 1024 * 1024
+#: Bytes that may wait for a program to read them before those who send them are held.
+FULL = 256 * 1024
 
 
 def reap() -> Iterator[tuple[int, int]]:
@@ -45,32 +44,34 @@ def deafen() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, UNHEARD)
 
 
-def hang_up(connection: socket.socket) -> None:
-    """Close, after reading what the peer sent meanwhile.
-
-    The kernel answers a close with unread messages by ECONNRESET at the other end, ahead of the
-    messages that still wait there: the exit status would be lost (unix_release_sock in net/unix/af_unix.c).
-    """
-    with contextlib.suppress(OSError):
-        connection.setblocking(False)
-        connection.shutdown(socket.SHUT_RD)
-        while connection.recv(protocol.LIMIT + 4096):
-            pass
-    connection.close()
-
-
 class Sink:
-    """A descriptor that is written without blocking: what does not fit waits for EPOLLOUT."""
+    """A descriptor that is written without blocking: what does not fit waits, and its sender with it."""
 
     def __init__(self, shim: Shim, fd: int) -> None:
         self.shim, self.fd = shim, fd
         self.queue = b""
         self.closing = False
+        self.senders: set[Peer] = set()
         os.set_blocking(fd, False)
 
+    def take(self, peer: Peer, message: bytes) -> None:
+        """Input of a peer, or its end."""
+        if message[:1] == protocol.STDIN:
+            self.write(message[1:])
+            if len(self.queue) >= FULL:
+                self.senders.add(peer)
+                peer.hold(True)
+        elif message[:1] == protocol.CLOSE:
+            self.end()
+
+    def end(self) -> None:
+        """The input has ended."""
+        self.close()
+
     def write(self, data: bytes) -> None:
-        self.queue += data
-        self._flush()
+        if self.fd >= 0:
+            self.queue += data
+            self._flush()
 
     def _flush(self, _: int = 0) -> None:
         if self.fd < 0:
@@ -81,9 +82,14 @@ class Sink:
         except BlockingIOError:
             if self.fd not in self.shim.handlers:
                 self.shim.watch(self.fd, self._flush, select.EPOLLOUT)
-            return
         except OSError:
             self.queue, self.closing = b"", True
+        if len(self.queue) < FULL:
+            senders, self.senders = self.senders, set()
+            for peer in senders:
+                peer.hold(False)
+        if self.queue:
+            return
         self.shim.unwatch(self.fd)
         if self.closing:
             os.close(self.fd)
@@ -93,6 +99,13 @@ class Sink:
         """Close after what is queued has been written."""
         self.closing = True
         self._flush()
+
+
+class Terminal(Sink):
+    """A terminal's input: its end is the end-of-file character, and it stays open."""
+
+    def end(self) -> None:
+        self.write(b"\x04")
 
 
 class Source:
@@ -119,6 +132,13 @@ class Source:
         self.close()
         return False
 
+    def hold(self, held: bool) -> None:
+        """Read no more, or go on: the writer waits when the pipe is full."""
+        if self.fd >= 0:
+            self.shim.unwatch(self.fd)
+            if not held:
+                self.shim.watch(self.fd, self.readable)
+
     def close(self) -> None:
         if self.fd >= 0:
             self.shim.unwatch(self.fd)
@@ -140,6 +160,8 @@ class Streams:
         self.shim = shim
         self.sources: list[Source] = []
         self.stdin: Sink | None = None
+        self.attached: list[Peer] = []
+        self.held = False
         self.terminal = -1
 
     def make_pipes(self, open_stdin: bool) -> tuple[int, int, int]:
@@ -159,15 +181,31 @@ class Streams:
     def take_terminal(self, master: int) -> None:
         self.terminal = master
         self.sources.append(Source(self.shim, master, "stdout", self.deliver))
-        self.stdin = Sink(self.shim, os.dup(master))
+        self.stdin = Terminal(self.shim, os.dup(master))
+
+    def join(self, peer: Peer) -> None:
+        """A peer reads and feeds the container from now on; the slowest one sets the pace."""
+        if self.stdin:
+            peer.input = self.stdin.take
+        peer.eased = self._mind
+        self.attached.append(peer)
 
     def deliver(self, stream: str, data: bytes) -> None:
         if self.shim.log:
             self.shim.log.write(stream, data, time.time_ns())
         kind = protocol.STDOUT if stream == "stdout" else protocol.STDERR
-        for peer in list(self.shim.peers):
-            if peer.role == "attach":
-                peer.send(kind + data)
+        for peer in list(self.attached):
+            peer.send(kind + data)
+        self._mind()
+
+    def _mind(self) -> None:
+        """Read output only while every attached peer takes it."""
+        self.attached = [peer for peer in self.attached if peer.fd >= 0]
+        held = any(peer.full for peer in self.attached)
+        if held != self.held:
+            self.held = held
+            for source in self.sources:
+                source.hold(held)
 
     def resize(self, rows: int, columns: int) -> None:
         if self.terminal < 0:
@@ -177,89 +215,3 @@ class Streams:
     def drain(self) -> None:
         for source in self.sources:
             source.drain()
-
-    def input(self, kind: bytes, message: bytes) -> None:
-        """A message of an attached peer."""
-        if kind == protocol.STDIN and self.stdin:
-            self.stdin.write(message[1:])
-        elif kind == protocol.CLOSE and self.stdin:
-            self.stdin.write(b"\x04") if self.terminal >= 0 else self.stdin.close()
-        elif kind == protocol.WINDOW:
-            with contextlib.suppress(OSError, ValueError):
-                self.resize(*protocol.decode(message))
-        elif kind == protocol.SIGNAL:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.shim.pid, protocol.decode(message))
-
-
-class Peer:
-    """One connection. ``role`` is empty until its first message; ``input`` gets the later ones."""
-
-    def __init__(self, shim: Shim, connection: socket.socket) -> None:
-        self.shim, self.connection, self.role = shim, connection, ""
-        self.input: Callable[[bytes, bytes], None] = shim.streams.input
-        self.gone: Callable[[], None] | None = None
-        self.queue: list[bytes] = []
-        self.queued = 0
-        self.fd = connection.fileno()
-        connection.setblocking(False)
-        shim.peers.add(self)
-        shim.watch(self.fd, self._ready)
-
-    def _ready(self, _: int) -> None:
-        self._flush()
-        if self.fd < 0:
-            return
-        try:
-            message = self.connection.recv(protocol.LIMIT + 4096)
-        except BlockingIOError:
-            return
-        except OSError:
-            message = b""
-        if not message:
-            self.close()
-        elif self.role:
-            self.input(message[:1], message)
-        elif message[:1] == protocol.JSON:
-            self.shim.request(self, protocol.decode(message))
-
-    def send(self, message: bytes) -> None:
-        if self.fd < 0:
-            return
-        self.queue.append(message)
-        self.queued += len(message)
-        self._flush()
-        if self.queued > BACKLOG:
-            self.close()
-
-    def _flush(self) -> None:
-        if not self.queue:
-            return
-        try:
-            while self.queue:
-                self.connection.send(self.queue[0])
-                self.queued -= len(self.queue.pop(0))
-            self.shim.poll.modify(self.fd, select.EPOLLIN)
-        except BlockingIOError:
-            self.shim.poll.modify(self.fd, select.EPOLLIN | select.EPOLLOUT)
-        except OSError:
-            self.close()
-
-    def finish(self, message: bytes) -> None:
-        """The last message, then the end of the connection; waits at most 1 s for a slow peer."""
-        if self.fd >= 0:
-            with contextlib.suppress(OSError):
-                self.connection.settimeout(1.0)
-                for each in [*self.queue, message]:
-                    self.connection.send(each)
-            self.queue = []
-            self.close()
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            self.shim.unwatch(self.fd)
-            hang_up(self.connection)
-            self.fd = -1
-            self.shim.peers.discard(self)
-            if self.gone:
-                self.gone()
