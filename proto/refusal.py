@@ -12,6 +12,7 @@
     ├── ExhaustedError    RESOURCE_EXHAUSTED: QuotaFailure names the limit
     ├── NotYetError       UNIMPLEMENTED: the API has it, this program does not
     ├── UnreachableError  UNAVAILABLE: the node or the store does not answer
+    ├── OtherError        any other status, as ErrorInfo's reason
     └── InternalError     INTERNAL: an id that the log has too, and nothing else
 
 The details travel in the trailer grpc-status-details-bin (https://github.com/grpc/proposal/blob/master/L44-python-rich-status.md).
@@ -67,25 +68,28 @@ def _resource(kind: str, name: str, description: str = "") -> Message:
 
 
 class InvalidError(Refusal):
-    """Fields that are wrong: pairs of the field's path, and what is wrong and what would be right."""
+    """Fields that are wrong: pairs of the field's path, and what is wrong and what would be right.
+
+    `message`: what people read, where the fields' names would not help them.
+    """
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
-    def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, violations: Sequence[tuple[str, str]], message: str = "") -> None:
         bad = error_details_pb2.BadRequest()
         for field, description in violations:
             bad.field_violations.add(field=field, description=description)
-        super().__init__("; ".join(f"{field}: {text}" for field, text in violations), bad)
+        super().__init__(message or "; ".join(f"{field}: {text}" for field, text in violations), bad)
 
 
 class NotFoundError(Refusal):
-    """There is no such object. `hint`: what to do."""
+    """There is no such object. `hint`: what to do; `message`: in place of the usual sentence."""
 
     code = grpc.StatusCode.NOT_FOUND
 
-    def __init__(self, kind: str, name: str, hint: str = "") -> None:
-        message = f"no such {kind}: {name}" + (f" ({hint})" if hint else "")
-        super().__init__(message, _resource(kind, name, hint))
+    def __init__(self, kind: str, name: str, hint: str = "", message: str = "") -> None:
+        usual = f"no such {kind}: {name}" + (f" ({hint})" if hint else "")
+        super().__init__(message or usual, _resource(kind, name, hint or message))
 
 
 class ExistsError(Refusal):
@@ -152,6 +156,34 @@ class UnreachableError(Refusal):
     """The node or the store does not answer."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class OtherError(Refusal):
+    """Any other status, with its name as reason."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        self.code = code
+        super().__init__(message, _info(code.name, {}))
+
+
+def by_code(code: grpc.StatusCode, message: str, kind: str, subject: str, field: str) -> Refusal:
+    """Return the refusal with a status and a sentence, and the details that belong to it.
+
+    Args:
+        code: the status.
+        message: the sentence.
+        kind, subject: the type and name of what the call was about.
+        field: the field of the request that says so.
+    """
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidError([(field, message)], message)
+    if code is grpc.StatusCode.NOT_FOUND:
+        return NotFoundError(kind, subject, message=message)
+    if code is grpc.StatusCode.FAILED_PRECONDITION:
+        return BlockedError(message, "STATE", subject)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return ExhaustedError(message, subject)
+    return OtherError(code, message)
 
 
 class InternalError(Refusal):

@@ -44,128 +44,6 @@ class TaskCalls(FileCalls):
             raise AssertionError
         return runner
 
-    async def ReadLogs(
-        self, request: access_pb2.ReadLogsRequest, context: Context
-    ) -> AsyncIterator[access_pb2.ReadLogsResponse]:
-        """Send log lines; with several tasks, as they come."""
-        runners = [await self._runner(task_id, context) for task_id in request.task_ids]
-        queue: asyncio.Queue[access_pb2.LogEntry | None] = asyncio.Queue(1000)
-        readers = [asyncio.create_task(self._read(runner, request, queue)) for runner in runners]
-        left = len(readers)
-        try:
-            while left:
-                entry = await queue.get()
-                entries = []
-                while True:
-                    if entry is None:
-                        left -= 1
-                    else:
-                        entries.append(entry)
-                    if queue.empty() or len(entries) >= 200:
-                        break
-                    entry = queue.get_nowait()
-                if entries:
-                    yield access_pb2.ReadLogsResponse(entries=entries)
-        finally:
-            for reader in readers:
-                reader.cancel()
-
-    async def _read(
-        self, runner: Runner, request: access_pb2.ReadLogsRequest, queue: asyncio.Queue[access_pb2.LogEntry | None]
-    ) -> None:
-        def ended() -> bool:
-            return runner.done or (request.until_exit and not runner.running and runner.record.finished_ns > 0)
-
-        entries = logs.read(
-            runner.log_path,
-            count=request.tail if request.HasField("tail") else None,
-            since=request.since.ToNanoseconds() if request.HasField("since") else 0,
-            until=request.until.ToNanoseconds() if request.HasField("until") else None,
-            follow=request.follow,
-            ended=ended,
-        )
-        try:
-            async for nanoseconds, stream, data in entries:
-                entry = access_pb2.LogEntry(task_id=runner.id, stream=STREAMS[stream], data=data)
-                entry.time.FromNanoseconds(nanoseconds)
-                await queue.put(entry)
-        finally:
-            await queue.put(None)
-
-    async def Exec(
-        self, requests: AsyncIterator[access_pb2.ExecRequest], context: Context
-    ) -> AsyncIterator[access_pb2.ExecResponse]:
-        """Run a program in a container."""
-        stream = aiter(requests)
-        start = (await anext(stream)).start
-        runner = await self._runner(start.task_id, context)
-        if not runner.running:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"container {runner.task.name} does not run")
-        try:
-            process = hooks.process(
-                runner,
-                start.args,
-                env=start.env,
-                user=start.user,
-                working_dir=start.working_dir,
-                privileged=start.privileged,
-                tty=start.tty,
-            )
-            window = (start.size.rows, start.size.columns) if start.HasField("size") else None
-            session = await self._agent.runtime.exec(
-                runner.id, process, tty=start.tty, stdin=start.stdin, window=window
-            )
-        except RuntimeFault as error:
-            code = error.exit_code if isinstance(error, StartError) else 126
-            yield access_pb2.ExecResponse(exited=access_pb2.ExecExited(exit_code=code, error=str(error)))
-            return
-        yield access_pb2.ExecResponse(started=access_pb2.ExecStarted(pid=session.pid))
-        exec_id = secrets.token_hex(32)
-        for action in ("exec_create", "exec_start"):
-            runner.happened(f"{action}: {' '.join(start.args)}", execID=exec_id)
-        if start.detach:
-            self._agent.spawn(_left(session))
-            return
-        writer = asyncio.create_task(_feed(stream, session))
-        try:
-            async for name, data in session:
-                yield access_pb2.ExecResponse(**{name: data})  # type: ignore[arg-type]
-            code_found = await session.wait()
-            exited = access_pb2.ExecExited(exit_code=code_found if code_found is not None else 137)
-            runner.happened("exec_die", execID=exec_id, exitCode=str(exited.exit_code))
-            yield access_pb2.ExecResponse(exited=exited)
-        finally:
-            writer.cancel()
-            session.close()
-
-    async def Attach(
-        self, requests: AsyncIterator[access_pb2.AttachRequest], context: Context
-    ) -> AsyncIterator[access_pb2.AttachResponse]:
-        """Join a container's own streams."""
-        stream = aiter(requests)
-        start = (await anext(stream)).start
-        runner = await self._runner(start.task_id, context)
-        try:
-            session = await self._agent.runtime.attach(runner.id)
-        except RuntimeFault as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-            return
-        runner.happened("attach")
-        yield access_pb2.AttachResponse(started=access_pb2.AttachStarted(tty=runner.spec.container.tty))
-        if start.HasField("size") and runner.spec.container.tty:
-            await session.resize(start.size.rows, start.size.columns)
-        writer = asyncio.create_task(_feed(stream, session))
-        try:
-            async for name, data in session:
-                yield access_pb2.AttachResponse(**{name: data})  # type: ignore[arg-type]
-            code = await session.wait()
-            if code is None:
-                code = runner.record.exit_code if runner.record.exit_code is not None else 137
-            yield access_pb2.AttachResponse(exited=access_pb2.ExecExited(exit_code=code))
-        finally:
-            writer.cancel()
-            session.close()
-
     async def SignalTask(
         self, request: access_pb2.SignalTaskRequest, context: Context
     ) -> access_pb2.SignalTaskResponse:
@@ -272,13 +150,6 @@ class TaskCalls(FileCalls):
             await asyncio.sleep(1)
 
 
-async def _left(session: Session) -> None:
-    """Read what a program writes whose client has left, so that it is not held up."""
-    async for _ in session:
-        pass
-    session.close()
-
-
 def _describe(pid: int, process: access_pb2.Process) -> None:
     """Fill in a process from /proc/PID/{stat,status,cmdline} (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -290,17 +161,3 @@ def _describe(pid: int, process: access_pb2.Process) -> None:
     process.started_at.FromNanoseconds(int((booted + int(fields[19]) / ticks) * 1e9))
     process.cpu_time.FromNanoseconds(int((int(fields[11]) + int(fields[12])) / ticks * 1e9))
     process.command = b" ".join(words).decode("utf-8", "replace")
-
-
-async def _feed(requests: AsyncIterator[Any], session: Session) -> None:
-    """Carry input of a client to the process."""
-    async for request in requests:
-        match request.WhichOneof("message"):
-            case "stdin":
-                await session.write(request.stdin)
-            case "stdin_closed":
-                await session.close_stdin()
-            case "resize":
-                await session.resize(request.resize.rows, request.resize.columns)
-            case "signal":
-                await session.signal(signal_number(request.signal))

@@ -1,0 +1,4 @@
+"""Logs of containers."""
+
+from __future__ import annotations
+
