@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
+import resource
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,9 +31,19 @@ def write(path: Path, lines: range, max_bytes: int, max_files: int, pause_every:
     log.close(time.time_ns())
 
 
+def read(path: Path, **span: Any) -> list[logs.Entry]:
+    reader = logs.Reader(path, logs.Span(**span))
+    reader.begin()
+    found: list[logs.Entry] = []
+    while not reader.finished:
+        found += reader.more()
+    reader.close()
+    return found
+
+
 async def numbers_of(path: Path, done: threading.Event, count: int | None = None) -> list[int]:
-    found = logs.read(path, count=count, follow=True, ended=done.is_set)
-    return [int(data.split()[1]) async for _, _, data in found]
+    reader = logs.Reader(path, logs.Span(count=count, follow=True), done.is_set)
+    return [int(data.split()[1]) async for batch in logs.merged([("one", reader)]) for _, (_, _, data) in batch]
 
 
 async def test_readers_that_begin_at_any_moment_miss_nothing_and_see_nothing_twice(tmp_path: Path) -> None:
@@ -107,21 +120,21 @@ async def test_a_line_is_followed_only_when_it_is_whole(tmp_path: Path) -> None:
     assert await reader == [7, 7]
 
 
-async def test_spans_of_time(tmp_path: Path) -> None:
+def test_spans_of_time(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = JsonLog(str(path), 400, 50)
     for number in range(60):
         log.write("stdout", b"%d\n" % number, number * SECOND)
     log.close(0)
 
-    async def span(**bounds: int) -> list[int]:
-        return [int(data) async for _, _, data in logs.read(path, **bounds)]  # type: ignore[arg-type]
+    def span(**bounds: int) -> list[int]:
+        return [int(data) for _, _, data in read(path, **bounds)]
 
-    assert await span(since=50 * SECOND) == list(range(50, 60))
-    assert await span(until=5 * SECOND) == list(range(6))
-    assert await span(since=20 * SECOND, until=30 * SECOND, count=3) == [28, 29, 30]
-    assert await span(since=20 * SECOND, until=30 * SECOND) == list(range(20, 31))
-    assert await span(count=0) == []
+    assert span(since=50 * SECOND) == list(range(50, 60))
+    assert span(until=5 * SECOND) == list(range(6))
+    assert span(since=20 * SECOND, until=30 * SECOND, count=3) == [28, 29, 30]
+    assert span(since=20 * SECOND, until=30 * SECOND) == list(range(20, 31))
+    assert span(count=0) == []
 
 
 def test_the_last_lines_of_two_streams_with_long_ones(tmp_path: Path) -> None:
@@ -131,7 +144,7 @@ def test_the_last_lines_of_two_streams_with_long_ones(tmp_path: Path) -> None:
     log.write("stderr", b"x" * (3 * PIECE) + b"end\n", 2)
     log.write("stdout", b"last\n", 3)
     log.close(4)
-    found = logs.tail(path, 2)
+    found = read(path, count=2)
     assert b"".join(data for _, stream, data in found if stream == "stderr") == b"x" * (3 * PIECE) + b"end\n"
     assert found[-1][2] == b"last\n"
     assert all(data != b"first\n" for _, _, data in found)
@@ -157,7 +170,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     log.close(2)
     for line in path.read_bytes().splitlines():
         json.loads(line)
-    assert "".join(data.decode() for _, _, data in logs.tail(path, None)).count("\n") == 200
+    assert "".join(data.decode() for _, _, data in read(path)).count("\n") == 200
 
 
 def test_a_full_disk_costs_lines_but_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +191,7 @@ def test_a_full_disk_costs_lines_but_nothing_else(tmp_path: Path, monkeypatch: p
     room[0] = 10_000
     log.write("stdout", b"after\n", 2)
     log.write("stdout", b"again\n", 3)
-    assert [data for _, _, data in logs.tail(path, None)] == [b"line 0\n", b"after\n", b"again\n"]
+    assert [data for _, _, data in read(path)] == [b"line 0\n", b"after\n", b"again\n"]
 
 
 def test_a_view_of_the_files_is_whole_while_they_are_renamed(tmp_path: Path) -> None:
@@ -206,3 +219,86 @@ def test_a_view_of_the_files_is_whole_while_they_are_renamed(tmp_path: Path) -> 
     finally:
         stop.set()
         thread.join()
+
+
+def written(path: Path, times: list[int], name: str = "line", max_bytes: int = 3000, files: int = 3) -> list[bytes]:
+    """Write a line at each time; return those that rotation kept."""
+    log = JsonLog(str(path), max_bytes, files)
+    for number, moment in enumerate(times):
+        log.write("stdout", b"%s %d\n" % (name.encode(), number), moment)
+    log.close(0)
+    return [data for _, _, data in read(path)]
+
+
+@pytest.mark.parametrize("files", [1, 2, 5])
+def test_tails_and_spans_are_parts_of_the_whole(tmp_path: Path, files: int) -> None:
+    chance = random.Random(files)
+    times = [1000 * SECOND + number * SECOND for number in range(300)]
+    whole = written(tmp_path / "log", times, files=files)
+    assert whole[-1] == b"line 299\n"
+    assert whole == [b"line %d\n" % number for number in range(300 - len(whole), 300)]
+    for _ in range(60):
+        count = chance.choice([None, 0, 1, 5, 40, 10_000])
+        since, until = (chance.choice([None, chance.randrange(300)]) for _ in range(2))
+        numbers = range(300 - len(whole), 300)
+        expected = [n for n in numbers if (since is None or n >= since) and (until is None or n <= until)]
+        if count is not None:
+            expected = expected[len(expected) - count :] if count < len(expected) else expected
+        span = {"count": count, "since": 0 if since is None else times[since]}
+        span["until"] = None if until is None else times[until]
+        found = [data for _, _, data in read(tmp_path / "log", **span)]
+        assert found == [b"line %d\n" % n for n in expected], (count, since, until)
+
+
+def test_a_damaged_line_is_left_out(tmp_path: Path) -> None:
+    written(tmp_path / "log", [1, 2])
+    with open(tmp_path / "log", "ab") as file:
+        file.write(b'{"log":"cut off\n\0\0\0\n{"log":"good\\n","stream":"stdout","time":"1970-01-01T00:00:03Z"}\n')
+    assert [entry[2] for entry in read(tmp_path / "log")] == [b"line 0\n", b"line 1\n", b"good\n"]
+    assert [entry[2] for entry in read(tmp_path / "log", count=2)] == [b"line 1\n", b"good\n"]
+
+
+async def collect(readers: list[tuple[str, logs.Reader]]) -> list[tuple[str, logs.Entry]]:
+    found: list[tuple[str, logs.Entry]] = []
+    async for batch in logs.merged(readers):
+        assert len(batch) <= logs.BATCH
+        found += batch
+    return found
+
+
+async def test_several_logs_come_merged_by_time(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    expected = []
+    for name in ("a", "b", "c"):
+        times = sorted(chance.randrange(10**6) * 1000 for _ in range(700))
+        kept = written(tmp_path / name, times, name, max_bytes=20_000, files=4)
+        expected += [(moment, name) for moment in times[len(times) - len(kept) :]]
+    readers = [(name, logs.Reader(tmp_path / name, logs.Span())) for name in ("a", "b", "c")]
+    found = await collect(readers)
+    assert [entry[0] for _, entry in found] == sorted(moment for moment, _ in expected)
+    for name in ("a", "b", "c"):
+        own = [int(entry[2].split()[1]) for each, entry in found if each == name]
+        assert own == list(range(own[0], own[0] + len(own)))
+
+
+async def test_until_ends_following(tmp_path: Path) -> None:
+    written(tmp_path / "log", [1])
+    span = logs.Span(follow=True, until=time.time_ns() + SECOND // 2)
+    async with asyncio.timeout(20):
+        assert len(await collect([("one", logs.Reader(tmp_path / "log", span))])) == 1
+
+
+def test_a_large_log_is_not_held(tmp_path: Path) -> None:
+    """60 MB of log are read without keeping them."""
+    line = b'{"log":"%s\\n","stream":"stdout","time":"1970-01-01T00:00:01Z"}\n' % (b"x" * 1000)
+    with open(tmp_path / "log", "wb") as file:
+        for _ in range(60):
+            file.write(line * 1000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reader = logs.Reader(tmp_path / "log", logs.Span(count=59_000))
+    reader.begin()
+    count = 0
+    while not reader.finished:
+        count += len(reader.more())
+    assert count == 59_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from pathlib import Path
@@ -64,58 +63,6 @@ def test_log_lines_are_dockers(tmp_path: Path) -> None:
     texts = [record["log"] for record in records]
     assert texts == ["one\n", "two\n", "x" * 16384, "x" * 3616 + "\n", "\ufffd"]
     assert records[0] == {"log": "one\n", "stream": "stdout", "time": "1970-01-01T00:00:01.000000001Z"}
-
-
-def write_log(path: Path, count: int, max_bytes: int = 2000) -> None:
-    log = JsonLog(str(path), max_bytes, 3)
-    for number in range(count):
-        log.write("stdout", b"line %d\n" % number, (number + 1) * 1_000_000_000)
-    log.close(0)
-
-
-def test_rotation_keeps_the_newest(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    write_log(path, 200)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["log", "log.1", "log.2"]
-    assert all(each.stat().st_size <= 2000 for each in tmp_path.iterdir())
-    entries = logs.tail(path, None)
-    numbers = [int(data.split()[1]) for _, _, data in entries]
-    assert numbers == list(range(numbers[0], 200))
-    assert len(numbers) > 40
-
-
-def test_tail_since_until(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    write_log(path, 60)
-    second = 1_000_000_000
-    assert [data for _, _, data in logs.tail(path, 2)] == [b"line 58\n", b"line 59\n"]
-    assert logs.tail(path, 0) == []
-    assert [time for time, _, _ in logs.tail(path, None, 50 * second, 52 * second)] == [
-        50 * second,
-        51 * second,
-        52 * second,
-    ]
-
-
-async def test_follow_goes_through_rotation_and_ends(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    log = JsonLog(str(path), 500, 3)
-    log.write("stdout", b"old\n", 1)
-    done = False
-    got: list[bytes] = []
-
-    async def follow() -> None:
-        async for _, _, data in logs.read(path, count=1, follow=True, ended=lambda: done):
-            got.append(data)
-
-    reader = asyncio.create_task(follow())
-    await asyncio.sleep(0.15)
-    for number in range(8):
-        log.write("stderr", b"%d\n" % number, 2 + number)
-    await asyncio.sleep(0.2)
-    done = True
-    await asyncio.wait_for(reader, 2)
-    assert got == [b"old\n", *(b"%d\n" % number for number in range(8))]
 
 
 def test_times_round_trip() -> None:

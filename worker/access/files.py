@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from pycompose.proto.v1 import access_pb2, access_pb2_grpc
-from pycompose.worker.copying.files import Files, FilesError
-from pycompose.worker.images import ImageError, intake
+from pycompose.proto.refusal import InvalidError
+from pycompose.proto.v1 import access_pb2
+from pycompose.worker.access.base import Calls, Context, begin
+from pycompose.worker.copying.files import Files
+from pycompose.worker.images import intake
 from pycompose.worker.images.instructions import config_of
 from pycompose.worker.runtime.errors import RuntimeFault
 from pycompose.worker.volumes import room_of
 
 if TYPE_CHECKING:
-    from pycompose.worker.agent.agent import Agent
     from pycompose.worker.agent.runner import Runner
 
 PART = 500
-Context = grpc.aio.ServicerContext[Any, Any]
 KINDS = {
     "added": access_pb2.PATH_CHANGE_KIND_ADDED,
     "changed": access_pb2.PATH_CHANGE_KIND_CHANGED,
@@ -29,30 +27,16 @@ KINDS = {
 }
 
 
-async def refuse(context: Context, code: str, message: str) -> NoReturn:
-    """End the call with a status."""
-    await context.abort(grpc.StatusCode[code], message)
-    raise AssertionError
-
-
-class FileCalls(access_pb2_grpc.TaskAccessServiceServicer):
+class FileCalls(Calls):
     """Serves files of one node's containers."""
 
-    _agent: Agent
-
-    async def _runner(self, task_id: str, context: Context) -> Runner:
-        raise NotImplementedError
-
-    async def _files(self, task_id: str, context: Context) -> Files:
-        return Files(self._agent, await self._runner(task_id, context))
+    async def _files(self, task_id: str) -> Files:
+        return Files(self._agent, await self._runner(task_id))
 
     async def StatPath(self, request: access_pb2.StatPathRequest, context: Context) -> access_pb2.StatPathResponse:
         """Return what is at a path."""
-        files = await self._files(request.task_id, context)
-        try:
-            found = await files.stat(request.path, follow=request.follow_link)
-        except FilesError as error:
-            await refuse(context, error.code, str(error))
+        files = await self._files(request.task_id)
+        found = await files.stat(request.path, follow=request.follow_link)
         response = access_pb2.StatPathResponse(
             size_bytes=found["size"], mode=found["mode"], link_target=found["target"]
         )
@@ -63,40 +47,30 @@ class FileCalls(access_pb2_grpc.TaskAccessServiceServicer):
         self, request: access_pb2.CopyFromRequest, context: Context
     ) -> AsyncIterator[access_pb2.CopyFromResponse]:
         """Send the tar of a file or folder."""
-        files = await self._files(request.task_id, context)
-        try:
-            async for data in files.pack(request.path, follow=request.follow_link):
-                yield access_pb2.CopyFromResponse(data=data)
-        except FilesError as error:
-            await refuse(context, error.code, str(error))
+        files = await self._files(request.task_id)
+        async for data in files.pack(request.path, follow=request.follow_link):
+            yield access_pb2.CopyFromResponse(data=data)
 
     async def CopyTo(
         self, requests: AsyncIterator[access_pb2.CopyToRequest], context: Context
     ) -> access_pb2.CopyToResponse:
         """Unpack a tar into a folder."""
-        stream = aiter(requests)
-        start = (await anext(stream)).start
-        files = await self._files(start.task_id, context)
+        start, stream = await begin(requests)
+        files = await self._files(start.task_id)
 
         async def data() -> AsyncIterator[bytes]:
             async for request in stream:
                 yield request.data
 
-        try:
-            await files.unpack(start.path, data(), archive=start.archive, as_user=start.as_user)
-        except FilesError as error:
-            await refuse(context, error.code, str(error))
+        await files.unpack(start.path, data(), archive=start.archive, as_user=start.as_user)
         return access_pb2.CopyToResponse()
 
     async def ListFiles(
         self, request: access_pb2.ListFilesRequest, context: Context
     ) -> AsyncIterator[access_pb2.ListFilesResponse]:
         """Send what lies below a folder."""
-        files = await self._files(request.task_id, context)
-        try:
-            found = await files.listing(request.path)
-        except FilesError as error:
-            await refuse(context, error.code, str(error))
+        files = await self._files(request.task_id)
+        found = await files.listing(request.path)
         for start in range(0, len(found), PART):
             response = access_pb2.ListFilesResponse()
             for one in found[start : start + PART]:
@@ -108,34 +82,25 @@ class FileCalls(access_pb2_grpc.TaskAccessServiceServicer):
         self, request: access_pb2.RemovePathsRequest, context: Context
     ) -> access_pb2.RemovePathsResponse:
         """Remove files and folders."""
-        files = await self._files(request.task_id, context)
-        try:
-            await files.remove(request.paths)
-        except FilesError as error:
-            await refuse(context, error.code, str(error))
+        files = await self._files(request.task_id)
+        await files.remove(request.paths)
         return access_pb2.RemovePathsResponse()
 
     async def ExportTask(
         self, request: access_pb2.ExportTaskRequest, context: Context
     ) -> AsyncIterator[access_pb2.ExportTaskResponse]:
         """Send the tar of the root file system."""
-        runner = await self._runner(request.task_id, context)
+        runner = await self._runner(request.task_id)
         runner.happened("export")
-        try:
-            async for data in Files(self._agent, runner).export():
-                yield access_pb2.ExportTaskResponse(data=data)
-        except FilesError as error:
-            await refuse(context, error.code, str(error))
+        async for data in Files(self._agent, runner).export():
+            yield access_pb2.ExportTaskResponse(data=data)
 
     async def ListChanges(
         self, request: access_pb2.ListChangesRequest, context: Context
     ) -> access_pb2.ListChangesResponse:
         """Return what differs from the image."""
-        files = await self._files(request.task_id, context)
-        try:
-            found = await files.changes()
-        except FilesError as error:
-            await refuse(context, error.code, str(error))
+        files = await self._files(request.task_id)
+        found = await files.changes()
         response = access_pb2.ListChangesResponse()
         for one in found:
             response.changes.add(path=one["path"], kind=KINDS[one["kind"]])
@@ -155,7 +120,7 @@ class FileCalls(access_pb2_grpc.TaskAccessServiceServicer):
         self, request: access_pb2.CommitTaskRequest, context: Context
     ) -> access_pb2.CommitTaskResponse:
         """Make an image of a container."""
-        runner = await self._runner(request.task_id, context)
+        runner = await self._runner(request.task_id)
         paused = request.pause and runner.running and not runner.record.paused
         try:
             config = merged(settings_of(runner), config_of(list(request.changes)))
@@ -170,10 +135,8 @@ class FileCalls(access_pb2_grpc.TaskAccessServiceServicer):
                 author=request.author,
                 comment=request.message,
             )
-        except FilesError as error:
-            await refuse(context, error.code, str(error))
-        except (ImageError, ValueError) as error:
-            await refuse(context, "INVALID_ARGUMENT", str(error))
+        except ValueError as error:
+            raise InvalidError([("changes", str(error))], str(error)) from error
         finally:
             if paused:
                 with contextlib.suppress(RuntimeFault):

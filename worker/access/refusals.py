@@ -34,7 +34,7 @@ KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str, str], ...] = (
 def translate(error: Exception) -> Refusal | None:
     """Return the refusal that an error means; None: it is a fault."""
     if isinstance(error, FilesError):
-        return by_code(Status[error.code], str(error), "path", "", "path")
+        return by_code(grpc.StatusCode[error.code], str(error), "path", "", "path")
     for kind, code, subject, field in KINDS:
         if isinstance(error, kind):
             return by_code(code, str(error), subject, "", field)

@@ -50,8 +50,9 @@ class StreamCalls(Calls):
                 runner.id, process, tty=start.tty, stdin=start.stdin, window=window, detach=start.detach
             )
         except RuntimeFault as error:
-            code = error.exit_code if isinstance(error, StartError) else 126
-            yield access_pb2.ExecResponse(exited=access_pb2.ExecExited(exit_code=code, error=str(error)))
+            failed = access_pb2.ExecExited(error=str(error))
+            failed.exit_code = error.exit_code if isinstance(error, StartError) else 126
+            yield access_pb2.ExecResponse(exited=failed)
             return
         exec_id = secrets.token_hex(32)
         for action in ("exec_create", "exec_start"):
@@ -90,9 +91,9 @@ class StreamCalls(Calls):
                     yield access_pb2.AttachResponse(**{name: data})  # type: ignore[arg-type]
                     feed.check()
                 code = await session.wait()
-            if code is None:
-                code = LOST if runner.record.exit_code is None else runner.record.exit_code
-            yield access_pb2.AttachResponse(exited=access_pb2.ExecExited(exit_code=code))
+            known = runner.record.exit_code if code is None else code
+            exited = access_pb2.ExecExited(exit_code=LOST if known is None else known)
+            yield access_pb2.AttachResponse(exited=exited)
         finally:
             session.close()
 
@@ -140,7 +141,7 @@ class Feed:
                 await self._take(request)
             except InvalidError as error:
                 self._wrong = error
-                self._session.close()
+                self._session.leave()
                 return
 
     async def _take(self, request: Any) -> None:

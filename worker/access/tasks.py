@@ -5,77 +5,49 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import grpc
 
 from pycompose.proto.v1 import access_pb2
+from pycompose.worker.access.base import Context
 from pycompose.worker.access.files import FileCalls
-from pycompose.worker.agent import hooks
-from pycompose.worker.agent.runner import Runner, signal_number
-from pycompose.worker.runtime import logs
-from pycompose.worker.runtime.errors import RuntimeFault, StartError
-from pycompose.worker.runtime.sessions import Session
+from pycompose.worker.access.reading import ReadingCalls
+from pycompose.worker.access.streams import StreamCalls
+from pycompose.worker.agent.runner import signal_number
+from pycompose.worker.runtime.errors import RuntimeFault
 from pycompose.worker.volumes import VolumeError
 
-if TYPE_CHECKING:
-    from pycompose.worker.agent.agent import Agent
 
-Context = grpc.aio.ServicerContext[Any, Any]
-STREAMS = {"stdout": access_pb2.OUTPUT_STREAM_STDOUT, "stderr": access_pb2.OUTPUT_STREAM_STDERR}
-
-
-class TaskCalls(FileCalls):
-    """Serves one node's tasks."""
-
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-
-    async def _runner(self, task_id: str, context: Context) -> Runner:
-        # a node that has just started does not know its containers yet
-        await self._agent.recovered.wait()
-        runner = self._agent.runners.get(task_id)
-        if runner is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no such container here: {task_id[:12]}")
-            raise AssertionError
-        return runner
+class TaskCalls(FileCalls, StreamCalls, ReadingCalls):
+    """All calls of TaskAccessService; here: signals, pause, processes, usage, ports, volumes."""
 
     async def SignalTask(
         self, request: access_pb2.SignalTaskRequest, context: Context
     ) -> access_pb2.SignalTaskResponse:
         """Signal a container's first process."""
-        runner = await self._runner(request.task_id, context)
-        try:
-            number = signal_number(request.signal or "SIGKILL")
-            await self._agent.runtime.kill(runner.id, number)
-            runner.happened("kill", signal=str(number))
-        except Exception as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{runner.task.name}: {error}")
+        runner = await self._running(request.task_id)
+        number = signal_number(request.signal or "SIGKILL")
+        await self._agent.runtime.kill(runner.id, number)
+        runner.happened("kill", signal=str(number))
         return access_pb2.SignalTaskResponse()
 
     async def PauseTask(self, request: access_pb2.PauseTaskRequest, context: Context) -> access_pb2.PauseTaskResponse:
         """Freeze a container."""
-        await self._freeze(request.task_id, context, paused=True)
+        await self._freeze(request.task_id, paused=True)
         return access_pb2.PauseTaskResponse()
 
     async def UnpauseTask(
         self, request: access_pb2.UnpauseTaskRequest, context: Context
     ) -> access_pb2.UnpauseTaskResponse:
         """Thaw a container."""
-        await self._freeze(request.task_id, context, paused=False)
+        await self._freeze(request.task_id, paused=False)
         return access_pb2.UnpauseTaskResponse()
 
-    async def _freeze(self, task_id: str, context: Context, *, paused: bool) -> None:
-        runner = await self._runner(task_id, context)
+    async def _freeze(self, task_id: str, *, paused: bool) -> None:
+        runner = await self._running(task_id)
         runtime = self._agent.runtime
-        try:
-            await (runtime.pause(runner.id) if paused else runtime.resume(runner.id))
-        except RuntimeFault as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{runner.task.name}: {error}")
+        await (runtime.pause(runner.id) if paused else runtime.resume(runner.id))
         runner.record.paused = paused
         runner.tell(runner.record.state)
         runner.happened("pause" if paused else "unpause")
@@ -105,7 +77,7 @@ class TaskCalls(FileCalls):
         self, request: access_pb2.ListProcessesRequest, context: Context
     ) -> access_pb2.ListProcessesResponse:
         """Return a container's processes (proc(5))."""
-        runner = await self._runner(request.task_id, context)
+        runner = await self._runner(request.task_id)
         response = access_pb2.ListProcessesResponse()
         runner.happened("top")
         with contextlib.suppress(RuntimeFault):
@@ -114,16 +86,26 @@ class TaskCalls(FileCalls):
                     _describe(pid, response.processes.add())
         return response
 
-    async def WatchEvents(
-        self, request: access_pb2.WatchEventsRequest, context: Context
-    ) -> AsyncIterator[access_pb2.WatchEventsResponse]:
-        """Send what happens to containers."""
-        since = request.since.ToNanoseconds() if request.HasField("since") else None
-        until = request.until.ToNanoseconds() if request.HasField("until") else None
-        async for event in self._agent.events.listen(since, until):
-            wanted = not request.task_ids or event.task_id in request.task_ids
-            if wanted and request.project in ("", event.project):
-                yield access_pb2.WatchEventsResponse(events=[event])
+    async def _sample(self, task_id: str) -> access_pb2.TaskStats:
+        """Return what a container uses now. Raises RuntimeFault."""
+        usage = await self._agent.runtime.stats(task_id)
+        runner = self._agent.runners.get(task_id)
+        own = runner is not None and runner.record.pid and runner.spec.network_mode != "host"
+        received, sent = interface_bytes(runner.record.pid) if runner is not None and own else (0, 0)
+        sample = access_pb2.TaskStats(
+            task_id=task_id,
+            memory_bytes=usage.memory_bytes,
+            memory_limit_bytes=usage.memory_limit,
+            network_received_bytes=received,
+            network_sent_bytes=sent,
+            block_read_bytes=usage.read_bytes,
+            block_written_bytes=usage.write_bytes,
+            pids=usage.pids,
+            online_cpus=os.cpu_count() or 1,
+        )
+        sample.time.FromNanoseconds(time.time_ns())
+        sample.cpu_time.FromNanoseconds(usage.cpu_ns)
+        return sample
 
     async def WatchStats(
         self, request: access_pb2.WatchStatsRequest, context: Context
@@ -133,21 +115,23 @@ class TaskCalls(FileCalls):
             response = access_pb2.WatchStatsResponse()
             for task_id in request.task_ids:
                 with contextlib.suppress(RuntimeFault):
-                    usage = await self._agent.runtime.stats(task_id)
-                    sample = response.stats.add(
-                        task_id=task_id,
-                        memory_bytes=usage.memory_bytes,
-                        memory_limit_bytes=usage.memory_limit,
-                        pids=usage.pids,
-                        block_read_bytes=usage.read_bytes,
-                        block_written_bytes=usage.write_bytes,
-                    )
-                    sample.time.FromNanoseconds(time.time_ns())
-                    sample.cpu_time.FromNanoseconds(usage.cpu_ns)
+                    response.stats.append(await self._sample(task_id))
             yield response
             if request.once:
                 return
             await asyncio.sleep(1)
+
+
+def interface_bytes(pid: int) -> tuple[int, int]:
+    """Return bytes received and sent on all interfaces but the loopback (proc_pid_net(5)); zeros when it has ended."""
+    received = sent = 0
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]:
+            name, _, numbers = line.partition(":")
+            if name.strip() != "lo":
+                fields = numbers.split()
+                received, sent = received + int(fields[0]), sent + int(fields[8])
+    return received, sent
 
 
 def _describe(pid: int, process: access_pb2.Process) -> None:

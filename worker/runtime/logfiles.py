@@ -93,17 +93,21 @@ def whole_lines(fd: int) -> int:
     return 0
 
 
-def lines_backwards(fd: int, end: int) -> Iterator[bytes]:
-    """Lines from the one before ``end`` to the first, reading in blocks."""
+def lines_backwards(fd: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """(offset, line) from the line before ``end`` to the first, reading in blocks."""
     rest = b""
     while end > 0:
         size = min(BLOCK, end)
         end -= size
         pieces = (os.pread(fd, size, end) + rest).split(b"\n")
         rest = pieces.pop(0)
-        yield from (piece for piece in reversed(pieces) if piece)
+        offset = end + len(rest) + 1 + sum(len(piece) + 1 for piece in pieces)
+        for piece in reversed(pieces):
+            offset -= len(piece) + 1
+            if piece:
+                yield offset, piece
     if rest:
-        yield rest
+        yield 0, rest
 
 
 def _open(path: Path) -> list[LogFile]:

@@ -87,6 +87,11 @@ class Session:
             pass
         return self._code
 
+    def leave(self) -> None:
+        """Leave, also while somebody reads: the read ends."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Leave. A container goes on; an exec is hung up, unless it is detached or has ended."""
         self._ended = True
