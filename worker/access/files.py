@@ -110,7 +110,7 @@ class FileCalls(Calls):
         self, request: access_pb2.MeasureTaskRequest, context: Context
     ) -> access_pb2.MeasureTaskResponse:
         """Return how much a container wrote."""
-        runner = await self._runner(request.task_id, context)
+        runner = await self._runner(request.task_id)
         upper = self._agent.state / "images" / "snapshots" / runner.id / "upper"
         written, _ = await asyncio.to_thread(room_of, upper) if upper.is_dir() else (0, 0)
         image = self._agent.images.find(runner.record.image_id)
