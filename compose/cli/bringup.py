@@ -41,10 +41,20 @@ class ChangedError(CliError):
 
 @dataclass
 class Applied:
-    """What applying a plan gave: ids of services by name, and tasks to start by service id."""
+    """What applying a plan gave.
+
+    Attributes:
+        services: ids by name.
+        starts: tasks to start by service id.
+        kept: ids of services that were left as they are.
+        opened: names of services whose containers are new or anew.
+        done: steps that changed something.
+    """
 
     services: dict[str, str] = field(default_factory=dict)
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    opened: list[str] = field(default_factory=list)
     done: list[Step] = field(default_factory=list)
 
 
@@ -195,6 +205,10 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, 
             applied.done.append(step)
         if step.kind == "service":
             applied.services[step.name] = identity
+            if step.action == "keep":
+                applied.kept.add(identity)
+            elif step.action in ("create", "recreate"):
+                applied.opened.append(step.name)
     return applied
 
 

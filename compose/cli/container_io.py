@@ -14,8 +14,8 @@ from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.execute import run_exec, variables
 from pycompose.compose.cli.flags import PASS_ON, command
 from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.logflags import LogWish, log_flags
 from pycompose.compose.cli.logprint import LogPrinter
-from pycompose.compose.cli.logs import request_of
 from pycompose.compose.cli.objects import pairs
 from pycompose.compose.cli.runflags import read_lines
 from pycompose.compose.cli.settings import settings
@@ -32,22 +32,14 @@ _KINDS = {
 
 @command()
 @click.option("--details", is_flag=True, help="Also labels and variables that the log options name.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with new output.")
-@click.option("-n", "--tail", default="all", metavar="LINES", help="Last lines (default all).")
-@click.option("--since", metavar="TIME", help="Nothing before.")
-@click.option("--until", metavar="TIME", help="Nothing after.")
-@click.option("-t", "--timestamps", is_flag=True, help="Times before lines.")
+@log_flags
 @click.argument("name", metavar="CONTAINER")
-def logs(
-    details: bool, follow: bool, tail: str, since: str | None, until: str | None, timestamps: bool, name: str
-) -> None:
+def logs(details: bool, name: str, wish: LogWish) -> None:
     """Print the output of a container."""
-    request = request_of(follow, tail, since, until)
     with settings().client(start=False) as client:
         task = get(client, name)
-        request.task_ids.append(task.id)
-        before = _details(client, task.service_id) if details else ""
-        print_logs(client, request, timestamps=timestamps, before=before)
+        wish.request.task_ids.append(task.id)
+        print_logs(client, wish, before=_details(client, task.service_id) if details else "")
 
 
 def _details(client: Client, service_id: str) -> str:
@@ -60,11 +52,11 @@ def _details(client: Client, service_id: str) -> str:
     return ",".join(words) + " " if words else ""
 
 
-def print_logs(client: Client, request: access_pb2.ReadLogsRequest, *, timestamps: bool, before: str = "") -> None:
+def print_logs(client: Client, wish: LogWish, *, before: str = "") -> None:
     """Print entries until the stream ends or the user leaves; error output goes to stderr."""
-    printer = LogPrinter(prefix=False, timestamps=timestamps, split=True, before=before)
+    printer = LogPrinter(prefix=False, timestamps=wish.timestamps, split=True, before=before, grep=wish.grep)
     with interrupts_into(Streams()) as streams:
-        streams.add("log", client.access.ReadLogs(request))
+        streams.add("log", client.access.ReadLogs(wish.request))
         while (item := streams.get(None)) is not None and item[0] != "interrupt":
             if isinstance(item[1], Ended):
                 if item[1].error is not None:

@@ -34,6 +34,7 @@ class Goal:
         started: False: containers need only exist.
         starts: task ids to start by service id, as soon as what it depends on is ready.
         revisions: least revision by service id; an older one seen in a watch is not the answer yet.
+        kept: ids of services of which nothing was changed.
         timeout: seconds; None: for ever.
         place: gives "FILE:LINE:COLUMN: services.NAME.KEY: " of a service's key, "" when that is not known.
     """
@@ -42,6 +43,7 @@ class Goal:
     wait: bool = False
     started: bool = True
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
     timeout: float | None = None
     place: Callable[[str, str], str] = lambda service, key: ""
 
@@ -130,7 +132,8 @@ def _look(observed: Observed, goal: Goal, display: Display, going: set[str]) -> 
         going |= {name for name, row in rows.items() if row.word == "Removing"}
         for name, row in rows.items():
             state = "failed" if row.failed else "done" if row.done else "busy"
-            display.set(f"Container {name}", row.word, row.detail, state)
+            as_before = row.word in ("Started", "Healthy") and service_id in goal.kept and not held
+            display.set(f"Container {name}", "Running" if as_before else row.word, row.detail, state)
             if row.failed:
                 place = _place(observed, service_id, name, goal)
                 failures.append(f"{place}container {name}: {_sentence(row)}")

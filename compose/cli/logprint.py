@@ -33,6 +33,7 @@ class LogPrinter:
         at_once: do not wait for the end of a line (for output of one container).
         around: called around each write (a live view makes way for it).
         before: stands before each line, after the time.
+        grep: print only lines that it is found in.
     """
 
     def __init__(
@@ -45,13 +46,14 @@ class LogPrinter:
         at_once: bool = False,
         around: Callable[[], AbstractContextManager[None]] = nullcontext,
         before: str = "",
+        grep: re.Pattern[bytes] | None = None,
     ) -> None:
         self._colour, self._prefix, self._timestamps = colour, prefix, timestamps
-        self._split, self._at_once, self._around = split, at_once, around
+        self._split, self._at_once, self._around, self._grep = split, at_once, around, grep
         self._before = before
         self._names: dict[str, tuple[str, str]] = {}
         self._width = 0
-        self._open: dict[tuple[str, int], bytes] = {}
+        self._open: dict[tuple[str, int], tuple[bytes, bytes]] = {}
 
     def know(self, task_id: str, name: str, service: str) -> None:
         """Tell the name of a task; names known early keep the prefixes aligned."""
@@ -67,23 +69,24 @@ class LogPrinter:
         streams: dict[int, list[bytes]] = {}
         for entry in entries:
             key = (entry.task_id, entry.stream)
-            inside = self._open.pop(key, None)
-            text = (self._head(entry) if inside is None else inside) + entry.data
+            head, before = self._open.pop(key, (None, b""))
+            head, text = self._head(entry) if head is None else head, before + entry.data
             if not entry.data.endswith(b"\n"):
-                # what has been written already needs no second head
-                self._open[key] = b"" if self._at_once else text
+                # of what has been written already, what follows has no head
+                self._open[key] = (b"", b"") if self._at_once else (head, text)
                 if not self._at_once and len(text) < LONGEST_LINE:
                     continue
-                self._open[key] = b""
-            target = 2 if self._split and entry.stream == access_pb2.OUTPUT_STREAM_STDERR else 1
-            streams.setdefault(target, []).append(text)
+                self._open[key] = (b"", b"")
+            if self._grep is None or self._grep.search(text):
+                target = 2 if self._split and entry.stream == access_pb2.OUTPUT_STREAM_STDERR else 1
+                streams.setdefault(target, []).append(head + text)
         self._write(streams)
 
     def flush(self, task_id: str | None = None) -> None:
         """Print incomplete lines: of one task that has ended, or of all."""
-        rest = [key for key, text in self._open.items() if task_id in (None, key[0])]
-        texts = [self._open.pop(key) for key in rest]
-        self._write({1: [text + b"\n" for text in texts if text]})
+        rest = [key for key, (_, text) in self._open.items() if text and task_id in (None, key[0])]
+        lines = [self._open.pop(key) for key in rest]
+        self._write({1: [head + text + b"\n" for head, text in lines if self._grep is None or self._grep.search(text)]})
 
     def line(self, task_id: str, text: str) -> None:
         """Print a line of ours about a task, under its prefix."""

@@ -10,10 +10,10 @@ import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pycompose.compose.cli.display import Display
-from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.interrupts import interrupts_into
-from pycompose.compose.cli.logprint import LogPrinter, short_name, time_of
+from pycompose.compose.cli.logflags import LogWish, log_flags
+from pycompose.compose.cli.logprint import LogPrinter, short_name
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.watching import follow_project, read_log, see
 from pycompose.compose.client import Client
@@ -25,60 +25,33 @@ from pycompose.proto.v1 import access_pb2, task_pb2
 
 @command()
 @click.argument("services", nargs=-1)
-@click.option("-f", "--follow", is_flag=True, help="Go on with new output.")
-@click.option("-n", "--tail", default="all", metavar="LINES", help="Last lines of each container.")
-@click.option("--since", metavar="TIME", help="Nothing before: 2024-01-02T13:23:37Z, or 42m.")
-@click.option("--until", metavar="TIME", help="Nothing after.")
-@click.option("-t", "--timestamps", is_flag=True, help="Times before lines.")
+@log_flags
 @click.option("--no-color", is_flag=True, help="No colours.")
 @click.option("--no-log-prefix", is_flag=True, help="No names before lines.")
 @click.option("--index", type=int, default=0, metavar="N", help="Only container number N of a service.")
-def logs(
-    services: tuple[str, ...],
-    follow: bool,
-    tail: str,
-    since: str | None,
-    until: str | None,
-    timestamps: bool,
-    no_color: bool,
-    no_log_prefix: bool,
-    index: int,
-) -> None:
-    """Print the output of containers."""
+def logs(services: tuple[str, ...], no_color: bool, no_log_prefix: bool, index: int, wish: LogWish) -> None:
+    """Print the output of containers, that of several merged by time.
+
+    \b
+    pycompose logs -f web            what web says, as it says it
+    pycompose logs -n 20 --grep 500  of the last 20 lines of each container those with 500
+    """
     chosen = settings()
     name = chosen.name()
-    request = request_of(follow, tail, since, until)
+    request = wish.request
     with chosen.client(start=False) as client:
         _, tasks = services_and_tasks(client, name, services)
         tasks = [task for task in tasks if not index or task.slot == index]
         colour = not no_color and chosen.colour(sys.stdout.isatty())
-        printer = LogPrinter(colour=colour, prefix=not no_log_prefix, timestamps=timestamps)
+        printer = LogPrinter(colour=colour, prefix=not no_log_prefix, timestamps=wish.timestamps, grep=wish.grep)
         for task in tasks:
             printer.know(task.id, short_name(task.name, name), task.service_name)
-        if follow:
+        if request.follow:
             _follow(client, name, services, index, tasks, request, printer)
         elif tasks:
             request.task_ids.extend(task.id for task in tasks if task.status.run)
             printer.entries(_merged(client, request))
         printer.flush()
-
-
-def request_of(follow: bool, tail: str, since: str | None, until: str | None) -> access_pb2.ReadLogsRequest:
-    """Return a request without task ids.
-
-    Raises:
-        UsageError: a number or a time cannot be read.
-    """
-    request = access_pb2.ReadLogsRequest(follow=follow)
-    if tail not in ("all", ""):
-        if not tail.lstrip("-").isdigit():
-            raise UsageError(f'--tail {tail}: want a number of lines, or "all"')
-        if int(tail) >= 0:
-            request.tail = int(tail)
-    for flag, text, field in (("--since", since, "since"), ("--until", until, "until")):
-        if text:
-            getattr(request, field).FromNanoseconds(time_of(flag, text, time.time()))
-    return request
 
 
 def _merged(client: Client, request: access_pb2.ReadLogsRequest) -> Iterable[access_pb2.LogEntry]:

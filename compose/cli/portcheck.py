@@ -1,4 +1,4 @@
-"""Before `up` does anything: can all ports be had that it will publish?"""
+"""Ports of `up`: before it does anything, whether all can be had; at its end, what is open, and to whom."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pycompose.compose.client import Client, ClientError
 from pycompose.compose.loader import Project
 from pycompose.compose.plan.ports import Wanted, conflicts, wanted
 from pycompose.compose.plan.steps import Step
-from pycompose.proto.v1 import access_pb2, control_pb2
+from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2
 
 
 def check_ports(client: Client, project: Project, steps: Sequence[Step]) -> None:
@@ -44,3 +44,19 @@ def _probed(client: Client, asked: Sequence[Wanted]) -> list[tuple[Wanted, str]]
         problems = client.access.ProbePorts(request).problems
         return [(one, text) for one, text in zip(asked, problems, strict=False) if text]
     return []
+
+
+def open_ports(service: service_pb2.Service) -> list[str]:
+    """Return what a service publishes, a line for each set of people who can reach it."""
+    places: dict[str, list[str]] = {}
+    for port in service.endpoint.ports:
+        first, last = port.published_port, port.published_port_end
+        if first:
+            places.setdefault(_who(port.host_ip), []).append(f"{first}-{last}" if last > first else str(first))
+    return [f"{service.spec.name} listens on {', '.join(ports)} ({who})" for who, ports in places.items()]
+
+
+def _who(address: str) -> str:
+    if address.startswith("127.") or address == "::1":
+        return "this machine only"
+    return "all addresses" if address in ("", "0.0.0.0", "::") else f"address {address}"

@@ -18,8 +18,8 @@ from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.images_step import find
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.listing import Listing, listing
+from pycompose.compose.cli.logflags import LogWish, log_flags
 from pycompose.compose.cli.logprint import LogPrinter
-from pycompose.compose.cli.logs import request_of
 from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, pairs
 from pycompose.compose.cli.pulling import pull_one
 from pycompose.compose.cli.settings import Settings, scales, settings
@@ -146,21 +146,17 @@ def inspect_(names: tuple[str, ...], form: str | None) -> None:
 
 
 @service.command("logs")
-@click.option("-f", "--follow", is_flag=True, help="Go on with new output.")
-@click.option("-n", "--tail", default="all", metavar="LINES", help="Last lines of each task.")
-@click.option("--since", metavar="TIME", help="Nothing before.")
-@click.option("--until", metavar="TIME", help="Nothing after.")
-@click.option("-t", "--timestamps", is_flag=True, help="Times before lines.")
+@log_flags
 @click.option("--raw", is_flag=True, help="No names before lines.")
 @click.argument("name", metavar="SERVICE")
-def logs(follow: bool, tail: str, since: str | None, until: str | None, timestamps: bool, raw: bool, name: str) -> None:
+def logs(raw: bool, name: str, wish: LogWish) -> None:
     """Print the output of a service's tasks."""
-    chosen = settings()
-    request = request_of(follow, tail, since, until)
+    chosen, request = settings(), wish.request
     with chosen.client(start=False) as client, interrupts_into(Streams()) as streams:
         one = _get(client, name)
         tasks = client.control.ListTasks(control_pb2.ListTasksRequest(service_ids=[one.id])).tasks
-        printer = LogPrinter(colour=chosen.colour(sys.stdout.isatty()), prefix=not raw, timestamps=timestamps)
+        colour = chosen.colour(sys.stdout.isatty())
+        printer = LogPrinter(colour=colour, prefix=not raw, timestamps=wish.timestamps, grep=wish.grep)
         for task in tasks:
             printer.know(task.id, task.name, task.service_name)
         request.task_ids.extend(task.id for task in tasks if task.status.run)

@@ -175,6 +175,9 @@ class Settings:
 
         stream = sys.stdout if self.truth("COMPOSE_STATUS_STDOUT") else sys.stderr
         mode = "quiet" if quiet else self.progress
+        # whose containers these are is said first where it is not this machine's own node
+        elsewhere = self.host or os.environ.get("PYCOMPOSE_HOST")
+        title = f"{title} on {elsewhere}" if elsewhere else title
         return Display(mode, colour=self.colour(stream.isatty()), title=title, stream=stream)
 
     def would(self, steps: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.planning import WOULD_CHANGE, would
+from pycompose.compose.cli.portcheck import open_ports
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.syncing import Syncing
 from pycompose.compose.cli.upflags import orphan_default, recreation
@@ -249,6 +250,7 @@ def _background(chosen: Settings, request: _Request) -> None:
             wait=request.wait,
             started=not request.options.no_start,
             starts=applied.starts,
+            kept=applied.kept,
             timeout=request.timeout,
             place=lambda service, key: project.place("services", service, key),
         )
@@ -261,6 +263,10 @@ def _background(chosen: Settings, request: _Request) -> None:
             display.freeze()
             chosen.tell("interrupted; the node goes on in the background: pycompose ps shows it")
             raise
+    for name in applied.opened if not request.options.no_start else ():
+        service = observed.services.get(applied.services[name])
+        for line in open_ports(service) if service is not None else ():
+            chosen.tell(line)
     return None
 
 
@@ -302,6 +308,7 @@ def _foreground(
         goal = Goal(
             list(applied.services.values()),
             starts=applied.starts,
+            kept=applied.kept,
             place=lambda service, key: project.place("services", service, key),
         )
         try:

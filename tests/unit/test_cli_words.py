@@ -275,6 +275,14 @@ def test_log_prefixes_are_aligned_and_lines_never_mixed(capfdbinary: Any) -> Non
     assert colour_of("web") == colour_of("web")
 
 
+def test_grep_prints_whole_lines_that_match(capfdbinary: Any) -> None:
+    printer = LogPrinter(prefix=False, grep=re.compile(b"o.e"))
+    parts = [b"on", b"e\n", b"two\n", b"one more\n", b"tone"]
+    printer.entries(access_pb2.LogEntry(task_id="1", data=data) for data in parts)
+    printer.flush()
+    assert capfdbinary.readouterr().out == b"one\none more\ntone\n"
+
+
 def test_the_output_of_one_container_is_not_held_back(capfdbinary: Any) -> None:
     printer = LogPrinter(prefix=False, at_once=True)
     printer.entries([access_pb2.LogEntry(task_id="1", data=b"password: ")])
@@ -356,7 +364,8 @@ def test_bad_files_give_one_message_with_a_place(
         (["build"], 1, "pycompose image load"),
         (["ps"], 1, "no configuration file found"),
         (["-f", "no.yaml", "config"], 1, "no such file"),
-        (["logs", "--tail", "x"], 1, "no configuration file"),
+        (["logs", "--tail", "x"], 2, "--tail x: want a number of lines"),
+        (["logs", "--grep", "("], 2, "--grep (: missing )"),
     ],
 )
 def test_bad_command_lines(

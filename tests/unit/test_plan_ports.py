@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pycompose.compose.cli.portcheck import open_ports
 from pycompose.compose.plan.ports import conflicts, ports_of, wanted
 from pycompose.compose.plan.steps import Step
 from pycompose.proto.v1 import service_pb2 as pb
@@ -57,6 +58,16 @@ def test_what_a_service_publishes_already_is_not_asked_for() -> None:
 def test_two_services_of_a_file(first: str, second: str, clash: bool) -> None:
     found = conflicts([create(first, name="a"), create(second, name="b")], "p", [])
     assert [(one.service, holder) for one, holder in found] == ([("b", "service a")] if clash else [])
+
+
+def test_who_can_reach_a_port() -> None:
+    one = service("80", "8000-8010", "127.0.0.1:81", "10.0.0.1:82", "0")
+    one.endpoint.ports.extend(one.spec.endpoint.ports)
+    assert open_ports(one) == [
+        "web listens on 80, 8000-8010 (all addresses)",
+        "web listens on 81 (this machine only)",
+        "web listens on 82 (address 10.0.0.1)",
+    ]
 
 
 def test_services_of_others_hold_ports_and_removed_ones_do_not() -> None:
