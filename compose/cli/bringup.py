@@ -184,6 +184,7 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, 
             continue
         if step.kind == "service" and step.action == "start":
             applied.starts[step.current.id] = step.task_ids
+            applied.kept.discard(step.current.id)
             continue
         label = f"{step.kind.capitalize()} {step.name}"
         shown = step.changes and step.kind != "service"

@@ -32,7 +32,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from pycompose.compose.cli.errors import CliError, Exit
-from pycompose.compose.cli.program import renamed
+from pycompose.compose.cli.saying import say
 
 FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
 _OUTPUT = (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT, errno.EFBIG)
@@ -92,8 +92,7 @@ def _status(action: Callable[[], Any]) -> int:
 
 
 def _say(text: str, status: int) -> int:
-    text = renamed(text)
-    print(text if text.startswith("error: ") else f"error: {text}", file=sys.stderr)
+    say(text if text.startswith("error: ") else f"error: {text}")
     return status
 
 
@@ -113,7 +112,8 @@ def usage(error: click.ClickException) -> str:
         text = f"{path} wants {error.param.make_metavar(context)}" if context is not None else text
     elif isinstance(error, click.BadParameter) and error.param is not None:
         text = f"{'/'.join(error.param.opts[-1:])}: {error.message.rstrip('.')}"
-    return text if "--help" in text or "did you mean" in text else f"{text}; see {path} --help"
+    complete = any(word in text for word in ("--help", "did you mean", "global flag"))
+    return text if complete else f"{text}; see {path} --help"
 
 
 def _near(word: str, known: list[str], path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.client import Client, ClientError
@@ -43,9 +43,17 @@ def explained(error: CliError, client: Client, prefix: str, *, tails: bool = Tru
         if len(error.tasks) > MOST_TASKS:
             lines.append(f"and {len(error.tasks) - MOST_TASKS} more; {prefix}logs shows what all of them said")
     if isinstance(error, UnreadyError) and error.goes_on:
-        lines.append(f"it goes on in the background: {prefix}ps shows how far it is, {prefix}logs -f follows")
-    lines.append(f"what is there stays: {prefix}up tries again, {prefix}ps -a shows it, {prefix}down takes it away")
+        lines.append("it goes on in the background:")
+        lines += _commands(prefix, {"ps": "shows how far it is", "logs -f": "follows it", "down": "takes it away"})
+    else:
+        lines.append("what is there stays:")
+        lines += _commands(prefix, {"up": "tries again", "ps -a": "shows it", "down": "takes it away"})
     return CliError("\n".join(lines), error.status)
+
+
+def _commands(prefix: str, told: Mapping[str, str]) -> list[str]:
+    width = max(map(len, told))
+    return [f"  {prefix}{command.ljust(width)}   {what}" for command, what in told.items()]
 
 
 def last_words(client: Client, task: task_pb2.Task) -> list[str]:

@@ -152,7 +152,8 @@ def _unknown(error: click.NoSuchOption, ctx: click.Context) -> click.NoSuchOptio
     root = ctx.find_root().command
     if any(error.option_name in param.opts for param in root.params):
         hint = f"it is a global flag: {ctx.find_root().info_name} {error.option_name} … {ctx.info_name}"
-        return click.NoSuchOption(error.option_name, f"no such option: {error.option_name}; {hint}", ctx=ctx)
+        text = f'unknown flag "{error.option_name}" for {ctx.command_path}; {hint}'
+        return click.NoSuchOption(error.option_name, text, ctx=ctx)
     return error
 
 

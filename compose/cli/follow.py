@@ -21,6 +21,8 @@ from pycompose.compose.plan.progress import Progress, gate, leaving, running
 from pycompose.proto.v1 import control_pb2, task_pb2
 
 PLACING_SECONDS = 5.0
+STEADY_SECONDS = 0.5
+"""How long a container without a healthcheck must run before `--wait` lets it pass."""
 NOT_PLACED = 4
 
 
@@ -72,11 +74,11 @@ def converge(
     """
     deadline = None if goal.timeout is None else time.monotonic() + goal.timeout
     waits: dict[str, tuple[str, float]] = {}
-    going: set[str] = set()
+    view = _View(observed, goal, display)
     while True:
         if observed.synchronized:
             _start_what_may(client, observed, goal)
-            left, failures = _look(observed, goal, display, going)
+            left, failures = view.look()
             if failures:
                 raise UnreadyError("\n".join(failures), tasks=_failed(observed, goal))
             if not left and not goal.starts:
@@ -87,7 +89,7 @@ def converge(
         if deadline is not None and time.monotonic() > deadline:
             text = f"not ready after {goal.timeout:.0f} s: {_what_is_left(observed, goal)}"
             raise UnreadyError(text, tasks=_failed(observed, goal), goes_on=True)
-        item = streams.get(TICK if display.live else 0.5)
+        item = streams.get(TICK if display.live or goal.wait else 0.5)
         if item is None:
             continue
         name, answer = item
@@ -118,34 +120,55 @@ def _failed(observed: Observed, goal: Goal) -> list[task_pb2.Task]:
     ]
 
 
-def _look(observed: Observed, goal: Goal, display: Display, going: set[str]) -> tuple[list[str], list[str]]:
-    """Show every container; return what is left and what failed. `going` keeps the names of those on their way out."""
-    left, failures = [], []
-    before = set(going)
-    there: set[str] = set()
-    going.clear()
-    for service_id in goal.services:
-        service = observed.services.get(service_id)
-        held = goal.starts.get(service_id, ())
-        done, rows = observed.up(service_id, wait=goal.wait, started=goal.started, held=held)
-        there |= rows.keys()
-        going |= {name for name, row in rows.items() if row.word == "Removing"}
-        for name, row in rows.items():
-            state = "failed" if row.failed else "done" if row.done else "busy"
-            as_before = row.word in ("Started", "Healthy") and service_id in goal.kept and not held
-            display.set(f"Container {name}", "Running" if as_before else row.word, row.detail, state)
-            if row.failed:
-                place = _place(observed, service_id, name, goal)
-                failures.append(f"{place}container {name}: {_sentence(row)}")
-        if service_id in goal.starts:
-            done = False
-        if not done:
-            left.append(service_id)
-            if service is not None and goal.started:
-                failures += hopeless(observed, service_id)
-    for name in before - there:
-        display.set(f"Container {name}", "Removed", state="done")
-    return left, list(dict.fromkeys(failures))
+class _View:
+    """What is seen of a goal, look by look."""
+
+    def __init__(self, observed: Observed, goal: Goal, display: Display) -> None:
+        self._observed, self._goal, self._display = observed, goal, display
+        self._going: set[str] = set()
+        self._up: dict[tuple[str, int], float] = {}
+
+    def look(self) -> tuple[list[str], list[str]]:
+        """Show every container; return the ids of services that are not there yet, and what failed."""
+        left, failures = [], []
+        before, there = self._going, set[str]()
+        self._going = set()
+        for service_id in self._goal.services:
+            held = self._goal.starts.get(service_id, ())
+            done, rows = self._observed.up(service_id, wait=self._goal.wait, started=self._goal.started, held=held)
+            for name, row in self._steady(service_id, rows).items():
+                self._show(service_id, name, row)
+                done = done and row.done
+                there.add(name)
+                if row.failed:
+                    place = _place(self._observed, service_id, name, self._goal)
+                    failures.append(f"{place}container {name}: {_sentence(row)}")
+            if not done or service_id in self._goal.starts:
+                left.append(service_id)
+                if service_id in self._observed.services and self._goal.started:
+                    failures += hopeless(self._observed, service_id)
+        for name in before - there:
+            self._display.set(f"Container {name}", "Removed", state="done")
+        return left, list(dict.fromkeys(failures))
+
+    def _show(self, service_id: str, name: str, row: Progress) -> None:
+        if row.word == "Removing":
+            self._going.add(name)
+        ended_badly = row.word == "Exited" and row.detail != "(0)"
+        state = "failed" if row.failed or ended_badly else "done" if row.done else "busy"
+        as_before = row.word in ("Started", "Healthy") and service_id in self._goal.kept
+        self._display.set(f"Container {name}", "Running" if as_before else row.word, row.detail, state)
+
+    def _steady(self, service_id: str, rows: Mapping[str, Progress]) -> dict[str, Progress]:
+        """Return the rows; when waiting, a container without a healthcheck that was just started is not there yet."""
+        found = dict(rows)
+        now = time.monotonic()
+        for task in self._observed.of(service_id) if self._goal.wait and service_id not in self._goal.kept else ():
+            if found.get(task.name) == Progress("Started", done=True):
+                since = self._up.setdefault((task.id, task.status.run), now)
+                if now - since < STEADY_SECONDS:
+                    found[task.name] = Progress("Waiting", "to stay up")
+        return found
 
 
 def _place(observed: Observed, service_id: str, name: str, goal: Goal) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pycompose.compose.cli.errors import CliError, UsageError
-from pycompose.compose.cli.program import renamed
+from pycompose.compose.cli.saying import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +45,7 @@ class Settings:
         """Print a warning once, on stderr."""
         if text not in self.warned:
             self.warned.add(text)
-            print(renamed(f"warning: {text}"), file=sys.stderr)
+            say(f"warning: {text}")
 
     def variable(self, name: str) -> str:
         """Return one of the COMPOSE_ variables: the caller's, else that of the env files, else ""."""
@@ -199,7 +199,7 @@ class Settings:
     def tell(self, text: str) -> None:
         """Print a notice on stderr, unless progress is off."""
         if self.progress != "quiet":
-            print(renamed(text), file=sys.stderr)
+            say(text)
 
     def colour(self, stream_is_tty: bool) -> bool:
         """Return whether to print colours on a stream."""

@@ -105,6 +105,7 @@ def _no_answer(text: str) -> bool:
         "Connection reset",
         "lookup failed",
         "Timeout occurred",
+        "Cancelling all calls",
     )
     return any(word in text for word in words)
 

@@ -100,15 +100,15 @@ def start(task: task_pb2.Task, *, wait: bool, waits: str = "") -> Progress:
         begun = (
             status.run > 0 and status.state == task_pb2.TASK_STATE_FAILED and (not status.error or status.oom_killed)
         )
-        return Progress(
-            "Started" if begun and not wait else "Error", why, done=begun and not wait, failed=wait or not begun
-        )
+        if begun and not wait:
+            return Progress("Exited", f"({status.exit_code}){' for want of memory' * status.oom_killed}", done=True)
+        return Progress("Error", why, failed=True)
     if status.state in (task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_SHUTDOWN):
         if status.run > 0 and not wait and not _never_began(status):
             return Progress("Restarting", status.error, done=True)
         return Progress("Restarting", status.error)
     if status.state == task_pb2.TASK_STATE_PENDING:
-        return Progress("Waiting", waits or status.message.removeprefix("waiting "))
+        return Progress("Waiting", waits or _placing(status.message))
     if status.state == task_pb2.TASK_STATE_PREPARING:
         return Progress("Creating", status.message)
     if status.state == task_pb2.TASK_STATE_READY and task.desired_state == task_pb2.DESIRED_STATE_CREATED:
@@ -124,7 +124,7 @@ def created(task: task_pb2.Task) -> Progress:
     if why:
         return Progress("Error", why, failed=True)
     if task.status.state == task_pb2.TASK_STATE_PENDING:
-        return Progress("Waiting", task.status.message.removeprefix("waiting "))
+        return Progress("Waiting", _placing(task.status.message))
     done = task.status.state >= task_pb2.TASK_STATE_READY
     return Progress("Created" if done else "Creating", done=done)
 
@@ -132,6 +132,12 @@ def created(task: task_pb2.Task) -> Progress:
 def _never_began(status: task_pb2.TaskStatus) -> bool:
     """Return whether the program could not even be executed (Docker's 125 to 127 with a reason)."""
     return bool(status.error) and not status.oom_killed and status.exit_code in (125, 126, 127)
+
+
+def _placing(message: str) -> str:
+    """Return what a task that has no place waits for: "for a node: no suitable node: …"."""
+    text = message.removeprefix("waiting ")
+    return text if text.startswith("for ") or not text else f"for a node: {text}"
 
 
 def checks(status: task_pb2.TaskStatus) -> str:

@@ -10,6 +10,7 @@
     $ pycompose ps               a shell command off the terminal: its output, "! " before what went to stderr
     $~ pycompose up -d           the same, its lines sorted: containers start in no order
     % pycompose up               a shell command on a terminal: what is on the screen at its end, and what scrolled off
+    %~ pycompose up              the same, sorted between the keys: output of containers comes in no order
     > wait Attached              … which first waits for a text on the screen,
     > type y                     types a line,
     > key ^C                     or a key (^C ^D ^Z ^\\),
@@ -116,8 +117,8 @@ class Player:
             self._environment[name] = value
         elif word in ("$", "$~"):
             return self._off_terminal(rest, ordered=word == "$")
-        elif word == "%":
-            return self._on_terminal(rest, [line[2:] for line in entry.lines[1:]])
+        elif word in ("%", "%~"):
+            return self._on_terminal(rest, [line[2:] for line in entry.lines[1:]], ordered=word == "%")
         return []
 
     def _command(self, command: str) -> list[str]:
@@ -139,7 +140,7 @@ class Player:
             lines, errors = sorted(lines), sorted(errors)
         return [*lines, *errors, *_status(done.returncode)]
 
-    def _on_terminal(self, command: str, directions: Sequence[str]) -> list[str]:
+    def _on_terminal(self, command: str, directions: Sequence[str], *, ordered: bool) -> list[str]:
         with _Terminal(self._command(command), self._environment, *self._size) as terminal:
             for direction in directions:
                 word, _, rest = direction.partition(" ")
@@ -158,7 +159,20 @@ class Player:
                     raise ValueError(direction)
             status = terminal.end()
             lines = terminal.screen.text()
+        lines = lines if ordered else _sorted_between_keys(lines)
         return [*(f"  {line}" for line in normal(lines, self._replace)), *_status(status)]
+
+
+def _sorted_between_keys(lines: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    part: list[str] = []
+    for line in lines:
+        if line.startswith("^"):
+            found += [*sorted(part), line]
+            part = []
+        else:
+            part.append(line)
+    return found + sorted(part)
 
 
 def _status(number: int) -> list[str]:

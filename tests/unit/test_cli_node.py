@@ -320,7 +320,7 @@ def test_failures_name_the_reason(cli: Any) -> None:
     status, _, err = cli("up", "-d", file="services: {one: {image: broken}}\n")
     assert status == 1
     assert 'exec: "nothing": not found in the image' in err
-    assert "down takes it away" in err
+    assert "pycompose down    takes it away" in err
     cli("down")
     text = "services: {a: {image: sleep, depends_on: {b: {condition: service_healthy}}}, b: {image: unhealthy}}\n"
     status, _, err = cli("up", "-d", file=text)
