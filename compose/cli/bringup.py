@@ -46,14 +46,14 @@ class Applied:
     Attributes:
         services: ids by name.
         starts: tasks to start by service id.
-        kept: ids of services that were left as they are.
+        untouched: ids of tasks that ran before and run on.
         opened: names of services whose containers are new or anew.
         done: steps that changed something.
     """
 
     services: dict[str, str] = field(default_factory=dict)
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
+    untouched: set[str] = field(default_factory=set)
     opened: list[str] = field(default_factory=list)
     done: list[Step] = field(default_factory=list)
 
@@ -176,7 +176,7 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, 
     Raises:
         CliError: a step was refused; says what was done before it.
     """
-    applied = Applied()
+    applied = Applied(untouched=plan.untouched)
     _remove_orphans(client, plan, project, display, ask=ask)
     for step in plan.steps:
         if step.action == "remove":
@@ -184,7 +184,6 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, 
             continue
         if step.kind == "service" and step.action == "start":
             applied.starts[step.current.id] = step.task_ids
-            applied.kept.discard(step.current.id)
             continue
         label = f"{step.kind.capitalize()} {step.name}"
         shown = step.changes and step.kind != "service"
@@ -206,9 +205,7 @@ def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, 
             applied.done.append(step)
         if step.kind == "service":
             applied.services[step.name] = identity
-            if step.action == "keep":
-                applied.kept.add(identity)
-            elif step.action in ("create", "recreate"):
+            if step.action in ("create", "recreate"):
                 applied.opened.append(step.name)
     return applied
 

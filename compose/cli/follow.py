@@ -36,7 +36,7 @@ class Goal:
         started: False: containers need only exist.
         starts: task ids to start by service id, as soon as what it depends on is ready.
         revisions: least revision by service id; an older one seen in a watch is not the answer yet.
-        kept: ids of services of which nothing was changed.
+        untouched: ids of tasks that ran before and run on.
         timeout: seconds; None: for ever.
         place: gives "FILE:LINE:COLUMN: services.NAME.KEY: " of a service's key, "" when that is not known.
     """
@@ -45,7 +45,7 @@ class Goal:
     wait: bool = False
     started: bool = True
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
+    untouched: set[str] = field(default_factory=set)
     timeout: float | None = None
     place: Callable[[str, str], str] = lambda service, key: ""
 
@@ -120,6 +120,9 @@ def _failed(observed: Observed, goal: Goal) -> list[task_pb2.Task]:
     ]
 
 
+_NOTHING = Progress("")
+
+
 class _View:
     """What is seen of a goal, look by look."""
 
@@ -136,8 +139,8 @@ class _View:
         for service_id in self._goal.services:
             held = self._goal.starts.get(service_id, ())
             done, rows = self._observed.up(service_id, wait=self._goal.wait, started=self._goal.started, held=held)
-            for name, row in self._steady(service_id, rows).items():
-                self._show(service_id, name, row)
+            for name, row in self._told(service_id, rows).items():
+                self._show(name, row)
                 done = done and row.done
                 there.add(name)
                 if row.failed:
@@ -151,20 +154,28 @@ class _View:
             self._display.set(f"Container {name}", "Removed", state="done")
         return left, list(dict.fromkeys(failures))
 
-    def _show(self, service_id: str, name: str, row: Progress) -> None:
+    def _show(self, name: str, row: Progress) -> None:
         if row.word == "Removing":
             self._going.add(name)
         ended_badly = row.word == "Exited" and row.detail != "(0)"
         state = "failed" if row.failed or ended_badly else "done" if row.done else "busy"
-        as_before = row.word in ("Started", "Healthy") and service_id in self._goal.kept
-        self._display.set(f"Container {name}", "Running" if as_before else row.word, row.detail, state)
+        self._display.set(f"Container {name}", row.word, row.detail, state)
 
-    def _steady(self, service_id: str, rows: Mapping[str, Progress]) -> dict[str, Progress]:
-        """Return the rows; when waiting, a container without a healthcheck that was just started is not there yet."""
+    def _told(self, service_id: str, rows: Mapping[str, Progress]) -> dict[str, Progress]:
+        """Return the rows as they are told.
+
+        What ran before is said to run. When waiting, a container without a healthcheck that was just started is not
+        there yet: many programs that fail do so in their first moment.
+        """
         found = dict(rows)
         now = time.monotonic()
-        for task in self._observed.of(service_id) if self._goal.wait and service_id not in self._goal.kept else ():
-            if found.get(task.name) == Progress("Started", done=True):
+        for task in self._observed.of(service_id):
+            row = found.get(task.name, _NOTHING)
+            if not row.done or row.word not in ("Started", "Healthy"):
+                continue
+            if task.id in self._goal.untouched:
+                found[task.name] = Progress("Running", done=True)
+            elif self._goal.wait and row.word == "Started":
                 since = self._up.setdefault((task.id, task.status.run), now)
                 if now - since < STEADY_SECONDS:
                     found[task.name] = Progress("Waiting", "to stay up")

@@ -250,7 +250,7 @@ def _background(chosen: Settings, request: _Request) -> None:
             wait=request.wait,
             started=not request.options.no_start,
             starts=applied.starts,
-            kept=applied.kept,
+            untouched=applied.untouched,
             timeout=request.timeout,
             place=lambda service, key: project.place("services", service, key),
         )
@@ -308,7 +308,7 @@ def _foreground(
         goal = Goal(
             list(applied.services.values()),
             starts=applied.starts,
-            kept=applied.kept,
+            untouched=applied.untouched,
             place=lambda service, key: project.place("services", service, key),
         )
         try:

@@ -11,7 +11,8 @@ import hashlib
 
 def make(data: bytes, salt: str) -> str:
     """Return "salt:hash" of `data`; `salt` is any text without a colon."""
-    digest = hashlib.scrypt(data, salt=salt.encode(), n=4096, r=8, p=1, dklen=16)
+    # HMAC, which scrypt is made of, takes a key and the same key with zero bytes behind it for one (RFC 2104)
+    digest = hashlib.scrypt(hashlib.sha256(data).digest(), salt=salt.encode(), n=4096, r=8, p=1, dklen=16)
     return f"{salt}:{digest.hex()}"
 
 

@@ -21,7 +21,7 @@ from pycompose.compose.labels import (
 from pycompose.compose.plan import fingerprint
 from pycompose.compose.plan.current import Current, is_oneoff
 from pycompose.compose.plan.differences import Difference, differences, keys
-from pycompose.compose.plan.progress import leaving, stopped
+from pycompose.compose.plan.progress import leaving, running, stopped
 from pycompose.compose.plan.steps import PlanError, Step
 from pycompose.proto.v1 import service_pb2 as pb
 
@@ -50,11 +50,19 @@ class UpOptions:
 
 @dataclass
 class UpPlan:
-    """The steps, the orphans that stay, and lines for the user."""
+    """What `up` does.
+
+    Attributes:
+        steps: in the order of carrying out.
+        orphans: services that are not in the files and stay.
+        notices: lines for the user.
+        untouched: ids of tasks that run, and that no step is about.
+    """
 
     steps: list[Step] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    untouched: set[str] = field(default_factory=set)
 
     @property
     def changes(self) -> bool:
@@ -222,6 +230,8 @@ def _services(plan: UpPlan, desired: Desired, current: Current, options: UpOptio
         elif step.action == "update":
             step = replace(step, containers=_scaled(spec, [one.name for one in tasks]))
         plan.steps.append(step)
+        if step.action != "recreate":
+            plan.untouched |= {one.id for one in tasks if running(one)}
         idle = [one for one in tasks if stopped(one)]
         if idle and step.action != "recreate" and not options.no_start:
             ids, names = tuple(one.id for one in idle), tuple(one.name for one in idle)
