@@ -74,20 +74,20 @@ def environment_of(spec: container_pb2.ContainerSpec, image: Mapping[str, Any], 
 
 def capability_names(spec: container_pb2.ContainerSpec) -> list[str]:
     """Return the capabilities that the container has, by Docker's rules ("docker run", --cap-add). Raises SpecError."""
-    every = list(capabilities.NUMBERS)
-    added, dropped = (_full_names(words, every) for words in (spec.cap_add, spec.cap_drop))
+    every = capabilities.held()
+    added, dropped = (_full_names(words) for words in (spec.cap_add, spec.cap_drop))
     if spec.privileged:
-        return capabilities.held()
+        return every
     if ALL in added and ALL not in dropped:
         return [name for name in every if name not in dropped]
     base = [] if ALL in dropped else [name for name in oci.DEFAULT_CAPABILITIES if name not in dropped]
     return list(dict.fromkeys([*base, *(every if ALL in added else added)]))
 
 
-def _full_names(words: Sequence[str], every: Sequence[str]) -> list[str]:
+def _full_names(words: Sequence[str]) -> list[str]:
     names = [f"CAP_{word.upper().removeprefix('CAP_')}" for word in words]
     for name in names:
-        if name not in every and name != ALL:
+        if name not in capabilities.NUMBERS and name != ALL:
             raise SpecError(f"there is no capability {name.removeprefix('CAP_')}; see capabilities(7)")
     return names
 
