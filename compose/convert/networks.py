@@ -41,6 +41,9 @@ NETWORK_OPTIONS = {
 _BOOLEANS = (f"{_BRIDGE}enable_icc", f"{_BRIDGE}enable_ip_masquerade")
 MACVLAN_MODES = ("bridge", "private", "vepa", "passthru")
 ENDPOINT_OPTIONS = ("com.docker.network.endpoint.sysctls", "com.docker.network.endpoint.ifname")
+LONGEST6 = 94
+"""Longest prefix of an IPv6 subnet: tasks' addresses hold their IPv4 ones."""
+_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.IFNAME\.\w+\Z")
 _MAC = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\Z")
 _LINK = re.compile(r"[^\s/:]{1,15}\Z")
 
@@ -148,6 +151,8 @@ def _ipam(
         if subnet.version in versions:
             problems.error(place, f"a network has one IPv{subnet.version} subnet", "remove the others")
         versions.add(subnet.version)
+        if subnet.version == 6 and subnet.prefixlen > LONGEST6:
+            problems.error((*place, "subnet"), f"{subnet} is too small", f"want /{LONGEST6} or larger, such as /64")
         if subnet.version == 6 and not spec.enable_ipv6:
             problems.error((*place, "subnet"), f"{subnet} is IPv6 and the network is not", "add enable_ipv6: true")
         spec.subnets.add(
@@ -260,12 +265,7 @@ def _attachment(
         gateway_priority=int(options.get("gw_priority") or 0),
         interface_name=options.get("interface_name") or "",
     )
-    for name, value in (options.get("driver_opts") or {}).items():
-        if name in ENDPOINT_OPTIONS:
-            found.driver_options[name] = str(value)
-        else:
-            known = ", ".join(ENDPOINT_OPTIONS)
-            problems.warn((*path, "driver_opts", name), f"no such option, and it has no effect; known: {known}")
+    _endpoint_options(found, options.get("driver_opts") or {}, (*path, "driver_opts"), problems)
     for index, text in enumerate(options.get("link_local_ips") or ()):
         found.link_local_addresses.append(text)
         try:
@@ -281,6 +281,41 @@ def _attachment(
         remedy = "want up to 15 characters without spaces, / and :"
         problems.error((*path, "interface_name"), f'"{found.interface_name}" is no name of an interface', remedy)
     return found
+
+
+def _endpoint_options(
+    attachment: service_pb2.NetworkAttachmentSpec, options: dict[str, Any], path: Path, problems: Problems
+) -> None:
+    for name, value in options.items():
+        if name not in ENDPOINT_OPTIONS:
+            known = ", ".join(ENDPOINT_OPTIONS)
+            problems.warn((*path, name), f"no such option, and it has no effect; known: {known}")
+            continue
+        attachment.driver_options[name] = str(value)
+        for item in str(value).split(",") if name.endswith(".sysctls") else ():
+            key, equals, _ = item.partition("=")
+            if not equals or not _SYSCTL.match(key.strip()):
+                remedy = "write it like net.ipv4.conf.IFNAME.log_martians=1"
+                problems.error((*path, name), f'"{item}" sets nothing of an interface', remedy)
+        if name.endswith(".ifname") and not _LINK.match(str(value)):
+            problems.error((*path, name), f'"{value}" is no name of an interface', "want up to 15 characters")
+
+
+def way_in(project: Project, name: str) -> tuple[bool, str]:
+    """Return whether published ports can reach the service, and the address that its network publishes them on.
+
+    The address is "" where the network says none; a network that the files do not define is taken to lead outside.
+    """
+    defined = project.model.get("networks") or {}
+    used = project.services[name].get("networks") or {}
+    ranked = sorted(
+        (-int((options or {}).get("gw_priority") or 0), -int((options or {}).get("priority") or 0), key)
+        for key, options in used.items()
+    )
+    entries = [defined.get(key) or {} for _, _, key in ranked]
+    outward = [one for one in entries if not one.get("internal") and one.get("driver") not in ("macvlan", "none")]
+    binding = ((outward or [{}])[0].get("driver_opts") or {}).get(f"{_BRIDGE}host_binding_ipv4") or ""
+    return bool(outward) or not used, str(binding)
 
 
 def _mac(text: str, path: Path, problems: Problems) -> None:

@@ -9,7 +9,7 @@ from pycompose.compose import labels as label
 from pycompose.compose.convert.container import container
 from pycompose.compose.convert.desired import Machine
 from pycompose.compose.convert.mounts import writable_state
-from pycompose.compose.convert.networks import attach
+from pycompose.compose.convert.networks import attach, way_in
 from pycompose.compose.convert.ports import ports, publishing
 from pycompose.compose.convert.problems import Problems
 from pycompose.compose.convert.values import duration
@@ -50,6 +50,7 @@ def service(project: Project, name: str, machine: Machine, problems: Problems) -
     count = _mode(spec, entry, deploy, name, problems)
     spec.endpoint.mode = _endpoint_mode(deploy, name, problems)
     spec.endpoint.ports.extend(ports(entry, name, spec.task.network_mode, problems))
+    _published(spec, project, problems)
     publishing(spec.endpoint, entry, name, problems)
     for other, condition in (entry.get("depends_on") or {}).items():
         spec.dependencies.add(
@@ -63,6 +64,17 @@ def service(project: Project, name: str, machine: Machine, problems: Problems) -
         _alone(spec, name, problems)
     _labels(spec, project, entry)
     return spec
+
+
+def _published(spec: pb.ServiceSpec, project: Project, problems: Problems) -> None:
+    """Let ports without an address have their network's; say so when they lead nowhere."""
+    reachable, binding = way_in(project, spec.name)
+    if spec.endpoint.ports and not reachable:
+        message = "the service is on no network that leads outside, and no port is published"
+        problems.warn(("services", spec.name, "ports"), message)
+        del spec.endpoint.ports[:]
+    for port in spec.endpoint.ports:
+        port.host_ip = port.host_ip or binding
 
 
 def _endpoint_mode(deploy: dict[str, Any], name: str, problems: Problems) -> pb.EndpointMode.ValueType:

@@ -12,7 +12,7 @@ name the holder.
 """
 
 from pycompose.manager.allocator.networks import (
-    BRIDGED,
+    ADDRESSED,
     Allocator,
     holder_of,
     mac_of,
@@ -34,7 +34,7 @@ from pycompose.manager.allocator.ports import (
 )
 
 __all__ = [
-    "BRIDGED",
+    "ADDRESSED",
     "PROTOCOLS",
     "AllocationError",
     "Allocator",

@@ -9,11 +9,19 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from pycompose.manager.allocator.pools import Addresses, AllocationError, Net, Pools, gateway_of, ipv4_subnet
+from pycompose.manager.allocator.pools import (
+    Addresses,
+    AllocationError,
+    Pools,
+    chosen6,
+    gateway_of,
+    ipv4_subnet,
+    ipv6_subnet,
+)
 from pycompose.proto.v1 import network_pb2, service_pb2, task_pb2
 
 Place = tuple[str, str]
-BRIDGED = ("", "bridge", "overlay")
+ADDRESSED = ("", "bridge", "overlay", "macvlan")
 
 
 def virtual_places(service: service_pb2.Service | None) -> dict[Place, str]:
@@ -33,7 +41,9 @@ def task_places(task: task_pb2.Task | None) -> dict[Place, str]:
     """Return (network id, address) -> holder of a task's addresses."""
     if task is None:
         return {}
-    return {(a.network_id, a.address.split("/")[0]): holder_of(task) for a in task.attachments if a.address}
+    holder = holder_of(task)
+    addresses = [(a.network_id, text) for a in task.attachments for text in (a.address, a.ipv6_address) if text]
+    return {(network_id, text.split("/")[0]): holder for network_id, text in addresses}
 
 
 class Allocator:
@@ -64,7 +74,7 @@ class Allocator:
             return
         subnet = ipv4_subnet(network.subnets)
         if network.vni and subnet is not None and network_id not in self._networks:
-            self._networks[network_id] = Addresses(network.spec.name, subnet)
+            self._networks[network_id] = Addresses(network.spec.name, subnet, ipv6_subnet(network.subnets))
             self._vnis[network_id] = network.vni
 
     # What a pass takes.
@@ -74,6 +84,8 @@ class Allocator:
         self._pending.clear()
         for state in self._networks.values():
             state.pending.clear()
+            if state.six is not None:
+                state.six.pending.clear()
 
     def network(self, network: network_pb2.Network) -> network_pb2.Network:
         """Return the network with subnets and VNI filled in. Raises AllocationError."""
@@ -82,22 +94,17 @@ class Allocator:
         if not full.subnets:
             full.subnets.extend(full.spec.subnets)
         states = [*self._networks.values(), *(state for state, _ in self._pending.values())]
+        _refuse_overlaps(full, states)
         given = ipv4_subnet(full.subnets)
         if given is None:
             given = network_pb2.IpamSubnet(subnet=str(self._pools.choose(state.subnet for state in states)))
             full.subnets.insert(0, given)
-        else:
-            wanted = Net(given.subnet, strict=False)
-            other = next((state for state in states if state.subnet.overlaps(wanted)), None)
-            if other is not None:
-                raise AllocationError(
-                    f"subnet {wanted} of network {full.spec.name} overlaps {other.subnet} of network {other.name}; "
-                    "choose another, or leave it out to have one chosen"
-                )
+        full.vni = full.vni or self._free_vni()
+        if full.spec.enable_ipv6 and ipv6_subnet(full.subnets) is None:
+            full.subnets.add(subnet=str(chosen6(full.vni)))
         for subnet in full.subnets:
             subnet.gateway = gateway_of(subnet)
-        full.vni = full.vni or self._free_vni()
-        self._pending[full.id] = (Addresses(full.spec.name, given), full.vni)
+        self._pending[full.id] = (Addresses(full.spec.name, given, ipv6_subnet(full.subnets)), full.vni)
         return full
 
     def _free_vni(self) -> int:
@@ -117,20 +124,49 @@ class Allocator:
         address = state.claim(fixed, holder) if fixed else state.take(holder, now)
         return f"{address}/{state.subnet.prefixlen}"
 
+    def address6(self, network_id: str, holder: str, address: str, fixed: str = "") -> str:
+        """Return the IPv6 address with prefix length that goes with an IPv4 address; "" where there is none.
+
+        Raises AllocationError.
+        """
+        six = self._state(network_id).six
+        if six is None:
+            if fixed:
+                raise AllocationError(f"address {fixed}: network {self._state(network_id).name} has no IPv6")
+            return ""
+        return f"{six.claim(fixed, holder) if fixed else six.derived(address.split('/')[0])}/{six.subnet.prefixlen}"
+
     def give_back(self, taken: Iterable[Place]) -> None:
         """Give back what this pass took after all not to be used."""
         for network_id, address in taken:
-            self._state(network_id).pending.pop(int(ipaddress.IPv4Address(address.split("/")[0])), None)
+            state, text = self._state(network_id), address.split("/")[0]
+            if ":" not in text:
+                state.pending.pop(int(ipaddress.IPv4Address(text)), None)
+            elif state.six is not None:
+                state.six.pending.pop(text, None)
 
     def holders(self) -> dict[Place, str]:
         """Return all addresses that objects of the store hold (for checks)."""
         own = ("the network itself", "broadcast", "the gateway")
-        return {
-            (network_id, str(ipaddress.IPv4Address(number))): holder
-            for network_id, state in self._networks.items()
-            for number, holder in state.holders.items()
-            if holder not in own and not holder.startswith("auxiliary")
-        }
+        found: dict[Place, str] = {}
+        for network_id, state in self._networks.items():
+            texts = {str(ipaddress.IPv4Address(number)): holder for number, holder in state.holders.items()}
+            texts |= state.six.holders if state.six is not None else {}
+            found |= {(network_id, text): holder for text, holder in texts.items()}
+        return {k: v for k, v in found.items() if v not in own and not v.startswith("auxiliary")}
+
+
+def _refuse_overlaps(network: network_pb2.Network, states: Iterable[Addresses]) -> None:
+    """Raise AllocationError when a subnet that the spec names is another network's."""
+    for subnet in network.subnets:
+        wanted = ipaddress.ip_network(subnet.subnet, strict=False)
+        for state in states:
+            theirs = state.subnet if wanted.version == 4 else state.six and state.six.subnet
+            if theirs and wanted.overlaps(theirs):
+                raise AllocationError(
+                    f"subnet {wanted} of network {network.spec.name} overlaps {theirs} of network {state.name}; "
+                    "choose another, or leave it out to have one chosen"
+                )
 
 
 def mac_of(address: str) -> str:

@@ -9,6 +9,10 @@ from pycompose.proto.v1 import network_pb2
 
 REST_SECONDS = 60.0
 Net = ipaddress.IPv4Network
+#: Unique local addresses (RFC 4193) for networks that ask for IPv6 without a subnet: a /64 each, by their VNI.
+POOL6 = ipaddress.IPv6Network("fd70:7963:6f00::/40")
+#: Shortest host part of an IPv6 subnet that still holds all IPv4 addresses beside fixed ones.
+HOST_BITS6 = 34
 
 
 class AllocationError(Exception):
@@ -23,6 +27,16 @@ def gateway_of(subnet: network_pb2.IpamSubnet) -> str:
 def ipv4_subnet(subnets: Iterable[network_pb2.IpamSubnet]) -> network_pb2.IpamSubnet | None:
     """Return the first IPv4 subnet that is given, or None."""
     return next((one for one in subnets if one.subnet and ":" not in one.subnet), None)
+
+
+def ipv6_subnet(subnets: Iterable[network_pb2.IpamSubnet]) -> network_pb2.IpamSubnet | None:
+    """Return the first IPv6 subnet that is given, or None."""
+    return next((one for one in subnets if ":" in one.subnet), None)
+
+
+def chosen6(vni: int) -> ipaddress.IPv6Network:
+    """Return the IPv6 subnet of the network with this VNI."""
+    return ipaddress.IPv6Network((int(POOL6.network_address) + (vni << 64), 64))
 
 
 class Pools:
@@ -57,8 +71,9 @@ class Pools:
 class Addresses:
     """Addresses of one network: who holds which, and which rest."""
 
-    def __init__(self, name: str, given: network_pb2.IpamSubnet) -> None:
+    def __init__(self, name: str, given: network_pb2.IpamSubnet, given6: network_pb2.IpamSubnet | None = None) -> None:
         self.name = name
+        self.six = Addresses6(name, given6) if given6 is not None else None
         self.subnet = Net(given.subnet, strict=False)
         span = Net(given.ip_range, strict=False) if given.ip_range else self.subnet
         self.first, self.last = int(span.network_address), int(span.broadcast_address)
@@ -115,12 +130,53 @@ class Addresses:
 
     def hold(self, text: str, holder: str) -> None:
         """Take note of an address that is in the store."""
+        if ":" in text:
+            if self.six is not None:
+                self.six.holders[text] = holder
+            return
         self.holders[int(ipaddress.IPv4Address(text))] = holder
 
     def release(self, text: str, now: float) -> None:
         """Take note of an address that is no longer in the store; it rests."""
+        if ":" in text:
+            if self.six is not None:
+                self.six.holders.pop(text, None)
+            return
         number = int(ipaddress.IPv4Address(text))
         if self.holders.pop(number, None) is not None:
             self.resting[number] = now + REST_SECONDS
         if len(self.resting) > len(self.holders) + 64:
             self.resting = {number: until for number, until in self.resting.items() if until > now}
+
+
+class Addresses6:
+    """IPv6 addresses of one network: derived from the IPv4 address that a task holds anyway, or fixed ones.
+
+    A derived address is the subnet's, then 1, then the IPv4 address: fd00::1:0a80:3. Fixed ones must not look so.
+    """
+
+    def __init__(self, name: str, given: network_pb2.IpamSubnet) -> None:
+        self.name = name
+        self.subnet = ipaddress.IPv6Network(given.subnet, strict=False)
+        self.holders: dict[str, str] = {gateway_of(given): "the gateway"}
+        for label, address in given.aux_addresses.items():
+            self.holders[str(ipaddress.IPv6Address(address))] = f"auxiliary address {label}"
+        self.pending: dict[str, str] = {}
+
+    def derived(self, address: str) -> str:
+        """Return the IPv6 address that belongs to an IPv4 address."""
+        number = int(self.subnet.network_address) + (1 << 32) + int(ipaddress.IPv4Address(address))
+        return str(ipaddress.IPv6Address(number))
+
+    def claim(self, text: str, holder: str) -> str:
+        """Take a fixed address. Raises AllocationError."""
+        address = ipaddress.IPv6Address(text)
+        if address not in self.subnet:
+            raise AllocationError(f"address {text} is not in network {self.name}'s subnet {self.subnet}")
+        if (int(address) - int(self.subnet.network_address)) >> 32 == 1:
+            raise AllocationError(f"address {text} of network {self.name} is one of those that tasks get by themselves")
+        other = self.holders.get(str(address)) or self.pending.get(str(address))
+        if other is not None and other != holder:
+            raise AllocationError(f"address {text} of network {self.name} is held by {other}")
+        self.pending[str(address)] = holder
+        return str(address)

@@ -23,6 +23,8 @@ from pycompose.proto.v1 import container_pb2, dispatcher_pb2, network_pb2, servi
 
 Key = tuple[int, str]
 Assignment = dispatcher_pb2.Assignment
+#: A network's option: where ports are published that name no address (Docker's bridge driver).
+HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 (_NETWORK, _VOLUME, _SECRET, _CONFIG, _TEMPLATE, _NAME, _ENDPOINT, _PORT, _TASK) = range(9)
 
 
@@ -170,6 +172,7 @@ def _endpoint(network_id: str, task: task_pb2.Task) -> Assignment:
         service_id=task.service_id,
         node_id=task.node_id,
         address=attachment.address.split("/")[0],
+        ipv6_address=attachment.ipv6_address.split("/")[0],
         mac_address=attachment.mac_address,
         names=[task.name, task.id[:12]],
         in_rotation=stays and states.up(task.status),
@@ -194,32 +197,35 @@ def _names(cache: Cache, service: service_pb2.Service, networks: set[str], answe
         answer.add_anew((_NAME, f"{service.id}.{network.id}"), Assignment(service_name=name))
 
 
-def _way_in(cache: Cache, service: service_pb2.Service) -> str:
-    """Return the network over which published ports reach the service; "" when there is none."""
+def _way_in(cache: Cache, service: service_pb2.Service) -> network_pb2.Network | None:
+    """Return the network over which published ports reach the service, None when there is none."""
     ranked = sorted(service.spec.task.networks, key=lambda a: (-a.gateway_priority, -a.priority, a.network))
     known = [network for a in ranked if (network := cache.by_name(NETWORK, a.network)) is not None]
-    outward = [network for network in known if not network.spec.internal] or known
-    return str(outward[0].id) if outward else ""
+    outward = [network for network in known if not network.spec.internal and network.spec.driver != "macvlan"]
+    return next(iter(outward or known), None)
 
 
 def _ports(cache: Cache, service: service_pb2.Service, tasks: Iterable[task_pb2.Task], answer: _Answer) -> None:
     """Put the service's published ports; `tasks`: those of its tasks that have ports of their own."""
-    network_id = _way_in(cache, service)
-    if not network_id or service.removing:
+    network = _way_in(cache, service)
+    if network is None or service.removing:
         return
-    holder = f"{service.spec.project}/{service.spec.name}".lstrip("/")
+    endpoint = service.spec.endpoint
+    binding = network.spec.driver_options.get(HOST_BINDING, "")
+    common = network_pb2.PublishedPort(
+        service_id=service.id,
+        holder=f"{service.spec.project}/{service.spec.name}".lstrip("/"),
+        network_id=network.id,
+        masquerade=endpoint.source == service_pb2.PUBLISH_SOURCE_MASQUERADE,
+        sticky=endpoint.sticky == service_pb2.PUBLISH_STICKY_SOURCE,
+    )
 
     def add(protocol: str, host_ip: str, published: int, target: int, task_id: str) -> None:
+        host_ip = host_ip or binding
         port = network_pb2.PublishedPort(
-            service_id=service.id,
-            holder=holder,
-            protocol=protocol,
-            host_ip=host_ip,
-            published_port=published,
-            target_port=target,
-            network_id=network_id,
-            task_id=task_id,
+            protocol=protocol, host_ip=host_ip, published_port=published, target_port=target, task_id=task_id
         )
+        port.MergeFrom(common)
         key = f"{service.id}.{protocol}.{host_ip}.{published}.{target}"
         answer.add_anew((_PORT, key), Assignment(published_port=port))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pycompose.manager import ids
-from pycompose.manager.allocator import BRIDGED, AllocationError, Allocator, Pools, task_places, virtual_places
+from pycompose.manager.allocator import ADDRESSED, AllocationError, Allocator, Pools, task_places, virtual_places
 from pycompose.manager.cache import Cache, Change, Changes
 from pycompose.manager.engine.overlay import Entry, Pass
 from pycompose.manager.engine.service import decide
@@ -109,7 +109,7 @@ class Controller:
 
     def _networks_and_volumes(self, work: Pass) -> None:
         for network in list(self._cache.all(NETWORK)):
-            if not network.vni and network.spec.driver in BRIDGED:
+            if not network.vni and network.spec.driver in ADDRESSED:
                 try:
                     work.put(NETWORK, network.id, self.allocator.network(network))
                 except (AllocationError, ValueError) as error:

@@ -82,15 +82,19 @@ def _attach(work: Pass, service: service_pb2.Service, task: task_pb2.Task) -> No
             network = work.cache.by_name(NETWORK, spec.network)
             if network is None:
                 raise AllocationError(f"network {spec.network} does not exist")
-            address = ""
+            address = address6 = ""
             if work.allocator.has_addresses(network.id):
-                address = work.allocator.address(network.id, alloc.holder_of(task), work.now, spec.ipv4_address)
+                holder = alloc.holder_of(task)
+                address = work.allocator.address(network.id, holder, work.now, spec.ipv4_address)
                 taken.append((network.id, address))
-            elif network.spec.driver in alloc.BRIDGED:
+                address6 = work.allocator.address6(network.id, holder, address, spec.ipv6_address)
+                taken += [(network.id, address6)] if address6 else []
+            elif network.spec.driver in alloc.ADDRESSED:
                 raise AllocationError(f"network {spec.network} has no subnet yet")
             task.attachments.add(
                 network_id=network.id,
                 address=address,
+                ipv6_address=address6,
                 mac_address=spec.mac_address or (alloc.mac_of(address) if address else ""),
                 aliases=spec.aliases,
                 gateway_priority=spec.gateway_priority,

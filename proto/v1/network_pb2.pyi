@@ -234,6 +234,7 @@ class Endpoint(_message.Message):
     NAMES_FIELD_NUMBER: _builtins.int
     IN_ROTATION_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
+    IPV6_ADDRESS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Id of the task."""
     network_id: _builtins.str
@@ -250,6 +251,8 @@ class Endpoint(_message.Message):
     """Running and healthy: part of its service's answers."""
     running: _builtins.bool
     """Running, healthy or not, and to go on: part of the answers of a service that has no healthy task."""
+    ipv6_address: _builtins.str
+    """IPv6 address without prefix length; empty: none."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names that resolve to this task alone."""
@@ -266,10 +269,11 @@ class Endpoint(_message.Message):
         names: _abc.Iterable[_builtins.str] | None = ...,
         in_rotation: _builtins.bool = ...,
         running: _builtins.bool = ...,
+        ipv6_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "in_rotation", b"in_rotation", "mac_address", b"mac_address", "names", b"names", "network_id", b"network_id", "node_id", b"node_id", "running", b"running", "service_id", b"service_id", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "in_rotation", b"in_rotation", "ipv6_address", b"ipv6_address", "mac_address", b"mac_address", "names", b"names", "network_id", b"network_id", "node_id", b"node_id", "running", b"running", "service_id", b"service_id", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -366,6 +366,7 @@ class TaskAttachment(_message.Message):
     ALIASES_FIELD_NUMBER: _builtins.int
     GATEWAY_PRIORITY_FIELD_NUMBER: _builtins.int
     INTERFACE_NAME_FIELD_NUMBER: _builtins.int
+    IPV6_ADDRESS_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
     """Id of the network."""
     address: _builtins.str
@@ -376,6 +377,8 @@ class TaskAttachment(_message.Message):
     """The highest one's gateway is the default route."""
     interface_name: _builtins.str
     """Name of the interface in the container; empty: eth0, eth1, …"""
+    ipv6_address: _builtins.str
+    """IPv6 address with prefix length; empty: the network has none."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of this task on the network besides its own and the service's."""
@@ -389,10 +392,11 @@ class TaskAttachment(_message.Message):
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         gateway_priority: _builtins.int = ...,
         interface_name: _builtins.str = ...,
+        ipv6_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "aliases", b"aliases", "gateway_priority", b"gateway_priority", "interface_name", b"interface_name", "mac_address", b"mac_address", "network_id", b"network_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "aliases", b"aliases", "gateway_priority", b"gateway_priority", "interface_name", b"interface_name", "ipv6_address", b"ipv6_address", "mac_address", b"mac_address", "network_id", b"network_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -175,7 +175,10 @@ def images(node: Node) -> None:
     root, archive = node.folder / "root", node.folder / "image.tar"
     scripts = root / "www" / "cgi-bin"
     scripts.mkdir(parents=True)
-    for name, text in (("who", "echo $REMOTE_ADDR | grep -oE '[0-9.]{7,}'"), ("gateway", "ip route | awk '/default/ {print $3}'")):
+    for name, text in (
+        ("who", "echo $REMOTE_ADDR | grep -oE '[0-9.]{7,}'"),
+        ("gateway", "ip route | awk '/default/ {print $3}'"),
+    ):
         (scripts / name).write_text(f"#!/bin/sh\necho; {text}\n")
         (scripts / name).chmod(0o755)
     subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from collections.abc import Collection, Mapping
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_interface,
+)
 
-from pycompose.proto.v1 import network_pb2, task_pb2
+from pycompose.proto.v1 import network_pb2, service_pb2, task_pb2
 from pycompose.worker.agent.desired import Desired
 from pycompose.worker.network.model import (
     Attachment,
@@ -17,6 +25,40 @@ from pycompose.worker.network.model import (
     ServiceView,
 )
 
+_BRIDGE = "com.docker.network.bridge."
+ENDPOINT = "com.docker.network.endpoint."
+
+
+def network_of(network: network_pb2.Network) -> NetworkSpec | None:
+    """Return a network as the network package has it; None for one without addresses (host, none)."""
+    subnet = next((s for s in network.subnets if s.subnet and ":" not in s.subnet), None)
+    if subnet is None:
+        return None
+    six = next((s for s in network.subnets if ":" in s.subnet), None)
+    options = network.spec.driver_options
+    return NetworkSpec(
+        id=network.id,
+        name=network.spec.name,
+        subnet=IPv4Network(subnet.subnet, strict=False),
+        gateway=IPv4Address(subnet.gateway),
+        internal=network.spec.internal,
+        vni=network.vni,
+        mtu=int(options.get("com.docker.network.driver.mtu") or 0),
+        subnet6=IPv6Network(six.subnet, strict=False) if six else None,
+        gateway6=IPv6Address(six.gateway) if six else None,
+        driver="macvlan" if network.spec.driver == "macvlan" else "bridge",
+        masquerade=_is_set(options.get(f"{_BRIDGE}enable_ip_masquerade")),
+        talk=_is_set(options.get(f"{_BRIDGE}enable_icc")),
+        prefix=options.get("com.docker.network.container_iface_prefix") or "eth",
+        parent=options.get("parent") or "",
+        mode=options.get("macvlan_mode") or "bridge",
+    )
+
+
+def _is_set(value: str | None) -> bool:
+    """Return what a boolean option says; it is on where nothing is said."""
+    return (value or "true").lower() in ("true", "1")
+
 
 @functools.lru_cache(1 << 16)
 def _address(text: str) -> IPv4Address:
@@ -25,24 +67,7 @@ def _address(text: str) -> IPv4Address:
 
 def view_of(desired: Desired) -> NetworkView:
     """Return the view; networks without addresses (host, none) are not part of it."""
-    networks = []
-    for network in desired.networks.values():
-        subnet = next((s for s in network.subnets if s.subnet and ":" not in s.subnet), None)
-        if subnet is None:
-            continue
-        options = dict(network.spec.driver_options)
-        networks.append(
-            NetworkSpec(
-                id=network.id,
-                name=network.spec.name,
-                subnet=IPv4Network(subnet.subnet, strict=False),
-                gateway=IPv4Address(subnet.gateway),
-                internal=network.spec.internal,
-                vni=network.vni,
-                mtu=int(options.get("com.docker.network.driver.mtu") or 0),
-                options=options,
-            )
-        )
+    networks = [spec for network in desired.networks.values() if (spec := network_of(network)) is not None]
     reached = rotation(desired.endpoints.values())
     return NetworkView(
         networks=tuple(networks),
@@ -51,6 +76,7 @@ def view_of(desired: Desired) -> NetworkView:
                 container_id=e.task_id,
                 network_id=e.network_id,
                 address=_address(e.address),
+                address6=IPv6Address(e.ipv6_address) if e.ipv6_address else None,
                 names=tuple(dict.fromkeys([*e.names, *_aliases(desired, e.task_id, e.network_id)])),
                 service=e.service_id or None,
                 in_rotation=(e.task_id, e.network_id) in reached,
@@ -76,6 +102,8 @@ def view_of(desired: Desired) -> NetworkView:
                 protocol=p.protocol,
                 host_ip=p.host_ip or None,
                 container_id=p.task_id or None,
+                masquerade=p.masquerade,
+                sticky=p.sticky,
             )
             for p in desired.ports.values()
         ),
@@ -103,16 +131,38 @@ def _aliases(desired: Desired, task_id: str, network_id: str) -> list[str]:
     return [alias for a in task.attachments if a.network_id == network_id for alias in a.aliases]
 
 
-def attachments_of(task: task_pb2.Task) -> tuple[Attachment, ...]:
-    """Return the task's interfaces."""
-    return tuple(
-        Attachment(
-            network_id=a.network_id,
-            address=IPv4Interface(a.address),
-            mac=a.mac_address or None,
-            aliases=tuple(a.aliases),
-            gateway_priority=a.gateway_priority,
+def attachments_of(
+    task: task_pb2.Task, spec: service_pb2.TaskSpec, networks: Mapping[str, network_pb2.Network]
+) -> tuple[Attachment, ...]:
+    """Return the task's interfaces, with what the spec says of each; `networks` by id."""
+    asked = {wanted.network: wanted for wanted in spec.networks}
+    found = []
+    for one in task.attachments:
+        if not one.address:
+            continue
+        network = networks.get(one.network_id)
+        wanted = asked.get(network.spec.name if network else "") or service_pb2.NetworkAttachmentSpec()
+        found.append(
+            Attachment(
+                network_id=one.network_id,
+                address=IPv4Interface(one.address),
+                mac=one.mac_address or None,
+                aliases=tuple(one.aliases),
+                gateway_priority=one.gateway_priority,
+                address6=IPv6Interface(one.ipv6_address) if one.ipv6_address else None,
+                interface=one.interface_name or wanted.driver_options.get(f"{ENDPOINT}ifname", ""),
+                more=tuple(_link_local(text) for text in wanted.link_local_addresses),
+                sysctls=_sysctls(wanted.driver_options.get(f"{ENDPOINT}sysctls", "")),
+            )
         )
-        for a in task.attachments
-        if a.address
-    )
+    return tuple(found)
+
+
+def _link_local(text: str) -> IPv4Interface | IPv6Interface:
+    return ip_interface(f"{text}/{64 if ':' in text else 16}")
+
+
+def _sysctls(text: str) -> tuple[tuple[str, str], ...]:
+    """Read "net.ipv4.conf.IFNAME.log_martians=1,…" into names below /proc/sys/net."""
+    pairs = (item.partition("=") for item in text.split(",") if item)
+    return tuple((name.strip().removeprefix("net.").replace(".", "/"), value) for name, _, value in pairs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from ipaddress import IPv4Interface
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,8 @@ def _own_files(runner: Runner) -> list[dict[str, Any]]:
 
 def _etc(runner: Runner) -> files.Etc:
     agent = runner.agent
-    addresses = [IPv4Interface(one.address).ip for one in runner.task.attachments if one.address]
+    texts = [text for one in runner.task.attachments for text in (one.address, one.ipv6_address) if text]
+    addresses = [ip_interface(text).ip for text in texts]
     networks = [one.network_id for one in runner.task.attachments]
     return files.Etc(
         addresses=tuple(addresses),
@@ -159,7 +160,7 @@ async def _network(runner: Runner) -> str | None:
         return await _network(other)
     container = runner.spec.container
     dns = DnsOptions(tuple(container.dns), tuple(container.dns_search), aliases=tuple(container.links.items()))
-    attachments = () if mode == "none" else attachments_of(runner.task)
+    attachments = () if mode == "none" else attachments_of(runner.task, runner.spec, runner.agent.desired.networks)
     return str(await runner.agent.network.attach(runner.id, attachments, dns))
 
 

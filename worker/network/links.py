@@ -6,7 +6,16 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_interface,
+)
 from pathlib import Path
 
 from pycompose.worker.network import names, netlink, netns
@@ -16,6 +25,7 @@ from pycompose.worker.network.netlink import Netlink
 
 LOOPBACK = 1
 EVERYWHERE = IPv4Network("0.0.0.0/0")
+EVERYWHERE6 = IPv6Network("::/0")
 
 
 class Links:
@@ -63,12 +73,13 @@ class Links:
         try:
             with netns.inside(descriptor, self._home):
                 netns.sysctl("ipv4/ip_forward", "1")
+                if spec.subnet6 is not None:
+                    netns.sysctl("ipv6/conf/all/forwarding", "1")
                 with Netlink() as link:
                     mac = names.mac_of(spec.gateway)
                     link.run([netlink.set_up(LOOPBACK), netlink.add_bridge(names.BRIDGE, mac, spec.mtu)])
                     bridge = socket.if_nametoindex(names.BRIDGE)
-                    gateway = IPv4Interface(f"{spec.gateway}/{spec.subnet.prefixlen}")
-                    link.run([netlink.add_address(bridge, gateway)])
+                    link.run([netlink.add_address(bridge, address) for address in _gateways(spec)])
             if not spec.internal:
                 self._uplink(descriptor, spec, index)
             netns.keep(descriptor, self.path(name))
@@ -76,47 +87,77 @@ class Links:
             os.close(descriptor)
 
     def _uplink(self, descriptor: int, spec: NetworkSpec, index: int) -> None:
-        machine_end, network_end = names.transfer_pair(index)
+        """Join the network's namespace and the machine; each version of IP has a pair of addresses on this way."""
+        ways: list[_Way] = [_Way(spec.subnet, EVERYWHERE, *names.transfer_pair(index), 30)]
+        if spec.subnet6 is not None:
+            ways.append(_Way(spec.subnet6, EVERYWHERE6, *names.transfer_pair6(index), 126))
+            netns.forward6()
         link_name = names.uplink_name(self._instance, spec.id)
         with Netlink() as link:
             veth = netlink.add_veth(link_name, peer=names.UPLINK, peer_netns=descriptor, mtu=spec.mtu)
             _patiently(link, veth)
             number = socket.if_nametoindex(link_name)
-            link.run(
-                [
-                    netlink.add_address(number, IPv4Interface(f"{machine_end}/30")),
-                    netlink.add_route(spec.subnet, network_end, number, replace=True),
-                ]
-            )
+            messages = []
+            for way in ways:
+                messages.append(netlink.add_address(number, ip_interface(f"{way.machine}/{way.length}")))
+                messages.append(netlink.add_route(way.subnet, way.network, number, replace=True))
+            link.run(messages)
         with netns.inside(descriptor, self._home), Netlink() as link:
             number = socket.if_nametoindex(names.UPLINK)
-            link.run(
-                [
-                    netlink.set_up(number),
-                    netlink.add_address(number, IPv4Interface(f"{network_end}/30")),
-                    netlink.add_route(EVERYWHERE, machine_end, number),
-                ]
-            )
+            messages = [netlink.set_up(number)]
+            for way in ways:
+                messages.append(netlink.add_address(number, ip_interface(f"{way.network}/{way.length}")))
+                messages.append(netlink.add_route(way.everywhere, way.machine, number))
+            link.run(messages)
 
     def make_container(
-        self, name: str, attachments: Sequence[tuple[Attachment, str, NetworkSpec]], gateway: IPv4Address | None
+        self, name: str, attachments: Sequence[tuple[Attachment, str, NetworkSpec]], outward: NetworkSpec | None
     ) -> None:
-        """Make a container's namespace: one interface per (attachment, its network's name, network)."""
+        """Make a container's namespace.
+
+        Args:
+            name: of its file.
+            attachments: one interface per (attachment, its network's name, network).
+            outward: the network that the default route leads to.
+        """
         descriptor = netns.make(self._home)
         try:
-            for number, (attachment, network, spec) in enumerate(attachments):
-                self._plug(descriptor, name, number, attachment, self.path(network), spec)
+            inside = names.interface_names([(attachment.interface, spec.prefix) for attachment, _, spec in attachments])
+            for link_name, (attachment, network, spec) in zip(inside, attachments, strict=True):
+                if spec.driver == "macvlan":
+                    self._sit(descriptor, link_name, attachment, spec)
+                else:
+                    self._plug(descriptor, name, link_name, attachment, self.path(network), spec)
             with netns.inside(descriptor, self._home):
                 netns.sysctl("ipv4/ip_unprivileged_port_start", "0")
+                for link_name, (attachment, _, _) in zip(inside, attachments, strict=True):
+                    for key, value in attachment.sysctls:
+                        netns.sysctl(key.replace("IFNAME", link_name), value)
                 with Netlink() as link:
-                    link.run(_addresses(attachments, gateway))
+                    link.run(_addresses(inside, attachments, outward))
             netns.keep(descriptor, self.path(name))
         finally:
             os.close(descriptor)
 
+    def _sit(self, descriptor: int, inside: str, attachment: Attachment, spec: NetworkSpec) -> None:
+        """Make a macvlan interface above a link of the machine."""
+        with Netlink() as link:
+            try:
+                parent = socket.if_nametoindex(spec.parent)
+            except OSError:
+                raise KernelRefused(
+                    f"network {spec.name}: this machine has no interface {spec.parent}; name one of its interfaces "
+                    "as parent (ip link)"
+                ) from None
+            made = netlink.add_macvlan(
+                inside, parent=parent, mode=spec.mode, target_netns=descriptor, mac=attachment.mac, mtu=spec.mtu
+            )
+            link.run([made])
+
     def _plug(
-        self, descriptor: int, name: str, number: int, attachment: Attachment, network: Path, spec: NetworkSpec
+        self, descriptor: int, name: str, inside: str, attachment: Attachment, network: Path, spec: NetworkSpec
     ) -> None:
+        """Make a pair of interfaces, one end in the container, the other on the network's bridge."""
         self._nonce += 1
         bridge_end = names.port_name(name, attachment.network_id, self._nonce)
         target = netns.open_file(network)
@@ -124,28 +165,55 @@ class Links:
             with netns.inside(target, self._home), Netlink() as link:
                 veth = netlink.add_veth(
                     bridge_end,
-                    peer=f"eth{number}",
+                    peer=inside,
                     peer_netns=descriptor,
                     peer_mac=attachment.mac,
                     master=socket.if_nametoindex(names.BRIDGE),
                     mtu=spec.mtu,
                 )
                 link.run([veth])
+                if not spec.talk:
+                    link.run([netlink.isolate(socket.if_nametoindex(bridge_end))])
         finally:
             os.close(target)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """One version of IP over an uplink: what lies behind it, what it leads to, and both ends' addresses."""
+
+    subnet: IPv4Network | IPv6Network
+    everywhere: IPv4Network | IPv6Network
+    machine: IPv4Address | IPv6Address
+    network: IPv4Address | IPv6Address
+    length: int
+
+
+def _gateways(spec: NetworkSpec) -> list[IPv4Interface | IPv6Interface]:
+    found: list[IPv4Interface | IPv6Interface] = [IPv4Interface(f"{spec.gateway}/{spec.subnet.prefixlen}")]
+    if spec.subnet6 is not None:
+        found.append(IPv6Interface(f"{spec.gateway6}/{spec.subnet6.prefixlen}"))
+    return found
+
+
 def _addresses(
-    attachments: Sequence[tuple[Attachment, str, NetworkSpec]], gateway: IPv4Address | None
+    inside: Sequence[str], attachments: Sequence[tuple[Attachment, str, NetworkSpec]], outward: NetworkSpec | None
 ) -> list[netlink.Message]:
-    """What makes the interfaces of the calling thread's namespace, a container's, work; sent together."""
+    """What makes the interfaces of the calling thread's namespace, a container's, work; sent together.
+
+    ``inside``: their names; ``outward``: the network that the default routes lead to.
+    """
     messages = [netlink.set_up(LOOPBACK)]
-    for number, (attachment, _, spec) in enumerate(attachments):
-        index = socket.if_nametoindex(f"eth{number}")
+    for name, (attachment, _, spec) in zip(inside, attachments, strict=True):
+        index = socket.if_nametoindex(name)
         messages += [netlink.set_up(index), netlink.add_address(index, attachment.address)]
-        if gateway is not None and spec.gateway == gateway:
-            messages.append(netlink.add_route(EVERYWHERE, gateway, index))
-            gateway = None
+        more = [*([attachment.address6] if attachment.address6 else []), *attachment.more]
+        messages += [netlink.add_address(index, address) for address in more]
+        if spec is outward:
+            messages.append(netlink.add_route(EVERYWHERE, spec.gateway, index))
+            if attachment.address6 and spec.gateway6:
+                messages.append(netlink.add_route(EVERYWHERE6, spec.gateway6, index))
+            outward = None
     return messages
 
 

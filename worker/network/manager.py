@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,7 +94,7 @@ class NodeNetwork:
                 self._networks[name[2:]] = meta["index"]
                 self._written[name] = ""  # something may be written there: look at it at the first chance
             else:
-                attachments = tuple(_attachment(item) for item in meta["attachments"])
+                attachments = tuple(Attachment.from_json(item) for item in meta["attachments"])
                 self._containers[name] = (attachments, DnsOptions.from_json(meta["dns"]))
                 self._dns_ports[name] = (*meta["ports"],) if meta.get("ports") else (0, 0)
                 self._told[name] = set(meta["told"])
@@ -156,7 +155,7 @@ class NodeNetwork:
             self._view = view
             self.network_problems = {}
             for spec in view.networks:
-                if spec.id not in self._networks:
+                if spec.id not in self._networks and spec.driver != "macvlan":
                     try:
                         await self._make_network(spec)
                     except (NetworkError, OSError) as error:
@@ -235,6 +234,8 @@ class NodeNetwork:
                 names.uplink_name(self._instance, spec.id),
                 names.transfer_pair(self._networks[spec.id])[1],
                 spec.subnet,
+                spec.subnet6,
+                spec.masquerade,
             )
             for spec in self._view.networks
             if spec.id in self._networks and not spec.internal
@@ -306,17 +307,18 @@ class NodeNetwork:
             return path
         async with self._lock:
             specs = {spec.id: spec for spec in self._view.networks}
-            missing = [a.network_id for a in attachments if a.network_id not in self._networks]
+            sitting = {spec.id for spec in self._view.networks if spec.driver == "macvlan"}
+            missing = [a.network_id for a in attachments if a.network_id not in self._networks.keys() | sitting]
             if missing:
                 problem = self.network_problems.get(missing[0])
                 raise NetworkError(problem or f"network {missing[0]} is not on this node yet")
             known = [(a, f"n-{a.network_id}", specs[a.network_id]) for a in attachments if a.network_id in specs]
             ways = [(a.gateway_priority, -i, s) for i, (a, _, s) in enumerate(known) if not s.internal]
-            gateway = max(ways, key=lambda way: way[:2])[2].gateway if ways else None
+            outward = max(ways, key=lambda way: way[:2])[2] if ways else None
             self._containers[container_id] = (tuple(attachments), dns or DnsOptions())
             try:
                 self._save_container(container_id)
-                await self._do(self._links.make_container, container_id, known, gateway)
+                await self._do(self._links.make_container, container_id, known, outward)
                 await self._open_dns(container_id)
                 await self._update_container(container_id, fresh=True)
             except BaseException:
@@ -411,7 +413,7 @@ class NodeNetwork:
     def _save_container(self, container_id: str) -> None:
         attachments, dns = self._containers[container_id]
         meta = {
-            "attachments": [_plain(attachment) for attachment in attachments],
+            "attachments": [attachment.to_json() for attachment in attachments],
             "dns": asdict(dns),
             "ports": self._dns_ports.get(container_id),
             "told": sorted(self._told.get(container_id, ())),
@@ -433,12 +435,3 @@ class NodeNetwork:
 
 async def _open_socket(family: int, kind: int) -> socket.socket:
     return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-
-
-def _plain(attachment: Attachment) -> dict[str, Any]:
-    return asdict(attachment) | {"address": str(attachment.address)}
-
-
-def _attachment(plain: dict[str, Any]) -> Attachment:
-    address = IPv4Interface(plain["address"])
-    return Attachment(**(plain | {"address": address, "aliases": tuple(plain["aliases"])}))

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from dataclasses import asdict, dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_interface,
+)
 from pathlib import Path
 from typing import Any
+
+Interface = IPv4Interface | IPv6Interface
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network as this node must have it. ``mtu`` in bytes, 0 = the kernel's default (1,500).
+    """A network as this node must have it.
 
-    ``vni`` and ``options`` are kept for the VXLAN device that a second node adds.
+    Attributes:
+        driver: "bridge" or "macvlan".
+        mtu: in bytes; 0: the kernel's default (1,500).
+        masquerade: what leaves the machine shows the machine's address.
+        talk: its containers reach one another.
+        prefix: of its interfaces' names in containers.
+        parent, mode: of macvlan: the machine's link below it, and how (ip-link(8)).
+        vni: kept for the VXLAN device that a second node adds.
     """
 
     id: str
@@ -23,18 +40,52 @@ class NetworkSpec:
     internal: bool = False
     vni: int = 0
     mtu: int = 0
-    options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    subnet6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
+    driver: str = "bridge"
+    masquerade: bool = True
+    talk: bool = True
+    prefix: str = "eth"
+    parent: str = ""
+    mode: str = "bridge"
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """One interface of a container. ``address`` with the subnet's prefix; the highest priority is the way out."""
+    """One interface of a container.
+
+    Attributes:
+        address, address6: with the subnet's prefix.
+        gateway_priority: the highest one's network is the way out.
+        interface: its name; "": the network's prefix and a number.
+        more: further addresses.
+        sysctls: (name below /proc/sys/net with IFNAME for the interface, value).
+    """
 
     network_id: str
     address: IPv4Interface
     mac: str | None = None
     aliases: tuple[str, ...] = ()
     gateway_priority: int = 0
+    address6: IPv6Interface | None = None
+    interface: str = ""
+    more: tuple[Interface, ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """For the file that outlives the daemon."""
+        texts = {"address": str(self.address), "address6": str(self.address6) if self.address6 else None}
+        return asdict(self) | texts | {"more": [str(one) for one in self.more]}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Attachment:
+        """The opposite."""
+        values = dict(plain)
+        values["address"] = IPv4Interface(values["address"])
+        values["address6"] = IPv6Interface(values["address6"]) if values.get("address6") else None
+        values["more"] = tuple(ip_interface(text) for text in values.get("more") or ())
+        values["sysctls"] = tuple((name, value) for name, value in values.get("sysctls") or ())
+        return cls(**(values | {"aliases": tuple(values["aliases"])}))
 
 
 @dataclass(frozen=True)
@@ -48,6 +99,7 @@ class Endpoint:
     service: str | None = None
     in_rotation: bool = True
     node_id: str = ""
+    address6: IPv6Address | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +116,8 @@ class ServiceView:
 class PublishedPort:
     """``published`` on the machine leads to ``target`` of the service's endpoints in rotation on ``network_id``.
 
-    ``container_id`` narrows the backends to one container (mode host, or a container run alone).
+    ``container_id`` narrows the backends to one container (mode host, or a container run alone). ``masquerade``: they
+    see the network's gateway in place of the client; ``sticky``: the client's address decides on one of them.
     """
 
     service_id: str
@@ -75,6 +128,8 @@ class PublishedPort:
     host_ip: str | None = None
     mode: str = "ingress"
     container_id: str | None = None
+    masquerade: bool = False
+    sticky: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,14 @@ Interface names have at most 15 characters (IFNAMSIZ, netdevice(7)): ``pyc`` + i
 from __future__ import annotations
 
 import hashlib
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 TRANSFER_POOL = IPv4Network("100.64.0.0/16")
 """Transfer addresses between the machine and a network's namespace (RFC 6598), four per network."""
+
+TRANSFER_POOL6 = IPv6Network("fd70:7963:6eff::/64")
+"""The same for networks with IPv6 (RFC 4193)."""
 
 BRIDGE = "br0"
 UPLINK = "up0"
@@ -42,6 +46,17 @@ def port_name(container_id: str, network_id: str, nonce: int) -> str:
     return f"pycp{_digest(f'{container_id}/{network_id}/{nonce}', 11)}"
 
 
+def interface_names(wanted: Sequence[tuple[str, str]]) -> list[str]:
+    """Names of a container's interfaces. ``wanted``: (own name or "", prefix to number) of each, in order."""
+    taken = {own for own, _ in wanted if own}
+    found = []
+    for own, prefix in wanted:
+        name = own or next(f"{prefix}{number}" for number in range(1000) if f"{prefix}{number}" not in taken)
+        taken.add(name)
+        found.append(name)
+    return found
+
+
 def mac_of(address: IPv4Address) -> str:
     """The locally administered MAC that belongs to an IPv4 address, as Docker derives it: 02:42 + the address."""
     return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + address.packed)
@@ -53,6 +68,12 @@ def transfer_pair(index: int) -> tuple[IPv4Address, IPv4Address]:
     if not 0 <= 4 * index < TRANSFER_POOL.num_addresses:
         raise ValueError(f"uplink index {index} is outside {TRANSFER_POOL}")
     return IPv4Address(base + 1), IPv4Address(base + 2)
+
+
+def transfer_pair6(index: int) -> tuple[IPv6Address, IPv6Address]:
+    """(machine's end, network's end) of the uplink with this index, IPv6; a /126 each."""
+    base = int(TRANSFER_POOL6.network_address) + 4 * index
+    return IPv6Address(base + 1), IPv6Address(base + 2)
 
 
 def _digest(text: str, length: int) -> str:

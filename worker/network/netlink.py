@@ -12,16 +12,24 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from pycompose.worker.network.errors import KernelRefused
 
-_NEWLINK, _NEWADDR, _NEWROUTE = 16, 20, 24
+_NEWLINK, _SETLINK, _NEWADDR, _NEWROUTE = 16, 19, 20, 24
 _REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
 _REPLACE = 0x100
 _ERROR = 2
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+_IFLA_LINK, _IFLA_PROTINFO, _NESTED = 5, 12, 0x8000
+_IFLA_BRPORT_ISOLATED = 33
+_IFA_FLAGS, _IFA_F_NODAD = 8, 0x02
+_AF_BRIDGE = 7
 _UP = 0x1
+#: IFLA_MACVLAN_MODE (linux/if_link.h).
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+
+Interface = IPv4Interface | IPv6Interface
 
 
 @dataclass(frozen=True)
@@ -87,19 +95,45 @@ def add_veth(
     return Message(_NEWLINK, _CREATE | _EXCL, payload, f"add veth {name} with peer {peer}")
 
 
-def add_address(index: int, address: IPv4Interface) -> Message:
-    """Give an interface an IPv4 address and, by its prefix, an on-link route."""
-    packed = address.ip.packed
-    head = struct.pack("=BBBBi", socket.AF_INET, address.network.prefixlen, 0, 0, index)
-    broadcast = _attr(4, address.network.broadcast_address.packed) if address.network.prefixlen < 31 else b""
+def isolate(index: int) -> Message:
+    """Let a bridge's port reach no other isolated port of it, only the bridge itself (bridge(8), "isolated")."""
+    head = struct.pack("=BxHiII", _AF_BRIDGE, 0, index, 0, 0)
+    setting = _attr(_IFLA_BRPORT_ISOLATED, b"\1")
+    return Message(_SETLINK, 0, head + _attr(_IFLA_PROTINFO | _NESTED, setting), f"isolate port {index}")
+
+
+def add_macvlan(
+    name: str, *, parent: int, mode: str, target_netns: int, mac: str | None = None, mtu: int = 0
+) -> Message:
+    """Make a macvlan link above ``parent``, in the namespace of descriptor ``target_netns`` (ip-link(8))."""
+    info = _attr(_IFLA_LINKINFO, _text(1, "macvlan") + _attr(2, _u32(1, MACVLAN_MODES[mode])))
+    payload = _ifinfo() + _text(_IFLA_IFNAME, name) + _u32(_IFLA_LINK, parent) + _u32(_IFLA_NET_NS_FD, target_netns)
+    payload += (_mac(mac) if mac else b"") + (_u32(_IFLA_MTU, mtu) if mtu else b"") + info
+    return Message(_NEWLINK, _CREATE | _EXCL, payload, f"add macvlan {name}")
+
+
+def add_address(index: int, address: Interface) -> Message:
+    """Give an interface an address and, by its prefix, an on-link route. IPv6: without looking for duplicates."""
+    packed, scope = address.ip.packed, 0
+    if address.version == 4:
+        network = address.network
+        more = _attr(4, network.broadcast_address.packed) if network.prefixlen < 31 else b""
+        scope = 253 if address.ip.is_link_local else 0
+        kind = socket.AF_INET
+    else:
+        more, kind = _u32(_IFA_FLAGS, _IFA_F_NODAD), socket.AF_INET6
+    head = struct.pack("=BBBBi", kind, address.network.prefixlen, 0, scope, index)
     return Message(
-        _NEWADDR, _CREATE | _EXCL, head + _attr(2, packed) + _attr(1, packed) + broadcast, f"add address {address}"
+        _NEWADDR, _CREATE | _EXCL, head + _attr(2, packed) + _attr(1, packed) + more, f"add address {address}"
     )
 
 
-def add_route(destination: IPv4Network, via: IPv4Address, index: int, *, replace: bool = False) -> Message:
-    """Route ``destination`` (0.0.0.0/0: the default) by a gateway."""
-    head = struct.pack("=BBBBBBBBI", socket.AF_INET, destination.prefixlen, 0, 0, 254, 3, 0, 1, 0)
+def add_route(
+    destination: IPv4Network | IPv6Network, via: IPv4Address | IPv6Address, index: int, *, replace: bool = False
+) -> Message:
+    """Route ``destination`` (0.0.0.0/0 or ::/0: the default) by a gateway."""
+    kind = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    head = struct.pack("=BBBBBBBBI", kind, destination.prefixlen, 0, 0, 254, 3, 0, 1, 0)
     attrs = _attr(5, via.packed) + _u32(4, index)
     if destination.prefixlen:
         attrs += _attr(1, destination.network_address.packed)

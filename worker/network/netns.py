@@ -104,6 +104,19 @@ def sysctl(name: str, value: str) -> None:
             os.close(descriptor)
 
 
+def forward6() -> None:
+    """Let the calling thread's namespace forward IPv6; interfaces that learn from routers go on to (accept_ra 2).
+
+    Source: kernel Documentation/networking/ip-sysctl.rst, ``forwarding`` and ``accept_ra``.
+    """
+    if read_sysctl("ipv6/conf/all/forwarding") == "1":
+        return
+    for name in os.listdir("/proc/sys/net/ipv6/conf"):
+        if read_sysctl(f"ipv6/conf/{name}/accept_ra") == "1":
+            sysctl(f"ipv6/conf/{name}/accept_ra", "2")
+    sysctl("ipv6/conf/all/forwarding", "1")
+
+
 def read_sysctl(name: str) -> str:
     """``/proc/sys/net/<name>`` of the calling thread's namespace, without the newline."""
     return Path(f"/proc/sys/net/{name}").read_text().strip()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 
 from pycompose.worker.network.model import Endpoint, NetworkView, PublishedPort
 
@@ -31,19 +31,21 @@ class Uplink:
     link: str
     address: IPv4Address
     subnet: IPv4Network
+    subnet6: IPv6Network | None = None
+    masquerade: bool = True
 
 
-def replace_table(table: str, body: Sequence[str]) -> str:
+def replace_table(table: str, body: Sequence[str], family: str = "ip") -> str:
     """A transaction that leaves exactly this table; an empty body removes it."""
-    head = removal(table)
+    head = removal(table, family)
     if not body:
         return "\n".join(head) + "\n"
-    return "\n".join([*head, f"table ip {table} {{", *(f"  {line}" for line in body), "}"]) + "\n"
+    return "\n".join([*head, f"table {family} {table} {{", *(f"  {line}" for line in body), "}"]) + "\n"
 
 
-def removal(table: str) -> list[str]:
+def removal(table: str, family: str = "ip") -> list[str]:
     """What removes a table, also one that is not there."""
-    return [f"add table ip {table}", f"delete table ip {table}"]
+    return [f"add table {family} {table}", f"delete table {family} {table}"]
 
 
 def backends_of(port: PublishedPort, endpoints: Iterable[Endpoint]) -> list[IPv4Address]:
@@ -78,11 +80,47 @@ def transfer_ports(ports: Iterable[PublishedPort]) -> dict[PublishedPort, int]:
 
 
 def machine_table(table: str, uplinks: Mapping[str, Uplink], ports: Mapping[PublishedPort, int]) -> str:
-    """The machine's table. ``uplinks`` by network id (no internal networks); ``ports`` from ``transfer_ports``."""
+    """The machine's tables. ``uplinks`` by network id (no internal networks); ``ports`` from ``transfer_ports``."""
+    return _machine_table4(table, uplinks, ports) + _machine_table6(table, uplinks)
+
+
+def _machine_table6(table: str, uplinks: Mapping[str, Uplink]) -> str:
+    """IPv6 goes out only; published ports are forwarded by the sockets that hold them (``ports``)."""
+    own = [uplink for uplink in uplinks.values() if uplink.subnet6 is not None]
+    if not own:
+        return replace_table(table, [], "ip6")
+    hidden = [str(uplink.subnet6) for uplink in own if uplink.masquerade]
+    links = _set(f'"{uplink.link}"' for uplink in own)
+    body = [*_postrouting("ip6", hidden), *_forward(links)]
+    return replace_table(table, body, "ip6")
+
+
+def _postrouting(family: str, hidden: Sequence[str]) -> list[str]:
+    if not hidden:
+        return []
+    return [
+        "chain postrouting { type nat hook postrouting priority srcnat; policy accept; "
+        f"{family} saddr {_set(hidden)} masquerade; }}"
+    ]
+
+
+def _forward(links: str) -> list[str]:
+    return [
+        "chain forward {",
+        "  type filter hook forward priority filter; policy accept;",
+        f"  oifname {links} ct state established,related accept",
+        f"  oifname {links} ct status dnat accept",
+        f"  oifname {links} drop",
+        f"  iifname {links} accept",
+        "}",
+    ]
+
+
+def _machine_table4(table: str, uplinks: Mapping[str, Uplink], ports: Mapping[PublishedPort, int]) -> str:
     if not uplinks:
         return replace_table(table, [])
     links = _set(f'"{uplink.link}"' for uplink in uplinks.values())
-    subnets = _set(str(uplink.subnet) for uplink in uplinks.values())
+    hidden = [str(uplink.subnet) for uplink in uplinks.values() if uplink.masquerade]
     translate = [
         _published_rule(port, uplinks[port.network_id].address, number)
         for port, number in _specific_first(ports)
@@ -97,15 +135,8 @@ def machine_table(table: str, uplinks: Mapping[str, Uplink], ports: Mapping[Publ
         "fib daddr type local jump published; }",
         "chain output { type nat hook output priority -100; policy accept; "
         "ip daddr != 127.0.0.0/8 fib daddr type local jump published; }",
-        f"chain postrouting {{ type nat hook postrouting priority srcnat; policy accept; "
-        f"ip saddr {subnets} masquerade; }}",
-        "chain forward {",
-        "  type filter hook forward priority filter; policy accept;",
-        f"  oifname {links} ct state established,related accept",
-        f"  oifname {links} ct status dnat accept",
-        f"  oifname {links} drop",
-        f"  iifname {links} accept",
-        "}",
+        *_postrouting("ip", hidden),
+        *_forward(links),
     ]
     return replace_table(table, body)
 
@@ -128,18 +159,24 @@ def network_table(
     """A network namespace's table: the second half of published ports. Without backends a connection is refused."""
     if uplink is None or not ports:
         return replace_table(table, [])
-    translate, refuse = [], []
+    translate, refuse, hide = [], [], []
     for port, number in sorted(ports.items(), key=lambda item: (item[0].protocol, item[1])):
         match = f"ip daddr {uplink.address} {port.protocol} dport {number}"
         backends = backends_of(port, endpoints)
         if backends:
-            translate.append(f"  {match} dnat to {balance(backends)}:{port.target}")
+            choice = balance(backends, by="jhash ip saddr" if port.sticky else "numgen inc")
+            translate.append(f"  {match} dnat to {choice}:{port.target}")
+            if port.masquerade:
+                came = f"ct original ip daddr {uplink.address} ct original proto-dst {number}"
+                hide.append(f"  meta l4proto {port.protocol} {came} masquerade")
         else:
             how = "reject with tcp reset" if port.protocol == "tcp" else "reject"
             refuse.append(f"  {match} {how}")
     body = ["chain prerouting {", "  type nat hook prerouting priority dstnat; policy accept;", *translate, "}"]
     if refuse:
         body += ["chain input {", "  type filter hook input priority filter; policy accept;", *refuse, "}"]
+    if hide:
+        body += ["chain postrouting {", "  type nat hook postrouting priority srcnat; policy accept;", *hide, "}"]
     return replace_table(table, body)
 
 
@@ -181,12 +218,12 @@ def vip_backends(view: NetworkView, service_ids: Iterable[str]) -> Backends:
     return found
 
 
-def balance(backends: Sequence[IPv4Address]) -> str:
-    """One address, or one of several in turn."""
+def balance(backends: Sequence[IPv4Address], by: str = "numgen inc") -> str:
+    """One address, or one of several: in turn, or by what ``by`` says (nft(8), "hash expressions")."""
     if len(backends) == 1:
         return str(backends[0])
     rows = ", ".join(f"{number} : {address}" for number, address in enumerate(backends))
-    return f"numgen inc mod {len(backends)} map {{ {rows} }}"
+    return f"{by} mod {len(backends)} map {{ {rows} }}"
 
 
 def _published_rule(port: PublishedPort, address: IPv4Address, number: int) -> str:

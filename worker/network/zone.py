@@ -21,13 +21,15 @@ A, PTR, AAAA = 1, 12, 28
 class Zone:
     """Names of one network, in lower case.
 
-    ``names``: name -> addresses; ``vips``: VIP -> service id; ``reverse``: address -> name.
+    ``names``: name -> addresses; ``vips``: VIP -> service id; ``reverse``: address -> name; ``names6``: name -> IPv6
+    addresses, of tasks always, for VIPs are IPv4.
     """
 
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     vips: Mapping[str, str] = field(default_factory=dict)
     reverse: Mapping[str, str] = field(default_factory=dict)
     domain: str = ""
+    names6: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,31 @@ def build_zones(view: NetworkView) -> dict[str, Zone]:
             told.setdefault((service.network_id, f"tasks.{name.lower()}"), []).extend(tasks)
     for (network, name), addresses in told.items():  # a service's name wins over a container's
         names[network][name] = addresses
+    six = _names6(view)
     return {
-        key: Zone({n: tuple(sorted(set(a))) for n, a in table.items()}, vips[key], reverse[key], domains[key].lower())
+        key: Zone(_sorted(table), vips[key], reverse[key], domains[key].lower(), _sorted(six.get(key, {})))
         for key, table in names.items()
     }
+
+
+def _sorted(table: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(sorted(set(addresses))) for name, addresses in table.items()}
+
+
+def _names6(view: NetworkView) -> dict[str, dict[str, list[str]]]:
+    """Network id -> name -> IPv6 addresses."""
+    found: dict[str, dict[str, list[str]]] = {}
+    services = {(service.network_id, service.service_id): service.names for service in view.services}
+    for endpoint in view.endpoints:
+        if endpoint.address6 is None:
+            continue
+        names = [name.lower() for name in endpoint.names]
+        if endpoint.in_rotation and endpoint.service is not None:
+            for name in services.get((endpoint.network_id, endpoint.service), ()):
+                names += [name.lower(), f"tasks.{name.lower()}"]
+        for name in names:
+            found.setdefault(endpoint.network_id, {}).setdefault(name, []).append(str(endpoint.address6))
+    return found
 
 
 def decide(name: str, kind: int, client: Client, zones: Mapping[str, Zone]) -> Decision:
@@ -116,6 +139,8 @@ def decide(name: str, kind: int, client: Client, zones: Mapping[str, Zone]) -> D
         addresses = zone.names.get(plain, zone.names.get(short))
         if addresses is None:
             continue
+        if kind == AAAA:
+            return Decision(Verdict.ANSWER, zone.names6.get(plain, zone.names6.get(short, ())))
         if kind != A:
             return Decision(Verdict.ANSWER)
         services = tuple(zone.vips[address] for address in addresses if address in zone.vips)
@@ -133,13 +158,20 @@ def reversed_address(name: str) -> str | None:
 
 def zone_to_json(zone: Zone) -> dict[str, Any]:
     """For the resolver's pipe."""
-    return {"names": zone.names, "vips": zone.vips, "reverse": zone.reverse, "domain": zone.domain}
+    return {
+        "names": zone.names,
+        "vips": zone.vips,
+        "reverse": zone.reverse,
+        "domain": zone.domain,
+        "names6": zone.names6,
+    }
 
 
 def zone_from_json(data: Mapping[str, Any]) -> Zone:
     """The opposite."""
     names = {name: tuple(addresses) for name, addresses in data["names"].items()}
-    return Zone(names, data["vips"], data["reverse"], data["domain"])
+    names6 = {name: tuple(addresses) for name, addresses in data["names6"].items()}
+    return Zone(names, data["vips"], data["reverse"], data["domain"], names6)
 
 
 def client_from_json(data: Mapping[str, Any]) -> Client:
