@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-import re
-import signal
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from pycompose.manager.control.validate.shape import Violation
+from pycompose.proto import vocabulary
 from pycompose.proto.v1 import container_pb2
 
 PLACE = "spec.task.container"
 LEAST_MEMORY = 6 * 1024 * 1024
-# signal(7): names, numbers, and the real-time ones, which are counted from their first and last
-REAL_TIME = re.compile(r"(SIG)?RT(MIN(\+\d{1,2})?|MAX(-\d{1,2})?)\Z")
 TESTS = ("NONE", "CMD", "CMD-SHELL")
 
 
@@ -41,13 +38,13 @@ def _process(spec: container_pb2.ContainerSpec) -> Iterator[Violation]:
     for field, text in (("hostname", spec.hostname), ("domainname", spec.domainname)):
         if len(text.encode()) > 64:  # sethostname(2)
             yield f"{PLACE}.{field}", f"has {len(text.encode())} characters; the kernel takes 64"
-    if spec.stop_signal and not known_signal(spec.stop_signal):
+    if spec.stop_signal and vocabulary.signal_number(spec.stop_signal) is None:
         yield f"{PLACE}.stop_signal", f"there is no signal {spec.stop_signal!r}; see signal(7)"
     if not -1000 <= spec.oom_score_adj <= 1000:
         yield f"{PLACE}.oom_score_adj", f"{spec.oom_score_adj} is not within -1000 to 1000"
     for index, limit in enumerate(spec.ulimits):
-        if not limit.name:
-            yield f"{PLACE}.ulimits[{index}].name", "is needed, such as nofile"
+        if limit.name not in vocabulary.ULIMITS:
+            yield f"{PLACE}.ulimits[{index}].name", f"there is no limit {limit.name!r}; use one such as nofile"
         if limit.hard != -1 and (limit.soft > limit.hard or limit.soft == -1):
             yield f"{PLACE}.ulimits[{index}].soft", f"{limit.soft} is above the hard limit {limit.hard}"
     test = spec.healthcheck.test
@@ -57,15 +54,6 @@ def _process(spec: container_pb2.ContainerSpec) -> Iterator[Violation]:
         for index, hook in enumerate(getattr(spec, kind)):
             if not hook.command:
                 yield f"{PLACE}.{kind}[{index}].command", "is needed"
-
-
-def known_signal(text: str) -> bool:
-    """Return whether a signal's name or number is one (signal(7))."""
-    if text.isdigit():
-        return 0 < int(text) < 65
-    name = text.upper()
-    full = name if name.startswith("SIG") else f"SIG{name}"
-    return full in signal.Signals.__members__ or REAL_TIME.match(name) is not None
 
 
 def _mounts(spec: container_pb2.ContainerSpec) -> Iterator[Violation]:
@@ -130,7 +118,22 @@ def _names(spec: container_pb2.ContainerSpec) -> Iterator[Violation]:
             ipaddress.ip_address(server)
         except ValueError:
             yield f"{PLACE}.dns[{index}]", f"{server!r} is no address of a name server"
-    if spec.userns_mode not in ("", "host"):
-        yield f"{PLACE}.userns_mode", f"{spec.userns_mode!r} is not supported yet; leave it out or use host"
+    for field, allowed in vocabulary.NAMESPACE_MODES.items():
+        value = getattr(spec, field)
+        if not vocabulary.matches_mode(field, value):
+            yield f"{PLACE}.{field}", f"{value!r} cannot be done; use {', '.join(allowed)}, or leave it out"
+    for field in ("cap_add", "cap_drop"):
+        for index, word in enumerate(getattr(spec, field)):
+            if word.upper().removeprefix("CAP_") not in {*vocabulary.CAPABILITIES, "ALL"}:
+                yield f"{PLACE}.{field}[{index}]", f"there is no capability {word!r}; see capabilities(7)"
+    if spec.logging.driver and spec.logging.driver not in vocabulary.LOG_DRIVERS:
+        known = ", ".join(vocabulary.LOG_DRIVERS)
+        yield f"{PLACE}.logging.driver", f"there is no log driver {spec.logging.driver!r}; use {known}"
     if spec.runtime not in ("", "pycompose"):
-        yield f"{PLACE}.runtime", f"{spec.runtime!r} is not supported yet; leave it out"
+        yield f"{PLACE}.runtime", f"there is no runtime {spec.runtime!r}; leave it out"
+    if spec.storage_options:
+        yield f"{PLACE}.storage_options", "the writable layer of a container cannot be limited; leave it out"
+    for index, other in enumerate(spec.volumes_from):
+        kind, _, target = other.source.partition(":")
+        if kind not in ("service", "container") or not target:
+            yield f"{PLACE}.volumes_from[{index}].source", f"{other.source!r} is not service:NAME or container:NAME"
