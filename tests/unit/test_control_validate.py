@@ -168,7 +168,7 @@ WRONG: list[tuple[Change, str, str]] = [
     (field("task.container.resources.blkio_weight", 5), "spec.task.container.resources.blkio_weight", "10 to 1000"),
     (field("task.container.shm_size_bytes", -1), "spec.task.container.shm_size_bytes", "is negative"),
     (field("task.container.dns", ["dns.example"]), "spec.task.container.dns[0]", "name server"),
-    (field("task.container.userns_mode", "auto"), "spec.task.container.userns_mode", "not supported yet"),
+    (field("task.container.userns_mode", "auto"), "spec.task.container.userns_mode", "cannot be done"),
     (field("task.container.runtime", "runc"), "spec.task.container.runtime", "there is no runtime"),
 ]
 
