@@ -6,6 +6,12 @@ import os
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
+
+# The same examples each time, so that a change fails for what it changed; `make soak` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+if os.environ.get("PYCOMPOSE_SOAK") != "full":
+    settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -90,6 +90,7 @@ def test_reset_and_override_are_paths_not_values() -> None:
 
 
 STRINGS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x85\u2028\u2029\ufeff"), max_size=30)
+STRINGS = STRINGS.filter(lambda text: text != "=")  # PyYAML alone reads it as YAML 1.1's default value
 TREES = st.recursive(
     STRINGS | st.none() | st.booleans() | st.integers(-(10**6), 10**6),
     lambda inner: (
