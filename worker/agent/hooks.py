@@ -45,7 +45,7 @@ def process(
         agent = runner.agent
         upper = agent.state / "images" / "snapshots" / runner.id / "upper"
         known = users.resolve_in(user, (upper, *agent.images.layers(runner.record.image_id)))
-        found["user"] = {"uid": known.uid, "gid": known.gid, "additionalGids": list(known.groups)}
+        found["user"] = known.as_process_user()
     if privileged:
         found["capabilities"] = oci.capabilities(capabilities.held())
     return found

@@ -144,7 +144,7 @@ def _process(
     names: list[str],
 ) -> None:
     process["terminal"] = container.tty
-    process["user"] = {"uid": around.user.uid, "gid": around.user.gid, "additionalGids": list(around.user.groups)}
+    process["user"] = around.user.as_process_user()
     process["env"] = environment_of(container, image, around.hostname, around.user.home)
     process["cwd"] = container.working_dir or image.get("WorkingDir") or "/"
     process["capabilities"] = oci.capabilities(names)

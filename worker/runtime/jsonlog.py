@@ -48,7 +48,7 @@ class JsonLog:
             self._lines(out, rest[:size], stream, stamp)
             rest = rest[size:]
         self._partial[stream] = rest
-        self._append("".join(out).encode())
+        self._append(out)
 
     def _lines(self, out: list[str], line: bytes, stream: str, stamp: str) -> None:
         while len(line) > PIECE + 1 or (len(line) == PIECE + 1 and line[-1:] != b"\n"):
@@ -58,9 +58,26 @@ class JsonLog:
         text = json.dumps(line.decode("utf-8", "replace"), ensure_ascii=False)
         out.append(f'{{"log":{text},"stream":"{stream}","time":"{stamp}"}}\n')
 
-    def _append(self, data: bytes) -> None:
-        if not data:
-            return
+    def _append(self, lines: list[str]) -> None:
+        """Write lines, as many at once as the file may take."""
+        encoded = [line.encode() for line in lines]
+        first = 0
+        while first < len(encoded):
+            last, size = first, 0
+            while last < len(encoded) and self._fits(size + len(encoded[last])):
+                size += len(encoded[last])
+                last += 1
+            last = max(last, first + 1)
+            if not self._write(b"".join(encoded[first:last])):
+                return
+            first = last
+
+    def _fits(self, size: int) -> bool:
+        """Whether so many bytes go into the current file, or else into a new one."""
+        room = self._max_bytes - (self._size if self._size < self._max_bytes else 0)
+        return self._max_bytes <= 0 or size <= room
+
+    def _write(self, data: bytes) -> bool:
         data = b"\n" + data if self._torn else data
         try:
             if self._fd < 0:
@@ -69,9 +86,10 @@ class JsonLog:
                 self._rotate()
             written = os.write(self._fd, data)
         except OSError:
-            return  # a full or broken disk must not end the container; the lines are lost
+            return False  # a full or broken disk must not end the container; the lines are lost
         self._torn = written < len(data)
         self._size += written
+        return not self._torn
 
     def _rotate(self) -> None:
         os.close(self._fd)
@@ -92,7 +110,7 @@ class JsonLog:
             if rest:
                 out: list[str] = []
                 self._lines(out, rest, stream, timestamp(now_ns))
-                self._append("".join(out).encode())
+                self._append(out)
         if self._fd >= 0:
             os.close(self._fd)
 

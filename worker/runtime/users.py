@@ -30,6 +30,11 @@ class User:
     groups: tuple[int, ...]
     home: str
 
+    def as_process_user(self) -> dict[str, object]:
+        """As OCI's ``process.user``. The own group is among the others too: a setgid program that changes the first
+        must not get rid of one that a file's mode shuts out (CVE-2022-36109)."""
+        return {"uid": self.uid, "gid": self.gid, "additionalGids": list(dict.fromkeys([self.gid, *self.groups]))}
+
 
 def resolve(user: str, passwd: str, group: str, group_add: Iterable[str] = ()) -> User:
     """Resolve ``name``, ``uid``, ``name:group``, ``uid:gid`` or "" (root).
