@@ -1102,6 +1102,8 @@ Global___ListFilesResponse: _TypeAlias = ListFilesResponse  # noqa: Y015
 
 @_typing.final
 class FileEntry(_message.Message):
+    """One file or folder of a container. Written by the worker."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
@@ -1259,6 +1261,8 @@ Global___ListChangesResponse: _TypeAlias = ListChangesResponse  # noqa: Y015
 
 @_typing.final
 class PathChange(_message.Message):
+    """One path that differs from the image. Written by the worker."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
@@ -1495,6 +1499,8 @@ Global___ProbePortsRequest: _TypeAlias = ProbePortsRequest  # noqa: Y015
 
 @_typing.final
 class PortProbe(_message.Message):
+    """One port that is asked about. Written by the client."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PORT_FIELD_NUMBER: _builtins.int
@@ -1633,6 +1639,8 @@ Global___MeasureVolumesResponse: _TypeAlias = MeasureVolumesResponse  # noqa: Y0
 
 @_typing.final
 class VolumeUsage(_message.Message):
+    """How much room one volume takes. Written by the worker."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VOLUME_FIELD_NUMBER: _builtins.int

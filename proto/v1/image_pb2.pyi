@@ -42,6 +42,7 @@ class _LayerPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LayerPhase
     LAYER_PHASE_EXISTS: _LayerPhase.ValueType  # 5
     """Was there already."""
     LAYER_PHASE_UPLOADING: _LayerPhase.ValueType  # 6
+    """Being sent to a registry."""
     LAYER_PHASE_MOUNTED: _LayerPhase.ValueType  # 7
     """The registry took it over from another of its repositories."""
     LAYER_PHASE_COMPRESSING: _LayerPhase.ValueType  # 8
@@ -63,6 +64,7 @@ LAYER_PHASE_DONE: LayerPhase.ValueType  # 4
 LAYER_PHASE_EXISTS: LayerPhase.ValueType  # 5
 """Was there already."""
 LAYER_PHASE_UPLOADING: LayerPhase.ValueType  # 6
+"""Being sent to a registry."""
 LAYER_PHASE_MOUNTED: LayerPhase.ValueType  # 7
 """The registry took it over from another of its repositories."""
 LAYER_PHASE_COMPRESSING: LayerPhase.ValueType  # 8
@@ -316,6 +318,8 @@ Global___GetImageHistoryResponse: _TypeAlias = GetImageHistoryResponse  # noqa: 
 
 @_typing.final
 class HistoryStep(_message.Message):
+    """One step by which an image was made. Written by the worker."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CREATED_AT_FIELD_NUMBER: _builtins.int

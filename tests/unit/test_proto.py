@@ -17,7 +17,7 @@ from grpc_tools import protoc
 import pycompose.proto
 
 SOURCES = Path(pycompose.proto.__file__).resolve().parent
-MESSAGE, ENUM, FIELD, VALUE = 4, 5, 2, 2
+MESSAGE, ENUM, SERVICE, FIELD, VALUE, METHOD = 4, 5, 6, 2, 2, 2
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,23 @@ def is_mode_of_oneof(message: DescriptorProto, number: int) -> bool:
     """Members of `object` oneofs name a kind of object; the oneof has the comment."""
     field = message.field[number]
     return field.HasField("oneof_index") and message.oneof_decl[field.oneof_index].name == "object"
+
+
+def test_every_message_enum_value_and_call_is_documented(files: list[FileDescriptorProto]) -> None:
+    """Requests and responses are told by their calls."""
+    missing = []
+    for file in files:
+        told = comments(file)
+        for index, message in messages(file):
+            if not message.name.endswith(("Request", "Response")) and not told.get((MESSAGE, index)):
+                missing.append(message.name)
+        for index, enum in enumerate(file.enum_type):
+            missing += [enum.name] if not told.get((ENUM, index)) else []
+            missing += [v.name for place, v in enumerate(enum.value) if not told.get((ENUM, index, VALUE, place))]
+        for index, service in enumerate(file.service):
+            calls = enumerate(service.method)
+            missing += [method.name for place, method in calls if not told.get((SERVICE, index, METHOD, place))]
+    assert missing == []
 
 
 def test_package_and_file_names(files: list[FileDescriptorProto]) -> None:
