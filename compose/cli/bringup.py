@@ -66,6 +66,8 @@ def load_desired(settings: Settings, services: Sequence[str], *, no_deps: bool =
     """
     project = settings.load(services)
     desired = convert(project)
+    for spec in desired.services.values() if settings.compatibility else ():
+        spec.task.name_separator = "_"
     for warning in desired.warnings:
         settings.warn(warning)
     if no_deps and services:

@@ -37,6 +37,6 @@ TABLE = {
 }
 
 
-@click.group("container", cls=LazyGroup, table=TABLE, aliases=LISTS)
+@click.group("container", cls=LazyGroup, table=TABLE, aliases={**LISTS, "ps": "ls"})
 def container() -> None:
     """Manage containers."""

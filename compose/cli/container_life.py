@@ -14,8 +14,7 @@ from pycompose.compose.cli.containers import get, is_single, service_of
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.interrupts import interrupts_into
-from pycompose.compose.cli.logprint import time_of
-from pycompose.compose.cli.objects import each, filters, has_labels
+from pycompose.compose.cli.objects import Pruning, each
 from pycompose.compose.cli.oneoff import Attachment, LeftError
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.stopping import grace
@@ -23,7 +22,7 @@ from pycompose.compose.client import ApiError, Client
 from pycompose.compose.client.streams import Streams, watch
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import running, stop_done, stopped
-from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2, task_pb2
+from pycompose.proto.v1 import access_pb2, control_pb2, task_pb2
 
 _NAMES = click.argument("names", nargs=-1, required=True, metavar="CONTAINER...")
 _TIME = click.option(
@@ -209,9 +208,7 @@ def remove_task(client: Client, task: task_pb2.Task) -> None:
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 def prune(words: tuple[str, ...], force: bool) -> None:
     """Remove containers that ended and belong to no service: those of run and container run."""
-    wanted = filters(words, ("until", "label", "label!"))
-    now = time.time()
-    before = min((time_of("--filter until", text, now) for text in wanted.get("until", ())), default=None)
+    wanted = Pruning(words, until=True)
     with settings().client(start=False) as client:
         services = {one.id: one for one in client.control.ListServices(control_pb2.ListServicesRequest()).services}
         tasks = client.control.ListTasks(control_pb2.ListTasksRequest()).tasks
@@ -221,20 +218,13 @@ def prune(words: tuple[str, ...], force: bool) -> None:
             if stopped(task)
             and task.service_id in services
             and is_single(services[task.service_id])
-            and (before is None or task.meta.created_at.ToNanoseconds() < before)
-            and _labelled(services[task.service_id], wanted)
+            and wanted.takes(task.meta, services[task.service_id].spec.task.container.labels)
         ]
         if ended and not force:
             confirm(f"remove {', '.join(task.name for task in ended)}?", "--force")
         for task in ended:
             remove_task(client, task)
             print(task.name)
-
-
-def _labelled(service: service_pb2.Service, wanted: dict[str, list[str]]) -> bool:
-    labels = service.spec.task.container.labels
-    without = wanted.get("label!", ())
-    return has_labels(labels, wanted.get("label", ())) and not any(has_labels(labels, [one]) for one in without)
 
 
 @command()

@@ -167,7 +167,7 @@ class Group(Reading, click.Group):
         self.aliases = dict(aliases or {})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
+        return super().get_command(ctx, cmd_name) or super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
 
 
 command: Callable[..., Callable[[Callable[..., Any]], Command]] = partial(click.command, cls=Command)
@@ -176,5 +176,5 @@ option = partial(click.option, cls=Option)
 """Decorator: an option with further names."""
 group: Callable[..., Callable[[Callable[..., Any]], Group]] = partial(click.group, cls=Group)
 """Decorator: a group of commands."""
-LISTS = {"list": "ls", "remove": "rm", "ps": "ls"}
+LISTS = {"list": "ls", "remove": "rm"}
 """Docker's further names of the commands that every group has."""

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from pycompose.compose.cli.asking import confirm
-from pycompose.compose.cli.errors import CliError
-from pycompose.compose.cli.flags import group
+from pycompose.compose.cli.errors import CliError, UsageError
+from pycompose.compose.cli.flags import LISTS, group
 from pycompose.compose.cli.listing import Listing, listing
-from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, pairs
+from pycompose.compose.cli.objects import Pruning, as_dict, each, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client, ClientError
 from pycompose.proto.v1 import control_pb2, network_pb2
@@ -18,7 +18,7 @@ from pycompose.proto.v1 import control_pb2, network_pb2
 COLUMNS = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Subnet": "SUBNET"}
 
 
-@group()
+@group(aliases=LISTS)
 def network() -> None:
     """Manage networks."""
 
@@ -62,7 +62,8 @@ def _matches(one: network_pb2.Network, listing_: Listing) -> bool:
 @network.command("inspect")
 @click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("-f", "--format", "form", metavar="TEMPLATE", help="A template, or json.")
-def inspect_(names: tuple[str, ...], form: str | None) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Accepted: everything is always shown.")
+def inspect_(names: tuple[str, ...], form: str | None, verbose: bool) -> None:
     """Print networks as JSON."""
     with settings().client(start=False) as client:
         inspect(names, lambda name: description(client, name), form)
@@ -94,7 +95,7 @@ def description(client: Client, name: str) -> dict[str, Any]:
 
 
 @network.command("create")
-@click.option("-d", "--driver", default="", help="bridge (default), overlay or macvlan.")
+@click.option("-d", "--driver", default="bridge", help="bridge or overlay (default bridge).")
 @click.option("-o", "--opt", "options", multiple=True, metavar="KEY=VALUE", help="Option of the driver.")
 @click.option("--subnet", "subnets", multiple=True, metavar="CIDR", help="Subnet.")
 @click.option("--gateway", "gateways", multiple=True, metavar="ADDRESS", help="Gateway of the subnet.")
@@ -104,6 +105,12 @@ def description(client: Client, name: str) -> dict[str, Any]:
 @click.option("--internal", is_flag=True, help="No way out.")
 @click.option("--attachable", is_flag=True, help="Containers outside of services may attach.")
 @click.option("--ipv6", is_flag=True, help="Also IPv6 addresses.")
+@click.option("--ipam-driver", default="default", help="Accepted when it says default (default default).")
+@click.option("--ipam-opt", multiple=True, metavar="KEY=VALUE", help="Not possible: no address driver takes any.")
+@click.option("--scope", help="Accepted when it says local or swarm.")
+@click.option("--config-from", help="Not possible: networks are described where they are made.")
+@click.option("--config-only", is_flag=True, help="Not possible: networks are described where they are made.")
+@click.option("--ingress", is_flag=True, help="Not possible: published ports need no network of their own.")
 @click.argument("name")
 def create(
     driver: str,
@@ -116,9 +123,19 @@ def create(
     internal: bool,
     attachable: bool,
     ipv6: bool,
+    ipam_driver: str,
+    ipam_opt: tuple[str, ...],
+    scope: str | None,
+    config_from: str | None,
+    config_only: bool,
+    ingress: bool,
     name: str,
 ) -> None:
     """Create a network."""
+    if ipam_driver != "default" or ipam_opt or scope not in (None, "local", "swarm"):
+        raise UsageError("--ipam-driver, --ipam-opt and --scope: there is one way to give addresses; leave them out")
+    if config_from or config_only or ingress:
+        raise UsageError("--config-from, --config-only and --ingress are not possible here; leave them out")
     if (gateways or ranges or aux) and not subnets:
         raise CliError("--gateway, --ip-range and --aux-address are parts of a --subnet; name that, too")
     spec = network_pb2.NetworkSpec(
@@ -156,14 +173,16 @@ def rm(force: bool, names: tuple[str, ...]) -> None:
 
 
 @network.command("prune")
+@click.option("--filter", "texts", multiple=True, metavar="KEY=VALUE", help="By until, label, label!.")
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
-def prune(force: bool) -> None:
+def prune(texts: tuple[str, ...], force: bool) -> None:
     """Remove networks that no service uses."""
+    wanted = Pruning(texts, until=True)
     with settings().client(start=False) as client:
         services = client.control.ListServices(control_pb2.ListServicesRequest()).services
         used = {place.network for service in services for place in service.spec.task.networks}
         found = client.control.ListNetworks(control_pb2.ListNetworksRequest()).networks
-        unused = [one for one in found if one.spec.name not in used]
+        unused = [one for one in found if one.spec.name not in used and wanted.takes(one.meta, one.spec.labels)]
         if unused and not force:
             confirm(f"remove networks {', '.join(one.spec.name for one in unused)}?", "--force")
         for one in unused:
@@ -173,3 +192,24 @@ def prune(force: bool) -> None:
                 # somebody began to use it in between
                 continue
             print(one.spec.name)
+
+
+_NOT_LATER = (
+    "a container is on the networks that its service names, from its start to its end; change networks in the file and "
+    "run pycompose up, or make the container anew with container run --network"
+)
+
+
+@network.command("connect", context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS] NETWORK CONTAINER")
+def connect(words: tuple[str, ...]) -> None:
+    """Join a running container to a network (not there)."""
+    raise CliError(_NOT_LATER)
+
+
+@network.command("disconnect")
+@click.option("-f", "--force", is_flag=True, help="Also when it does not answer.")
+@click.argument("words", nargs=-1, metavar="NETWORK CONTAINER")
+def disconnect(force: bool, words: tuple[str, ...]) -> None:
+    """Take a running container off a network (not there)."""
+    raise CliError(_NOT_LATER)

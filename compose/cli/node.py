@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from pycompose.compose.cli.flags import group
+from pycompose.compose.cli.flags import LISTS, group
 from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.node_local import install, logs, restart, start, status, stop, uninstall
-from pycompose.compose.cli.objects import as_dict, has_labels, inspect, pairs
+from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, outline, pairs
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client
 from pycompose.proto.v1 import control_pb2, node_pb2
@@ -22,7 +22,7 @@ COLUMNS = {
 _ACTIVE = node_pb2.NODE_AVAILABILITY_ACTIVE
 
 
-@group()
+@group(aliases=LISTS)
 def node() -> None:
     """Manage this machine's node, and list nodes."""
 
@@ -69,10 +69,13 @@ def _get(client: Client, name: str) -> node_pb2.Node:
 @node.command("inspect")
 @click.argument("names", nargs=-1, required=True, metavar="self|NODE...")
 @click.option("-f", "--format", "form", metavar="TEMPLATE", help="A template, or json.")
-def inspect_(names: tuple[str, ...], form: str | None) -> None:
+@click.option("--pretty", is_flag=True, help="For people.")
+def inspect_(names: tuple[str, ...], form: str | None, pretty: bool) -> None:
     """Print nodes as JSON."""
     with settings().client(start=False) as client:
-        inspect(names, lambda name: as_dict(_get(client, name)), form)
+        if pretty:
+            return print("\n".join(outline(as_dict(_get(client, name))) for name in names))
+        return inspect(names, lambda name: as_dict(_get(client, name)), form)
 
 
 @node.command("update")
@@ -92,3 +95,37 @@ def update(availability: str | None, label_add: tuple[str, ...], label_rm: tuple
         request = control_pb2.UpdateNodeRequest(node_id=one.id, version=one.meta.version, spec=one.spec)
         client.control.UpdateNode(request)
     print(name)
+
+
+@node.command("ps")
+@listing("id", "name", "desired-state", short=True)
+@click.option("--no-resolve", is_flag=True, help="Ids of nodes in place of names.")
+@click.argument("names", nargs=-1, metavar="[NODE...]")
+def ps(names: tuple[str, ...], no_resolve: bool, listing_: Listing) -> None:
+    """List the tasks of nodes."""
+    import time
+
+    from pycompose.compose.cli.service import TASKS, task_rows
+
+    with settings().client(start=False) as client:
+        nodes = {one.id: one for one in (_get(client, name) for name in names or ("self",))}
+        every = client.control.ListTasks(control_pb2.ListTasksRequest()).tasks
+        tasks = sorted((task for task in every if task.node_id in nodes), key=lambda task: (task.name, task.slot))
+        services = client.control.ListServices(control_pb2.ListServicesRequest()).services
+    images = {one.id: one.spec.task.container.image for one in services}
+    hosts = {} if no_resolve else {one.id: one.description.hostname for one in nodes.values()}
+    listing_.print(task_rows(tasks, images, hosts, time.time(), listing_), TASKS)
+
+
+@node.command("rm")
+@click.option("-f", "--force", is_flag=True, help="Also when it is ready.")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+def rm(force: bool, names: tuple[str, ...]) -> None:
+    """Remove nodes that are down."""
+    with settings().client(start=False) as client:
+
+        def remove(name: str) -> None:
+            request = control_pb2.RemoveNodeRequest(node_id=_get(client, name).id, force=force)
+            client.control.RemoveNode(request)
+
+        each(names, remove)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from pycompose.compose.cli.errors import Exit, UsageError
+from pycompose.compose.cli.logprint import time_of
 from pycompose.compose.cli.tables import fill
 from pycompose.compose.client import ClientError, DryRunError
+from pycompose.proto.v1 import meta_pb2
 
 
 def as_dict(message: Message) -> dict[str, Any]:
@@ -92,3 +95,40 @@ def has_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
 def pairs(words: Iterable[str]) -> dict[str, str]:
     """Return `KEY=VALUE` words as a mapping."""
     return {word.partition("=")[0]: word.partition("=")[2] for word in words}
+
+
+class Pruning:
+    """What --filter of a prune takes: until (a time, or an age) and labels that are there or not.
+
+    Raises:
+        UsageError: a filter cannot be read.
+    """
+
+    def __init__(self, words: Sequence[str], *, until: bool = False) -> None:
+        self._wanted = filters(words, ("until", "label", "label!") if until else ("label", "label!"))
+        now = time.time()
+        times = [time_of("--filter until", text, now) for text in self._wanted.get("until", ())]
+        self._before = min(times, default=None)
+
+    def takes(self, meta: meta_pb2.Meta, labels: Mapping[str, str]) -> bool:
+        """Return whether an object may go."""
+        without = self._wanted.get("label!", ())
+        return (
+            (self._before is None or meta.created_at.ToNanoseconds() < self._before)
+            and has_labels(labels, self._wanted.get("label", ()))
+            and not any(has_labels(labels, [one]) for one in without)
+        )
+
+
+def outline(found: Any, depth: int = 0) -> str:
+    """Return plain data as indented lines for people; what is empty is left out."""
+    lines = []
+    pairs_ = found.items() if isinstance(found, Mapping) else enumerate(found, 1)
+    for key, value in pairs_:
+        if value in ("", None, [], {}):
+            continue
+        if isinstance(value, (Mapping, list)):
+            lines += [f"{'  ' * depth}{key}:", outline(value, depth + 1)]
+        else:
+            lines.append(f"{'  ' * depth}{key}: {value}")
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -13,14 +14,14 @@ from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.execute import variables
-from pycompose.compose.cli.flags import PASS_ON, group
+from pycompose.compose.cli.flags import LISTS, PASS_ON, group
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.images_step import find
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.logflags import LogWish, log_flags
 from pycompose.compose.cli.logprint import LogPrinter
-from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, pairs
+from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, outline, pairs
 from pycompose.compose.cli.pulling import pull_one
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.tables import show
@@ -42,7 +43,7 @@ TASKS = {
 }
 
 
-@group()
+@group(aliases=LISTS)
 def service() -> None:
     """Manage services."""
 
@@ -97,8 +98,9 @@ def _matches(one: service_pb2.Service, listing_: Listing) -> bool:
 
 @service.command("ps")
 @listing("id", "name", "node", "desired-state", short=True)
+@click.option("--no-resolve", is_flag=True, help="Ids of nodes in place of names.")
 @click.argument("names", nargs=-1, required=True, metavar="SERVICE...")
-def ps(names: tuple[str, ...], listing_: Listing) -> None:
+def ps(names: tuple[str, ...], no_resolve: bool, listing_: Listing) -> None:
     """List the tasks of services, and why they are where they are."""
     with settings().client(start=False) as client:
         found = [_get(client, name) for name in names]
@@ -107,12 +109,32 @@ def ps(names: tuple[str, ...], listing_: Listing) -> None:
         nodes = {one.id: one for one in client.control.ListNodes(control_pb2.ListNodesRequest()).nodes}
     images = {one.id: one.spec.task.container.image for one in found}
     now = time.time()
+    hosts = {} if no_resolve else {one.id: one.description.hostname for one in nodes.values()}
+    listing_.print(task_rows(tasks, images, hosts, now, listing_), TASKS)
+
+
+def task_rows(
+    tasks: Iterable[task_pb2.Task],
+    images: Mapping[str, str],
+    hosts: Mapping[str, str],
+    now: float,
+    listing_: Listing,
+) -> list[dict[str, Any]]:
+    """Return the rows of tasks that the filters take.
+
+    Args:
+        tasks: in the order of the rows.
+        images: by service id.
+        hosts: names of nodes by id; the id stands for one that is missing.
+        now: seconds since the epoch.
+        listing_: how the list is wanted.
+    """
     rows = [
         {
             "ID": listing_.id(task.id),
             "Name": task.name,
-            "Image": images[task.service_id],
-            "Node": nodes[task.node_id].description.hostname if task.node_id in nodes else "",
+            "Image": images.get(task.service_id, ""),
+            "Node": hosts.get(task.node_id, task.node_id),
             "DesiredState": _word(task_pb2.DesiredState.Name(task.desired_state)),
             "CurrentState": _since(task.status, now),
             "Error": words.reason(task),
@@ -120,12 +142,11 @@ def ps(names: tuple[str, ...], listing_: Listing) -> None:
         for task in tasks
         if listing_.start("id", task.id) and listing_.part("name", task.name)
     ]
-    rows = [
+    return [
         row
         for row in rows
         if listing_.equal("node", row["Node"]) and listing_.equal("desired-state", row["DesiredState"].lower())
     ]
-    listing_.print(rows, TASKS)
 
 
 def _since(status: task_pb2.TaskStatus, now: float) -> str:
@@ -139,17 +160,32 @@ def _word(name: str) -> str:
 @service.command("inspect")
 @click.argument("names", nargs=-1, required=True, metavar="SERVICE...")
 @click.option("-f", "--format", "form", metavar="TEMPLATE", help="A template, or json.")
-def inspect_(names: tuple[str, ...], form: str | None) -> None:
+@click.option("--pretty", is_flag=True, help="For people.")
+def inspect_(names: tuple[str, ...], form: str | None, pretty: bool) -> None:
     """Print services as JSON."""
     with settings().client(start=False) as client:
-        inspect(names, lambda name: as_dict(_get(client, name)), form)
+        if pretty:
+            return print("\n".join(outline(as_dict(_get(client, name))) for name in names))
+        return inspect(names, lambda name: as_dict(_get(client, name)), form)
 
 
 @service.command("logs")
 @log_flags
 @click.option("--raw", is_flag=True, help="No names before lines.")
+@click.option("--details", is_flag=True, help="Accepted: output has no attributes here.")
+@click.option("--no-resolve", is_flag=True, help="Ids in place of names.")
+@click.option("--no-task-ids", is_flag=True, help="Accepted: ids are never shown beside names.")
+@click.option("--no-trunc", is_flag=True, help="Whole ids.")
 @click.argument("name", metavar="SERVICE")
-def logs(raw: bool, name: str, wish: LogWish) -> None:
+def logs(
+    raw: bool,
+    details: bool,
+    no_resolve: bool,
+    no_task_ids: bool,
+    no_trunc: bool,
+    name: str,
+    wish: LogWish,
+) -> None:
     """Print the output of a service's tasks."""
     chosen, request = settings(), wish.request
     with chosen.client(start=False) as client, interrupts_into(Streams()) as streams:
@@ -158,7 +194,8 @@ def logs(raw: bool, name: str, wish: LogWish) -> None:
         colour = chosen.colour(sys.stdout.isatty())
         printer = LogPrinter(colour=colour, prefix=not raw, timestamps=wish.timestamps, grep=wish.grep)
         for task in tasks:
-            printer.know(task.id, task.name, task.service_name)
+            shown = task.name if not no_resolve else task.id if no_trunc else task.id[:12]
+            printer.know(task.id, shown, task.service_name)
         request.task_ids.extend(task.id for task in tasks if task.status.run)
         if not request.task_ids:
             return
@@ -191,9 +228,9 @@ def scale(detach: bool, texts: tuple[str, ...]) -> None:
             print(f"{name} scaled to {number}")
 
 
-def wait_for(chosen: Settings, client: Client, one: service_pb2.Service) -> None:
+def wait_for(chosen: Settings, client: Client, one: service_pb2.Service, *, quiet: bool = False) -> None:
     """Wait until a service is up, with a display."""
-    with interrupts_into(Streams()) as streams, chosen.display() as display:
+    with interrupts_into(Streams()) as streams, chosen.display(quiet=quiet) as display:
         follow_project(client, streams, one.spec.project)
         converge(client, streams, Observed(), Goal([one.id]), display)
 
@@ -363,3 +400,20 @@ def explain(name: str) -> None:
     ]
     if rows:
         print(show("table", rows, {"Node": "NODE", "Suitable": "SUITABLE", "Score": "SCORE", "Reasons": "REASONS"}))
+
+
+@service.command("rollback")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.argument("name", metavar="SERVICE")
+@click.argument("revision", type=int, default=0, metavar="[REVISION]")
+def rollback(detach: bool, quiet: bool, name: str, revision: int) -> None:
+    """Go back to the revision before, or to a given one."""
+    chosen = settings()
+    with chosen.client(start=False) as client:
+        one = _get(client, name)
+        request = control_pb2.RollbackServiceRequest(service_id=one.id, version=one.meta.version, revision=revision)
+        back = client.control.RollbackService(request).service
+        if not detach:
+            wait_for(chosen, client, back, quiet=quiet)
+        print(name)

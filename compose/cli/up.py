@@ -58,7 +58,7 @@ class _Request:
 @click.option("--wait-timeout", type=float, metavar="SECONDS", help="How long to wait at most.")
 @click.option("--no-deps", is_flag=True, help="Leave out what the services depend on.")
 @click.option("--no-start", is_flag=True, help="Make containers without starting them.")
-@click.option("--always-recreate-deps", is_flag=True, help="With --force-recreate: also what services depend on.")
+@click.option("--always-recreate-deps", is_flag=True, help="Make anew what the named services depend on.")
 @click.option("-V", "--renew-anon-volumes", is_flag=True, help="New anonymous volumes for new containers (always so).")
 @click.option("--abort-on-container-exit", is_flag=True, help="Stop all when one container stops.")
 @click.option("--abort-on-container-failure", is_flag=True, help="Stop all when one container fails.")

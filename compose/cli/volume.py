@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from pycompose.compose.cli.asking import confirm
-from pycompose.compose.cli.flags import group
+from pycompose.compose.cli.flags import LISTS, group
 from pycompose.compose.cli.listing import Listing, listing
-from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, pairs
+from pycompose.compose.cli.objects import Pruning, as_dict, each, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client, ClientError
 from pycompose.proto.v1 import control_pb2, volume_pb2
@@ -18,7 +18,7 @@ from pycompose.proto.v1 import control_pb2, volume_pb2
 COLUMNS = {"Driver": "DRIVER", "Name": "VOLUME NAME"}
 
 
-@group()
+@group(aliases=LISTS)
 def volume() -> None:
     """Manage volumes."""
 
@@ -86,7 +86,7 @@ def inspect_(names: tuple[str, ...], form: str | None) -> None:
 
 
 @volume.command("create")
-@click.option("-d", "--driver", default="", help="local.")
+@click.option("-d", "--driver", default="local", help="local (default local).")
 @click.option("-o", "--opt", "options", multiple=True, metavar="KEY=VALUE", help="type=, device= and o= as mount(8).")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label.")
 @click.argument("name", required=False)
@@ -115,13 +115,16 @@ def rm(force: bool, names: tuple[str, ...]) -> None:
 
 @volume.command("prune")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also those with a name of their own.")
+@click.option("--filter", "texts", multiple=True, metavar="KEY=VALUE", help="By label, label!.")
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
-def prune(everything: bool, force: bool) -> None:
+def prune(everything: bool, texts: tuple[str, ...], force: bool) -> None:
     """Remove anonymous volumes that nothing uses; with -a all volumes that nothing uses."""
+    wanted = Pruning(texts)
     with settings().client(start=False) as client:
         used = _used(client)
         found = client.control.ListVolumes(control_pb2.ListVolumesRequest()).volumes
         unused = [one for one in found if one.spec.name not in used and (everything or one.spec.anonymous)]
+        unused = [one for one in unused if wanted.takes(one.meta, one.spec.labels)]
         if unused and not force:
             confirm(f"delete the data of {', '.join(one.spec.name for one in unused)}?", "--force")
         for one in unused:

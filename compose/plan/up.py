@@ -266,7 +266,8 @@ def _existing(name: str, spec: pb.ServiceSpec, now: pb.Service, options: UpOptio
         found = differences(before.task, spec.task)
         reason = f"{keys(found)} changed" if found else "its template changed"
         return Step("recreate", "service", name, reason, found, spec=spec, current=now)
-    forced = options.force_recreate and (not options.targets or name in options.targets or options.always_recreate_deps)
+    named = not options.targets or name in options.targets
+    forced = options.force_recreate if named else options.always_recreate_deps
     followed = _followed(spec) & renewed
     if not options.no_recreate and (forced or followed):
         spec.force_recreate += 1

@@ -140,3 +140,27 @@ def test_what_is_refused_says_what_to_do(shared: Node, word: str) -> None:
     done = run(shared, *word.split())
     assert done.returncode == 1
     assert b"container run" in done.stderr
+
+
+def test_groups_beside_containers(shared: Node) -> None:
+    shared.compose("network", "create", "--label", "a=1", "one")
+    shared.compose("network", "create", "two")
+    assert shared.compose("network", "prune", "-f", "--filter", "label=a") == "one\n"
+    assert shared.compose("network", "prune", "-f", "--filter", "until=1h") == ""
+    shared.compose("network", "remove", "two")
+    shared.compose("volume", "create", "--label", "a=1", "kept")
+    assert shared.compose("volume", "prune", "-af", "--filter", "label!=a") == ""
+    assert shared.compose("volume", "list", "-q") == "kept\n"
+    shared.compose("volume", "rm", "kept")
+    shared.write("name: old\nservices: {web: {image: test/busybox, command: sleep 1000, init: true, scale: 2}}\n")
+    shared.compose("--compatibility", "up", "-d")
+    assert set(shared.containers()) == {"old_web_1", "old_web_2"}
+    assert shared.compose("node", "ps", "--format", "{{.Name}}").split() == ["old_web_1", "old_web_2"]
+    assert "name: web" in shared.compose("service", "inspect", "--pretty", "old/web")
+    shared.write("name: old\nservices: {web: {image: test/busybox, command: sleep 1001, init: true, scale: 2}}\n")
+    shared.compose("--compatibility", "up", "-d")
+    shared.compose("service", "rollback", "old/web")
+    found = json.loads(shared.compose("container", "inspect", "old_web_1"))[0]
+    assert found["Config"]["Cmd"] == ["sleep", "1000"]
+    shared.compose("down", "-t", "0")
+    assert shared.cli("network", "connect", "a", "b").returncode == 1

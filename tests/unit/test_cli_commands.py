@@ -29,11 +29,13 @@ ON_PURPOSE = {
     "ps --filter: may be given several times": "several conditions hold together",
     "alpha generate: ": "not there yet",
     "container update --": "refused: limits are what the service says, so that a new container has them, too",
-    "network": "not there yet",
-    "volume ": "not there yet",
-    "service": "not there yet",
-    "node": "not there yet",
-    "image build": "not there yet",
+    "network connect --": "refused: a container is on the networks that its service names",
+    "service create ": "not there yet; a file and up, or container run, say the same",
+    "service update: ": "not there yet; a file and up say the same",
+    "node demote: ": "comes with several managers",
+    "node promote: ": "comes with several managers",
+    "node update --role: ": "comes with several managers",
+    "image build: ": "comes with the builder",
 }
 
 
