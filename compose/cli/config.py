@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -12,7 +13,18 @@ from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.loader import Model, Project
 
-_LISTS = ("services", "volumes", "networks", "models", "hash", "profiles", "images", "variables", "environment")
+_LISTS = (
+    "services",
+    "volumes",
+    "networks",
+    "models",
+    "hash",
+    "profiles",
+    "images",
+    "variables",
+    "environment",
+    "explain",
+)
 
 
 @command()
@@ -29,6 +41,7 @@ _LISTS = ("services", "volumes", "networks", "models", "hash", "profiles", "imag
 @click.option("--variables", "list_variables", is_flag=True, help="Print the variables that the files refer to.")
 @click.option("--environment", "list_environment", is_flag=True, help="Print the variables used for interpolation.")
 @click.option("--hash", "list_hash", metavar="SERVICES", help='Print a hash of services; "*" for all.')
+@click.option("--explain", "list_explain", is_flag=True, help="Print where values come from, and what they replaced.")
 @click.option("--no-consistency", is_flag=True, help="Skip the check of references.")
 @click.option("--no-env-resolution", is_flag=True, help="Leave env_file alone.")
 @click.option("--no-interpolate", is_flag=True, help="Leave variables alone.")
@@ -58,7 +71,7 @@ def _project(services: tuple[str, ...], flags: dict[str, Any], wanted: str | Non
         normalise=not flags["no_normalize"],
         resolve_paths=not flags["no_path_resolution"],
         check_consistency=not flags["no_consistency"],
-        resolve_environment=not flags["no_env_resolution"] and wanted in (None, "environment"),
+        resolve_environment=not flags["no_env_resolution"] and wanted in (None, "environment", "explain"),
     )
 
 
@@ -81,7 +94,7 @@ def _of_model(model: Model, wanted: str | None, form: str | None) -> str:
 
 def _of_project(project: Project, wanted: str | None, flags: dict[str, Any]) -> str:
     """Return what is asked of the project."""
-    from pycompose.compose.loader import check_names, render_json, render_yaml, service_hashes
+    from pycompose.compose.loader import check_names, explain, render_json, render_yaml, service_hashes
 
     model = project.model
     match wanted:
@@ -96,6 +109,8 @@ def _of_project(project: Project, wanted: str | None, flags: dict[str, Any]) -> 
             return _lines(sorted({name for service in everything for name in service.get("profiles") or ()}))
         case "images":
             return _lines(one.get("image") or f"{project.name}-{name}" for name, one in project.services.items())
+        case "explain":
+            return explain(project, os.getcwd())
         case "environment":
             return _lines(f"{key}={value}" for key, value in sorted(project.environment.items()))
         case "hash":

@@ -22,6 +22,7 @@ from pycompose.compose.loader.discover import (
     normalise_name,
 )
 from pycompose.compose.loader.errors import LoadError, NoComposeFileError, Problem
+from pycompose.compose.loader.explain import explain
 from pycompose.compose.loader.files import DiskFiles, Files, MemoryFiles
 from pycompose.compose.loader.hashes import service_hashes
 from pycompose.compose.loader.load import load, load_model
@@ -42,6 +43,7 @@ __all__ = [
     "default_environment",
     "default_project_name",
     "discover_files",
+    "explain",
     "load",
     "load_model",
     "normalise_name",

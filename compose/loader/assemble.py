@@ -27,7 +27,7 @@ from pycompose.compose.loader.kinds import check
 from pycompose.compose.loader.merge import RULES, apply_resets, deduplicate, merge
 from pycompose.compose.loader.normalise import resolve_names
 from pycompose.compose.loader.paths import Resolver
-from pycompose.compose.loader.tree import Map, Mark, Path, Seq, clone
+from pycompose.compose.loader.tree import Map, Mark, Path, Reset, Seq, clone
 from pycompose.compose.loader.typed import Typer
 from pycompose.compose.loader.yaml_source import Document
 
@@ -50,7 +50,8 @@ def assemble(paths: Sequence[str], context: Context) -> Map:
     if problems:
         raise LoadError(problems)
     if context.resolve_paths:
-        Resolver(context.directory, context.home, context.files).resolve(tree)
+        base = posixpath.relpath(context.directory, context.root) if context.root else context.directory
+        Resolver(base, context.home, context.files).resolve(tree)
     _resolve_variables(tree, context.variables)
     return tree
 
@@ -141,7 +142,7 @@ def _load_base(written: str, service: str, mark: Mark | None, key: Path, context
     except NoComposeFileError:
         raise LoadError(Problem.at(mark, (*key, "file"), f"{path}: no such file")) from None
     tree = Map()
-    resets: tuple[Path, ...] = ()
+    resets: tuple[Reset, ...] = ()
     for document in documents:
         below = _mapping(document.tree, path)
         if context.interpolated:
@@ -162,7 +163,8 @@ def _load_base(written: str, service: str, mark: Mark | None, key: Path, context
         if problems:
             del services[name]
     _to_long_forms(only, context)
-    Resolver(posixpath.dirname(path), context.home, context.files).resolve(only)
+    # relative to the extending project's folder, which makes them absolute where paths are resolved
+    Resolver(posixpath.relpath(posixpath.dirname(path), context.directory), context.home, context.files).resolve(only)
     return services, resets, path
 
 
@@ -192,6 +194,7 @@ def _apply_includes(tree: Map, path: str, context: Context) -> None:
             ),
             included=chain,
             resolve_paths=True,
+            root=context.root or ("" if context.resolve_paths else context.directory),
         )
         try:
             imported = assemble(one.paths, inner)

@@ -200,7 +200,7 @@ _RESERVATIONS = struct(
     {
         "cpus": FLOAT,
         "memory": kind(STRING, canon="bytes"),
-        "devices": list_of(struct(DEVICE_REQUEST_FIELDS, required=("capabilities",))),
+        "devices": list_of(struct(DEVICE_REQUEST_FIELDS, required=("capabilities",), extensions=False)),
         "generic_resources": list_of(
             struct(
                 {
@@ -376,7 +376,7 @@ SERVICE = struct(
         "external_links": TEXT_SET,
         "extra_hosts": HOSTS,
         "group_add": list_of(kind(STRING, NUMBER, canon="exact_text"), unique=True),
-        "gpus": list_of(struct(DEVICE_REQUEST_FIELDS), STRING),
+        "gpus": list_of(struct(DEVICE_REQUEST_FIELDS, extensions=False), STRING),
         "hostname": TEXT,
         "healthcheck": HEALTHCHECK,
         "image": TEXT,

@@ -18,11 +18,15 @@ Transform = Callable[[Any, Path, "Mark | None"], Any]
 
 
 class FormError(ValueError):
-    """A short form that cannot be read; `remedy` says what would be right."""
+    """A short form that cannot be read; `remedy` says what would be right.
 
-    def __init__(self, message: str, remedy: str = "") -> None:
+    `always`: it is wrong also while it still holds variables.
+    """
+
+    def __init__(self, message: str, remedy: str = "", always: bool = False) -> None:
         super().__init__(message)
         self.remedy = remedy
+        self.always = always
 
 
 def canonical(tree: Any, interpolated: bool = True) -> list[Problem]:
@@ -60,7 +64,7 @@ def _apply(
         if interpolated:
             problems.extend(errors.problems)
     except ValueError as error:
-        if interpolated:
+        if interpolated or getattr(error, "always", False):
             problems.append(Problem.at(mark, (*path, key), str(error), getattr(error, "remedy", "")))
     return tree[key]
 
@@ -202,6 +206,12 @@ def _ssh(value: Any, path: Path, mark: Mark | None) -> Any:
     return result
 
 
+def _ulimit(value: Any, path: Path, mark: Mark | None) -> Any:
+    if isinstance(value, str):
+        raise FormError(f"{value!r} is not a limit", "write a number, or {soft: N, hard: N}", always=True)
+    return value
+
+
 def _external(value: Any, path: Path, mark: Mark | None) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get("external"), dict):
         return value
@@ -236,6 +246,7 @@ TRANSFORMS: dict[str, Any] = {
             "networks": _names,
             "ports": _ports,
             "secrets": {"[]": _mounted_file},
+            "ulimits": {"*": _ulimit},
             "volumes": {"[]": _mount},
         }
     },

@@ -17,8 +17,9 @@ class Context:
     """One project being loaded.
 
     `directory` is the base of relative paths and `variables` what interpolation sees. `interpolated`, `resolve_paths`
-    say which steps to take. `included` are the files that led here by `include`, `home` what `~` stands for. `warnings`
-    and `sources` (files parsed ahead) are shared with included projects.
+    say which steps to take; with a `root`, paths are made relative to that folder instead of absolute. `included` are
+    the files that led here by `include`, `home` what `~` stands for. `warnings` and `sources` (files parsed ahead) are
+    shared with included projects.
     """
 
     files: Files
@@ -27,6 +28,7 @@ class Context:
     interpolated: bool
     home: str
     resolve_paths: bool = True
+    root: str = ""
     included: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
     sources: dict[str, list[Document]] = field(default_factory=dict)

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pycompose.compose.loader.interpolate import TemplateError, Warn, substitute
 
 Lookup = Callable[[str], "str | None"]
-Tell = Callable[[str, str, int], None]
+Tell = Callable[[str, str, int, "tuple[str, ...]"], None]
+"""Told a name, its value, its line, and the variables that the value refers to."""
 _EXPORT = re.compile(r"export\s+")
 _BLANKS = "\t\v\f\r \x85\xa0"
 _ESCAPE = re.compile(r'\\(?:[abcfnrtv$"\\]|0\d{0,3})')
@@ -44,7 +45,7 @@ def parse(
         lookup: the caller's variables; they win over the file's in interpolation and give a bare `KEY` its value.
         known: variables of earlier files; they are seen by interpolation, and this dict is updated and returned.
         warn: is told about unset variables.
-        tell: is told each name, value and line.
+        tell: is told each name, its value and line, and the variables in it, before the next line is read.
 
     Raises:
         DotenvError: naming the line.
@@ -52,7 +53,10 @@ def parse(
     values = {} if known is None else known
     reader = _Reader(text.removeprefix("\ufeff"))
 
+    names: list[str] = []
+
     def resolve(name: str) -> str | None:
+        names.append(name)
         found = lookup(name)
         return values.get(name) if found is None else found
 
@@ -65,16 +69,17 @@ def parse(
             found = lookup(key)
             if found is not None:
                 values[key] = found
-                tell(key, found, line)
+                tell(key, found, line, (key,))
             continue
+        names.clear()
         value, expand = reader.value()
         if expand:
             try:
                 value = substitute(value, resolve, warn)
             except TemplateError as error:
                 raise DotenvError(line, f"{error} in {value!r}") from None
+        tell(key, value, line, tuple(dict.fromkeys(names)))
         values[key] = value
-        tell(key, value, line)
     return values
 
 
@@ -90,7 +95,7 @@ def parse_raw(text: str, lookup: Lookup, known: dict[str, str], tell: Tell = lam
         given = value if found else lookup(key)
         if given is not None:
             known[key] = given
-            tell(key, given, number)
+            tell(key, given, number, () if found else (key,))
     return known
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pycompose.compose.loader import dotenv
@@ -10,7 +10,7 @@ from pycompose.compose.loader.errors import LoadError, Problem
 from pycompose.compose.loader.files import Files
 from pycompose.compose.loader.interpolate import Warn
 from pycompose.compose.loader.tree import Mark, Path, Source, locate
-from pycompose.compose.loader.variables import Definition
+from pycompose.compose.loader.variables import Definition, Use, Variables
 
 Lookup = Callable[[str], "str | None"]
 
@@ -28,18 +28,31 @@ def read_env_files(
     """
     values: dict[str, str] = {}
     found: dict[str, list[Definition]] = {}
+
+    def above(name: str) -> Sequence[Definition]:
+        if isinstance(variables, Variables):
+            return variables.definitions(name)
+        return [Definition(variables[name])] if name in variables else []
+
     for path in paths:
         text = _read(path, files, "env file", None, ())
-        _parse(path, text, "", variables.get, values, warn, found)
+        _parse(path, text, "", variables.get, values, warn, found, above)
     return found
 
 
 def resolve_service(
-    service: dict[str, Any], entries: Any, name: str, variables: Mapping[str, str], files: Files, tree: Any
+    service: dict[str, Any],
+    entries: Any,
+    name: str,
+    variables: Variables,
+    files: Files,
+    tree: Any,
+    found: dict[str, list[Definition]],
 ) -> list[Problem]:
     """Fill a service's environment from the caller and from its env files, in place.
 
-    Precedence: `environment`, then later env files, then earlier ones. Returns what went wrong.
+    Precedence: `environment`, then later env files, then earlier ones. Returns what went wrong; `found` gets what the
+    env files define, in the order of reading.
     """
     own: dict[str, str | None] = dict(service.get("environment") or {})
     for key, value in own.items():
@@ -50,6 +63,12 @@ def resolve_service(
     def lookup(key: str) -> str | None:
         return variables[key] if key in variables else own.get(key)
 
+    def above(key: str) -> Sequence[Definition]:
+        given = own.get(key)
+        mark = locate(tree, ("services", name, "environment", key)) if given is not None else None
+        inside = [Definition(given or "", mark.source.name, mark.line)] if mark else []
+        return [*variables.definitions(key), *inside]
+
     problems: list[Problem] = []
     for index, entry in enumerate(entries or ()):
         path: Path = ("services", name, "env_file", index)
@@ -57,7 +76,7 @@ def resolve_service(
             continue
         try:
             text = _read(entry["path"], files, "env file", locate(tree, path), path)
-            _parse(entry["path"], text, entry.get("format", ""), lookup, values, lambda _: None)
+            _parse(entry["path"], text, entry.get("format", ""), lookup, values, lambda _: None, found, above)
         except LoadError as error:
             problems.extend(error.problems)
     merged: dict[str, str | None] = {**values, **own}
@@ -74,7 +93,7 @@ def resolve_labels(service: dict[str, Any], name: str, files: Files, tree: Any) 
         path: Path = ("services", name, "label_file", index)
         try:
             text = _read(file, files, "label file", locate(tree, path), path)
-            values.update(_parse(file, text, "", values.get, {}, lambda _: None))
+            values.update(_parse(file, text, "", values.get, {}, lambda _: None, {}, lambda _: ()))
         except LoadError as error:
             problems.extend(error.problems)
     values.update(service.get("labels") or {})
@@ -114,11 +133,14 @@ def _parse(
     lookup: Lookup,
     values: dict[str, str],
     warn: Warn,
-    found: dict[str, list[Definition]] | None = None,
+    found: dict[str, list[Definition]],
+    above: Callable[[str], Sequence[Definition]],
 ) -> dict[str, str]:
-    def tell(name: str, value: str, line: int) -> None:
-        if found is not None:
-            found.setdefault(name, []).append(Definition(value, path, line))
+    """Read one file into `values`, and what defines each into `found`; `above` defines what wins over the file."""
+
+    def tell(name: str, value: str, line: int, names: tuple[str, ...]) -> None:
+        uses = tuple(Use(one, (*above(one), *reversed(found.get(one, ())))) for one in names)
+        found.setdefault(name, []).append(Definition(value, path, line, uses))
 
     try:
         if form == "raw":

@@ -11,15 +11,15 @@ from typing import Any
 
 from pycompose.compose.loader.errors import LoadError, Problem, nearest
 from pycompose.compose.loader.merge import SERVICE_RULES, apply_resets, merge_mappings
-from pycompose.compose.loader.tree import Map, Mark, Path, clone, mark_of
+from pycompose.compose.loader.tree import Map, Mark, Path, Reset, clone, mark_of
 
-Base = tuple[Map, tuple[Path, ...], str]
+Base = tuple[Map, tuple[Reset, ...], str]
 LoadBase = Callable[[str, str, "Mark | None", Path], Base]
 """Load another file: (path as written, service, place, path in the tree) to (its services, its resets, its name)."""
 Chain = tuple[tuple[str, str], ...]
 
 
-def apply_extends(tree: Map, file: str, resets: tuple[Path, ...], load_base: LoadBase) -> None:
+def apply_extends(tree: Map, file: str, resets: tuple[Reset, ...], load_base: LoadBase) -> None:
     """Complete every service of `tree` that extends another, in place.
 
     Args:
@@ -44,7 +44,7 @@ def apply_extends(tree: Map, file: str, resets: tuple[Path, ...], load_base: Loa
         raise LoadError(problems)
 
 
-def _complete(name: str, services: Any, file: str, resets: tuple[Path, ...], load_base: LoadBase, chain: Chain) -> Any:
+def _complete(name: str, services: Any, file: str, resets: tuple[Reset, ...], load_base: LoadBase, chain: Chain) -> Any:
     service = services[name]
     if not isinstance(service, dict) or "extends" not in service:
         return service
@@ -56,7 +56,7 @@ def _complete(name: str, services: Any, file: str, resets: tuple[Path, ...], loa
         raise LoadError(Problem.at(mark, path, "extends needs the name of a service", "write extends: {service: NAME}"))
     other = extends.get("file") if isinstance(extends, dict) else None
     base_services, base_file = services, file
-    base_resets: tuple[Path, ...] = ()
+    base_resets: tuple[Reset, ...] = ()
     if isinstance(other, str):
         base_services, base_resets, base_file = load_base(other, reference, mark, path)
     if reference not in base_services:

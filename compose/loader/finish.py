@@ -16,6 +16,7 @@ from pycompose.compose.loader.project import Project
 from pycompose.compose.loader.select import select_services, without_unused
 from pycompose.compose.loader.tree import Map
 from pycompose.compose.loader.typed import Typer
+from pycompose.compose.loader.variables import Definition
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,12 @@ def finish(tree: Map, context: Context, name: str, paths: tuple[str, ...], wishe
     if not wishes.all_resources:
         without_unused(model)
     problems = []
+    from_files: dict[str, dict[str, list[Definition]]] = {}
     for one, entry in model["services"].items():
         if wishes.resolve_environment:
-            problems += resolve_service(entry, entry.pop("env_file", None), one, context.variables, context.files, tree)
+            found = from_files.setdefault(one, {})
+            env_files = entry.pop("env_file", None)
+            problems += resolve_service(entry, env_files, one, context.variables, context.files, tree, found)
         problems += resolve_labels(entry, one, context.files, tree)
         if wishes.resolve_environment:
             entry.pop("label_file", None)
@@ -78,6 +82,7 @@ def finish(tree: Map, context: Context, name: str, paths: tuple[str, ...], wishe
         warnings=tuple(context.warnings),
         secret_values=secret_values,
         config_values=config_values,
+        env_file_values=from_files,
         tree=tree,
     )
 
@@ -105,4 +110,5 @@ def _take_values(section: Any, key: str) -> dict[str, str]:
 
 def _active(service: dict[str, Any], profiles: tuple[str, ...]) -> bool:
     wanted = service.get("profiles")
-    return not wanted or "*" in profiles or any(profile in profiles for profile in wanted)
+    # a profile without a name is active where none is asked for, as with Docker Compose
+    return not wanted or "*" in profiles or any(profile in (profiles or ("",)) for profile in wanted)

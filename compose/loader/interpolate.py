@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pycompose.compose.loader.errors import LoadError, Problem
-from pycompose.compose.loader.tree import Map, Mark, Path, Seq
+from pycompose.compose.loader.tree import Made, Map, Mark, Path, Seq
 from pycompose.compose.loader.units import parse_float
 
 MAX_NESTING = 100
@@ -182,17 +182,22 @@ def interpolate(tree: Any, variables: Mapping[str, str], warn: Warn) -> None:
     Raises:
         LoadError: with every value that cannot be substituted or cast.
     """
-    walk = _Walk(variables.get, warn)
+    walk = _Walk(variables, warn)
     walk.container(tree, CASTS, ())
     if walk.problems:
         raise LoadError(walk.problems)
 
 
 class _Walk:
-    def __init__(self, lookup: Lookup, warn: Warn) -> None:
-        self.lookup = lookup
+    def __init__(self, variables: Mapping[str, str], warn: Warn) -> None:
+        self.variables = variables
         self.warn = warn
         self.problems: list[Problem] = []
+        self.names: list[str] = []
+
+    def lookup(self, name: str) -> str | None:
+        self.names.append(name)
+        return self.variables.get(name)
 
     def container(self, tree: Any, casts: Casts | Cast | None, path: Path) -> None:
         entries: Any = tree.items() if isinstance(tree, dict) else enumerate(tree)
@@ -211,8 +216,15 @@ class _Walk:
                 self.container(value, below, (*path, key))
 
     def text(self, value: str, cast: Any, tree: Any, key: Any, path: Path) -> Any:
+        mark: Mark | None = tree.marks.get(key) if isinstance(tree, Map) else tree.marks[key]
         try:
-            text = substitute(value, self.lookup, self.warn) if "$" in value else value
+            text = value
+            if "$" in value:
+                self.names = []
+                text = substitute(value, self.lookup, self.warn)
+                if self.names and mark:
+                    names = tuple(dict.fromkeys(self.names))
+                    mark.source.made[mark.line, mark.column] = Made(value, names, self.variables)
             return cast(text) if cast is not None else text
         except TemplateError as error:
             message, remedy = str(error), error.remedy
@@ -220,6 +232,5 @@ class _Walk:
                 message += f" in {value!r}"
         except ValueError as error:
             message, remedy = str(error), ""
-        mark: Mark | None = tree.marks.get(key) if isinstance(tree, Map) else tree.marks[key]
         self.problems.append(Problem.at(mark, (*path, key), message, remedy))
         return value

@@ -36,6 +36,7 @@ class Kind:
     ("never": Go's omitempty; "zero": a pointer, kept when set; "always": printed even when absent, as `default`).
     `key_pattern`: what free keys look like; with `open_keys` the entries of others are not looked at.
     `alone`: it refuses `x-` keys. `printed`: False for what Docker Compose reads and does not print.
+    `extensions`: False where it drops `x-` keys.
     """
 
     types: frozenset[str]
@@ -55,6 +56,7 @@ class Kind:
     default: Any = None
     alone: bool = False
     printed: bool = True
+    extensions: bool = True
     json_names: dict[str, str] = field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Kind:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pycompose.compose.loader.errors import LoadError, Problem
-from pycompose.compose.loader.tree import Map, Mark, Path, Seq, mark_of, marked
+from pycompose.compose.loader.tree import Map, Mark, Path, Reset, Seq, mark_of, marked, remember
 from pycompose.compose.loader.units import go_text
 from pycompose.compose.loader.volumes import volume_target
 
@@ -47,7 +47,10 @@ def merge_mappings(base: Any, over: Any, path: Path, rules: Any = None) -> Any:
     table = rules if isinstance(rules, dict) else {}
     for key, value in over.items():
         if key in base:
-            base[key] = merge(base[key], value, (*path, key), table.get(key) or table.get("*"))
+            old = base[key]
+            base[key] = merge(old, value, (*path, key), table.get(key) or table.get("*"))
+            if base[key] is value and value is not None and old is not value:
+                remember(mark_of(over, key), (*path, key), old, mark_of(base, key))
         else:
             base[key] = value
         if isinstance(base, Map) and isinstance(over, Map) and key in over.marks and value is not None:
@@ -270,24 +273,25 @@ KEYS: dict[str, Any] = {
 }
 
 
-def deduplicate(tree: Any, keys: Any = None) -> None:
+def deduplicate(tree: Any, keys: Any = None, path: Path = ()) -> None:
     """Drop, in place, list entries that a later entry of the same key replaces; the later takes the earlier's place."""
     table = KEYS if keys is None else keys
     for key, value in tree.items():
         below = table.get(key) or table.get("*")
         if isinstance(below, dict):
             if isinstance(value, dict):
-                deduplicate(value, below)
+                deduplicate(value, below, (*path, key))
         elif below is not None and isinstance(value, list) and len(value) > 1:
-            tree[key] = _unique(value, below)
+            tree[key] = _unique(value, below, (*path, key))
 
 
-def _unique(value: list[Any], key_of: Key) -> Seq:
+def _unique(value: list[Any], key_of: Key, path: Path) -> Seq:
     result = Seq(mark=getattr(value, "mark", None))
     places: dict[str, int] = {}
     for entry, mark in marked(value):
         key = key_of(entry)
         if key is not None and key in places:
+            remember(mark, path, result[places[key]], result.marks[places[key]])
             result[places[key]] = entry
             result.marks[places[key]] = mark
             continue
@@ -297,11 +301,12 @@ def _unique(value: list[Any], key_of: Key) -> Seq:
     return result
 
 
-def apply_resets(tree: Any, resets: tuple[Path, ...]) -> None:
+def apply_resets(tree: Any, resets: tuple[Reset, ...]) -> None:
     """Remove from the base tree, in place, what a file over it marks `!reset` or `!override`."""
-    for path in resets:
-        holder = tree
+    for reset in resets:
+        path, holder = reset.path, tree
         for step in path[:-1]:
             holder = holder.get(step) if isinstance(holder, dict) else None
-        if path and isinstance(holder, dict):
-            holder.pop(path[-1], None)
+        if path and isinstance(holder, dict) and path[-1] in holder:
+            mark = mark_of(holder, path[-1])
+            remember(reset.mark, path, holder.pop(path[-1]), mark)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pycompose.compose.loader.tree import Map
+from pycompose.compose.loader.tree import Made, Map, Mark, mark_of
 from pycompose.compose.loader.volumes import clean_path
 
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
@@ -91,6 +91,7 @@ def resolve_names(value: Any, variables: Mapping[str, str], keep: bool) -> Any:
         for key in [key for key, item in value.items() if item is None]:
             if key in variables:
                 value[key] = variables[key]
+                _remember(mark_of(value, key), key, variables)
             elif not keep:
                 del value[key]
     elif isinstance(value, list):
@@ -100,9 +101,15 @@ def resolve_names(value: Any, variables: Mapping[str, str], keep: bool) -> Any:
                 continue
             if entry in variables:
                 value[index] = f"{entry}={variables[entry]}"
+                _remember(mark_of(value, index), entry, variables)
             elif not keep:
                 del value[index]
     return value
+
+
+def _remember(mark: Mark | None, name: str, variables: Mapping[str, str]) -> None:
+    if mark:
+        mark.source.made.setdefault((mark.line, mark.column), Made(name, (name,), variables))
 
 
 def _is_true(value: Any) -> bool:

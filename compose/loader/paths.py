@@ -18,7 +18,7 @@ class Resolver:
     """Resolves the paths of one tree.
 
     Args:
-        base: the absolute folder that relative paths start from.
+        base: the folder that relative paths start from; the result is absolute when it is.
         home: what `~` stands for, empty when unknown.
         files: to follow the symbolic links of watched paths.
     """
@@ -94,7 +94,7 @@ class Resolver:
             extends["file"] = self.absolute(extends["file"])
         for watch in ((service.get("develop") or {}).get("watch")) or ():
             if isinstance(path := self.absolute(watch.get("path")), str):
-                watch["path"] = self.files.real(path) if path else path
+                watch["path"] = self.files.real(path) if posixpath.isabs(path) else path
         for index, volume in enumerate(service.get("volumes") or ()):
             if isinstance(volume, dict) and volume.get("type") == "bind":
                 if "source" not in volume:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pycompose.compose.loader.tree import Path, locate
+from pycompose.compose.loader.variables import Definition
 
 
 class Position(NamedTuple):
@@ -39,6 +40,7 @@ class Project:
     Sizes are decimal strings of bytes and durations Go's text there ("1m30s"), as Docker prints them. Treat it as
     read-only. `disabled_services` are those whose profiles are not active, in the same form. `environment` is what
     interpolation saw. `secret_values` and `config_values` hold the content of those that come from a variable.
+    `env_file_values` are the variables that each service's env files define, every definition in the order of reading.
     `warnings` are lines for the user.
     """
 
@@ -52,6 +54,7 @@ class Project:
     warnings: tuple[str, ...] = ()
     secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
     config_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    env_file_values: Mapping[str, Mapping[str, Sequence[Definition]]] = field(default_factory=dict, repr=False)
     tree: Any = field(default=None, repr=False, compare=False)
 
     @property

@@ -13,14 +13,35 @@ from typing import Any, NamedTuple
 Path = tuple["str | int", ...]
 
 
-class Source:
-    """One file's text, under the name it is shown by."""
+class Made(NamedTuple):
+    """How the value at one place was made: the text as written, the variables in it, and what defines those."""
 
-    __slots__ = ("_lines", "name", "text")
+    template: str
+    names: tuple[str, ...]
+    variables: Any
+
+
+class Shadowed(NamedTuple):
+    """A value that another one replaced, for `path`; its mark says where it was written."""
+
+    path: Path
+    value: Any
+    mark: Mark | None
+
+
+class Source:
+    """One file's text, under the name it is shown by.
+
+    `made` and `shadowed` tell, by line and column of the values that hold, how they were made and what they replaced.
+    """
+
+    __slots__ = ("_lines", "made", "name", "shadowed", "text")
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.text = text
+        self.made: dict[tuple[int, int], Made] = {}
+        self.shadowed: dict[tuple[int, int], list[Shadowed]] = {}
         self._lines: list[str] | None = None
 
     def line(self, number: int) -> str:
@@ -36,6 +57,13 @@ class Mark(NamedTuple):
     source: Source
     line: int
     column: int
+
+
+class Reset(NamedTuple):
+    """A path that a file marks `!reset` or `!override`, and where."""
+
+    path: Path
+    mark: Mark | None
 
 
 class Map(dict[str, Any]):
@@ -92,6 +120,13 @@ def marked(value: Any) -> Iterator[tuple[Any, Mark | None]]:
             yield item, None
 
 
+def remember(mark: Mark | None, path: Path, value: Any, before: Mark | None) -> None:
+    """Note that the value written at `mark` replaced another one."""
+    if mark is not None and before != mark and value is not None:
+        found = mark.source.shadowed.setdefault((mark.line, mark.column), [])
+        found.append(Shadowed(path, value, before))
+
+
 def mark_of(container: Any, key: str | int) -> Mark | None:
     """Return the mark of one entry, else of the container."""
     if isinstance(container, Map):
@@ -107,12 +142,22 @@ def locate(tree: Any, path: Path) -> Mark | None:
     """Return the mark of the deepest entry on `path` that has one."""
     best = tree.mark if isinstance(tree, Map | Seq) else None
     for step in path:
+        step = entry_index(tree, step) if isinstance(tree, list) and isinstance(step, str) else step
         best = mark_of(tree, step) or best
         try:
             tree = tree[step]
         except (KeyError, IndexError, TypeError):
             break
     return best
+
+
+def entry_index(items: list[Any], name: str) -> int:
+    """Return where `NAME` or `NAME=value` stands in a list, its length when nowhere."""
+    start = name + "="
+    return next(
+        (at for at, one in enumerate(items) if isinstance(one, str) and (one == name or one.startswith(start))),
+        len(items),
+    )
 
 
 def clone(value: Any) -> Any:

@@ -83,7 +83,8 @@ class Typer:
                     result[name] = item
             elif item and not (item == "0s" and below.canon == "duration"):
                 result[name] = item
-        for name in sorted(key for key in value if key.startswith("x-") and key not in (kind.fields or {})):
+        extra = (key for key in value if key.startswith("x-") and key not in (kind.fields or {}))
+        for name in sorted(extra) if kind.extensions else ():
             result[name] = plain(value[name])
         return result
 
@@ -231,7 +232,7 @@ def _device_count(value: Any) -> int:
 
 
 def _ssh(value: Any) -> list[str]:
-    return [key if path is None or path == "" else f"{key}: {path}" for key, path in sorted(value.items())]
+    return [key if path is None or path == "" else f"{key}: {go_text(path)}" for key, path in sorted(value.items())]
 
 
 CANON: dict[str, Convert] = {

@@ -19,7 +19,7 @@ import yaml
 
 from pycompose.compose.loader.dates import read_date
 from pycompose.compose.loader.errors import LoadError, Problem
-from pycompose.compose.loader.tree import Map, Mark, Path, Seq, Source, clone
+from pycompose.compose.loader.tree import Map, Mark, Path, Reset, Seq, Source, clone
 
 MAX_DEPTH = 100
 """Levels of nesting; Compose's own attributes need ten."""
@@ -43,7 +43,7 @@ class Document:
     """One YAML document: its tree, and the paths marked `!reset` or `!override` in it."""
 
     tree: Any
-    resets: tuple[Path, ...]
+    resets: tuple[Reset, ...]
 
 
 def parse(source: Source) -> list[Document]:
@@ -107,12 +107,13 @@ class _Builder:
         self.problems: list[Problem] = []
         self.nodes = 0
         self.path: list[str | int] = []
+        self.mark_above: Mark | None = None
 
     def documents(self, events: Iterator[Any]) -> Iterator[Document]:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 self.anchors: dict[str, Any] = {}
-                self.resets: list[Path] = []
+                self.resets: list[Reset] = []
                 self.anchor_resets: dict[str, list[Path]] = {}
                 tree = self.node(next(events), events)
                 if self.problems:
@@ -132,6 +133,7 @@ class _Builder:
     def node(self, event: Any, events: Iterator[Any]) -> Any:
         """Build the value that starts with `event`."""
         self.count(event)
+        above, self.mark_above = self.mark_above, None
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event)
         anchor = event.anchor
@@ -139,7 +141,7 @@ class _Builder:
         if anchor:
             self.anchors[anchor] = _UNFINISHED
         if event.tag in ("!reset", "!override"):
-            self.resets.append(tuple(self.path))
+            self.resets.append(Reset(tuple(self.path), above or self.mark(event)))
         if isinstance(event, yaml.ScalarEvent):
             value = self.scalar(event)
         else:
@@ -151,7 +153,7 @@ class _Builder:
         if anchor:
             self.anchors[anchor] = value
             depth = len(self.path)
-            self.anchor_resets[anchor] = [path[depth:] for path in self.resets[before:]]
+            self.anchor_resets[anchor] = [path[depth:] for path, _ in self.resets[before:]]
         return _RESET if event.tag == "!reset" else value
 
     def alias(self, event: Any) -> Any:
@@ -161,7 +163,7 @@ class _Builder:
         value = self.anchors[name]
         if value is _UNFINISHED:
             raise LoadError(Problem.at(self.mark(event), tuple(self.path), f'the anchor "&{name}" contains itself'))
-        self.resets.extend((*self.path, *path) for path in self.anchor_resets.get(name, ()))
+        self.resets.extend(Reset((*self.path, *path), self.mark(event)) for path in self.anchor_resets.get(name, ()))
         if isinstance(value, dict | list):
             self.count(event, _size(value))
             return clone(value)
@@ -210,6 +212,7 @@ class _Builder:
             merge = key == "<<" and item.implicit[0]
             if not merge:
                 self.path.append(key)
+            self.mark_above = mark
             value = self.node(next(events), events)
             if merge:
                 merges.extend(self.merged(value, mark))

@@ -148,6 +148,8 @@ class Maker:
                 return self.pick((1777, 0o755, 0))
             case ("secrets", _, "driver_opts", _) | ("services", _, "storage_opt", _):
                 return self.pick(("x", "bind", 1, 0, "${A}"))
+            case ("services", _, "build", "ssh"):
+                return self.pick((["default"], {"default": None}, []))
             case ("services", _, "storage_opt"):
                 return {name: self.pick(("1G", 3, "${SIZE}")) for name in self.some(("size", "x"), 2)}
             case ("services", _, "use_api_socket"):

@@ -86,7 +86,11 @@ def test_many_services_sharing_an_environment_are_fine() -> None:
 def test_reset_and_override_are_paths_not_values() -> None:
     document = parse(Source("f", "a: !reset null\nb: {c: !override [1]}\nd: [!reset 1, 2]\n"))[0]
     assert document.tree == {"b": {"c": [1]}, "d": [2]}
-    assert document.resets == (("a",), ("b", "c"), ("d", 0))
+    assert [(reset.path, reset.mark and reset.mark[1:]) for reset in document.resets] == [
+        (("a",), (1, 1)),
+        (("b", "c"), (2, 5)),
+        (("d", 0), (3, 5)),
+    ]
 
 
 STRINGS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x85\u2028\u2029\ufeff"), max_size=30)
