@@ -14,7 +14,7 @@ TEST_PACKAGES := nftables iproute2 procps util-linux runc docker-registry skopeo
 VM_TESTS := tests/oci tests/attacks tests/node/test_runtime_containers.py tests/node/test_cgroup_v2.py tests/node/test_node.py
 BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
 
-.PHONY: help install demo test unit conformance lint format proto lock soak bench clean attacks test-vm
+.PHONY: help install demo test unit conformance lint format docs proto lock soak bench clean attacks test-vm
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ lint: install ## ruff, mypy, import rules, stubs up to date
 format: install ## Let ruff format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install ## Write docs/compose-support.md from the tables of attributes
+	$(BIN)/python docs/generate.py
 
 proto: install ## Generate the stubs in proto/v1
 	$(BIN)/python proto/generate.py

@@ -23,11 +23,12 @@ All rows are one project on one node; names of services, networks and so on must
 meant to be the same. ``@WORD@`` stands for something of the machine (``node/test_attributes.py``).
 
 A row of ``refused.yaml`` has ``paths``, ``file`` (text of a Compose file, or ``service``: text of one service), and
-``error`` or ``warning``: the message after its place.
+``error`` or ``warning``: the message after its place. A row of ``elsewhere.yaml`` names the test that shows it.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,16 +70,18 @@ class Refusal:
     warning: str = ""
 
 
+@functools.cache
 def known_paths() -> list[str]:
     """Every attribute of the Compose specification that Docker Compose 2.40 or its successors know."""
     return (HERE / "paths.txt").read_text().split()
 
 
+@functools.cache
 def rows() -> list[Row]:
     """All rows of what works."""
     found = []
     for name in FILES:
-        for entry in yaml.safe_load((HERE / f"{name}.yaml").read_text()):
+        for entry in yaml.load((HERE / f"{name}.yaml").read_text(), yaml.CSafeLoader):
             entry["others"] = entry.pop("with", {})
             entry["paths"] = full_paths(entry["paths"])
             if "run" in entry or "output" in entry or "service" in entry:
@@ -87,6 +90,7 @@ def rows() -> list[Row]:
     return found
 
 
+@functools.cache
 def refusals() -> list[Refusal]:
     """All rows of what does not."""
     found = []
@@ -100,13 +104,31 @@ def refusals() -> list[Refusal]:
     return found
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """Attributes that another test shows: "file::function"."""
+
+    paths: tuple[str, ...]
+    test: str
+    refused: str = ""
+    note: str = ""
+
+
+@functools.cache
+def elsewhere() -> list[Elsewhere]:
+    """All rows of what other tests show."""
+    entries = yaml.safe_load((HERE / "elsewhere.yaml").read_text())
+    return [Elsewhere(**(entry | {"paths": full_paths(entry["paths"])})) for entry in entries]
+
+
 def full_paths(texts: list[str]) -> tuple[str, ...]:
     """Expand a leading dot, and "*" at the end, to paths that there are."""
     known = known_paths()
     found: list[str] = []
     for text in texts:
         path = f"services.<name>{text}" if text.startswith(".") else text
-        matching = [one for one in known if one.startswith(path[:-1])] if path.endswith(".*") else [path]
+        below = path.endswith(".*") and path != "x-*"
+        matching = [one for one in known if one.startswith(path[:-1])] if below else [path]
         if not set(matching) <= set(known):
             raise ValueError(f"{text}: no such attribute in paths.txt")
         found += matching

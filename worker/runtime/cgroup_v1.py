@@ -93,7 +93,13 @@ class CgroupV1:
         if block.get("weight"):
             self._write("blkio", f"{prefix}.weight", str(block["weight"]))
         for rule in block.get("weightDevice") or ():
-            self._write("blkio", f"{prefix}.weight_device", f"{rule['major']}:{rule['minor']} {rule['weight']}")
+            number = f"{rule['major']}:{rule['minor']}"
+            try:
+                self._write("blkio", f"{prefix}.weight_device", f"{number} {rule['weight']}")
+            except StepError as error:
+                raise StepError(
+                    f"cgroup: the I/O of device {number} has no weights: its scheduler is not bfq"
+                ) from error
 
     def _memory(self, memory: dict[str, Any]) -> None:
         limit, swap = memory.get("limit"), memory.get("swap")
