@@ -87,8 +87,11 @@ class Allocator:
             if state.six is not None:
                 state.six.pending.clear()
 
-    def network(self, network: network_pb2.Network) -> network_pb2.Network:
-        """Return the network with subnets and VNI filled in. Raises AllocationError."""
+    def network(self, network: network_pb2.Network, avoid: Iterable[str] = ()) -> network_pb2.Network:
+        """Return the network with subnets and VNI filled in. Raises AllocationError.
+
+        `avoid`: subnets that nodes have routes to, such as a VPN's: a chosen subnet overlaps none of them.
+        """
         full = network_pb2.Network()
         full.CopyFrom(network)
         if not full.subnets:
@@ -97,7 +100,8 @@ class Allocator:
         _refuse_overlaps(full, states)
         given = ipv4_subnet(full.subnets)
         if given is None:
-            given = network_pb2.IpamSubnet(subnet=str(self._pools.choose(state.subnet for state in states)))
+            used = [*(state.subnet for state in states), *(ipaddress.IPv4Network(route) for route in avoid)]
+            given = network_pb2.IpamSubnet(subnet=str(self._pools.choose(used)))
             full.subnets.insert(0, given)
         full.vni = full.vni or self._free_vni()
         if full.spec.enable_ipv6 and ipv6_subnet(full.subnets) is None:

@@ -111,7 +111,8 @@ class Controller:
         for network in list(self._cache.all(NETWORK)):
             if not network.vni and network.spec.driver in ADDRESSED:
                 try:
-                    work.put(NETWORK, network.id, self.allocator.network(network))
+                    routes = [route for node in self._cache.all(NODE) for route in node.description.routes]
+                    work.put(NETWORK, network.id, self.allocator.network(network, routes))
                 except (AllocationError, ValueError) as error:
                     log.warning("network %s: %s", network.spec.name, error)
         for volume in list(self._cache.all(VOLUME)):

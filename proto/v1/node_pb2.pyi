@@ -204,6 +204,7 @@ class NodeDescription(_message.Message):
     ACCESS_ADDRESS_FIELD_NUMBER: _builtins.int
     ENGINE_LABELS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    ROUTES_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     """Host name of the node."""
     platform: _builtins.str
@@ -230,6 +231,10 @@ class NodeDescription(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Things that an operator should know, e.g. that another program drops forwarded traffic."""
 
+    @_builtins.property
+    def routes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Subnets that the machine has routes to, but for its default route and our own: no network is put on them."""
+
     def __init__(
         self,
         *,
@@ -243,10 +248,11 @@ class NodeDescription(_message.Message):
         access_address: _builtins.str = ...,
         engine_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        routes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_address", b"access_address", "cgroup_version", b"cgroup_version", "engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "kernel_version", b"kernel_version", "operating_system", b"operating_system", "platform", b"platform", "resources", b"resources", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_address", b"access_address", "cgroup_version", b"cgroup_version", "engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "kernel_version", b"kernel_version", "operating_system", b"operating_system", "platform", b"platform", "resources", b"resources", "routes", b"routes", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -304,6 +304,7 @@ class Agent:
             cgroup_version=self.cgroup_version,
             access_address=f"unix:{self.run_dir}/worker.sock",
             warnings=self.network.warnings(),
+            routes=self.network.foreign_routes(),
         )
         found.resources.nano_cpus = (os.cpu_count() or 1) * 1_000_000_000
         found.resources.memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -14,6 +14,7 @@ A packet's way out: task -> gateway (bridge) -> uplink -> masqueraded by the mac
 ``etcfiles``            pure: /etc/hosts, /etc/resolv.conf, /etc/hostname of a container
 ``names``               pure: names of kernel objects, MAC addresses, transfer addresses
 ``netlink``             rtnetlink(7) messages; ``netns``: namespaces(7) of the network kind
+``routes``              what the machine has routes to
 ``nft_events``          who changes nftables; ``forwarding``: others' firewalls; ``guard``: what is done about both
 ``nft_helper``          child process that owns libnftables; ``resolver``: child process that answers DNS
 ``helper``              JSON lines to and from such a child

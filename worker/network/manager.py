@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pycompose.worker.network import names, rules, zone
+from pycompose.worker.network import names, routes, rules, zone
 from pycompose.worker.network.errors import KernelRefused, NetworkError
 from pycompose.worker.network.guard import Guard
 from pycompose.worker.network.helper import Helper
@@ -376,6 +376,10 @@ class NodeNetwork:
     def has(self, container_id: str) -> bool:
         """Whether the container has its namespace."""
         return container_id in self._containers
+
+    def foreign_routes(self) -> list[str]:
+        """Return the subnets that the machine reaches without us."""
+        return routes.of_machine((names.link_prefix(self._instance),))
 
     def warnings(self) -> tuple[str, ...]:
         """Return what an operator should know of other programs' firewalls."""
