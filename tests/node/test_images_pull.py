@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
+from node.evil import serving
 from node.images import build, entry, folder, skopeo, tar, upload
-from node.registry import NAME, PASSWORD, authority, docker_registry, network, with_password
+from node.registry import NAME, PASSWORD, Authority, authority, basic, docker_registry, network, with_password
+from node.test_images_store import load
 
 from pycompose.worker.images import ImageStore, errors
 from pycompose.worker.images.credentials import Credentials
@@ -164,3 +171,63 @@ async def test_pulls_at_once_share_blobs(tmp_path: Path, network: None) -> None:
         assert 14 <= fetched <= 2 + 6 + 20
         assert len(list((store.root / "layers").iterdir())) == 8
         assert not [name for name in names(store) if name.startswith(".")]
+
+
+class Tokens:
+    """A token server as the distribution project specifies it: it signs what it grants for the real registry."""
+
+    def __init__(self, made: Authority) -> None:
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        self._key: Any = load_pem_private_key((made.folder / "ca.key").read_bytes(), None)
+        pem = made.certificate.read_text()
+        self._certificate = "".join(pem.split("-----")[2].split())
+        self.asked: list[tuple[str, str]] = []
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Grant pulling to everybody who asks, and pushing to NAME."""
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import padding
+
+        who = request.headers.get("Authorization", "")
+        self.asked.append((who, request.query.get("scope", "")))
+        if who not in ("", basic()):
+            return web.Response(status=401)
+        kind, _, rest = request.query["scope"].partition(":")
+        name, _, actions = rest.rpartition(":")
+        granted = [each for each in actions.split(",") if each == "pull" or who]
+        now = int(time.time())
+        claims = {
+            "iss": "tokens", "sub": "", "aud": "registry", "exp": now + 300, "nbf": now - 10, "iat": now, "jti": "1",
+            "access": [{"type": kind, "name": name, "actions": granted}],
+        }  # fmt: skip
+        header = {"typ": "JWT", "alg": "RS256", "x5c": [self._certificate]}
+        text = ".".join(_base64(json.dumps(part).encode()) for part in (header, claims))
+        signature = self._key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return web.json_response({"token": f"{text}.{_base64(signature)}"})
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+async def test_tokens_of_a_token_server(tmp_path: Path, network: None) -> None:
+    made = authority(tmp_path / "ca")
+    tokens = Tokens(made)
+    auth = {"realm": "http://127.0.0.1:5001/token", "service": "registry", "issuer": "tokens"}
+    with docker_registry(
+        tmp_path / "registry", auth={"token": {**auth, "rootcertbundle": str(made.certificate)}}
+    ) as registry:
+        store, name = ImageStore(tmp_path / "store"), f"{registry.address}/team/app:1"
+        registries = Registries(store)
+        (image,) = await load(store, build(LAYERS).docker_archive(name))
+        async with serving(tokens, 5001):
+            with pytest.raises(errors.Denied):
+                await registries.push(name)
+            with pytest.raises(errors.Denied, match="refuses these credentials"):
+                await registries.push(name, Credentials(NAME, "wrong"))
+            await registries.push(name, Credentials(NAME, PASSWORD))
+            assert tokens.asked[-1] == (basic(), "repository:team/app:pull,push")
+            pulled = await Registries(ImageStore(tmp_path / "other")).pull(name)
+            assert pulled.image.id == image.id
+            assert tokens.asked[-1] == ("", "repository:team/app:pull")
