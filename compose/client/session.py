@@ -22,6 +22,7 @@ from pycompose.compose.client.errors import ClientError
 from pycompose.proto.v1 import access_pb2
 
 CHUNK = 64 << 10
+WAITING = 8
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class Session:
         self._leaving = Leaving(detach_keys if tty else b"")
         self._proxy = proxy
         self._requests: SimpleQueue[Any] = SimpleQueue()
+        # input is read no faster than it goes out: a program that does not read it holds up our own standard input
+        self._room = threading.Semaphore(WAITING)
         self._answers: Any = None
         self._left = False
 
@@ -108,7 +111,7 @@ class Session:
         outcome: Outcome | None = None
         with self._terminal():
             try:
-                self._answers = self._call(iter(self._requests.get, None))
+                self._answers = self._call(self._outgoing())
                 for answer in self._answers:
                     kind = answer.WhichOneof("message")
                     if kind == "started":
@@ -140,6 +143,12 @@ class Session:
         if self._tty:
             self._resize()
 
+    def _outgoing(self) -> Iterator[Any]:
+        while (request := self._requests.get()) is not None:
+            yield request
+            if request.WhichOneof("message") == "stdin":
+                self._room.release()
+
     def _read_stdin(self) -> None:
         while True:
             try:
@@ -151,6 +160,7 @@ class Session:
                 return None
             data, leave = self._leaving.take(data)
             if data:
+                self._room.acquire()
                 self._requests.put(self._message(stdin=data))
             if leave:
                 return self._leave()

@@ -111,7 +111,7 @@ def idle(api: Api) -> task_pb2.Task:
 
 
 def test_exec_with_a_terminal_has_its_size_from_the_start_and_changes_it(api: Api, idle: task_pb2.Task) -> None:
-    script = "stty size; trap 'stty size; exit 7' WINCH; while :; do sleep 0.1; done"
+    script = "trap 'stty size; exit 7' WINCH; stty size; while :; do sleep 0.1; done"
     run = api.exec(idle, "sh", "-c", script, tty=True, stdin=True, size=pb.TerminalSize(rows=33, columns=121))
     run.read_until(b"33 121")
     run.send(resize=pb.TerminalSize(rows=40, columns=80))
