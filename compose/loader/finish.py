@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pycompose.compose.loader.advice import advise
 from pycompose.compose.loader.assemble import VALUE
 from pycompose.compose.loader.attributes import PROJECT, SERVICE
 from pycompose.compose.loader.consistency import check_project
@@ -58,6 +59,8 @@ def finish(tree: Map, context: Context, name: str, paths: tuple[str, ...], wishe
     model["services"], disabled = select_services(enabled, disabled, wishes.services, wishes.profiles)
     if not wishes.all_resources:
         without_unused(model)
+    for warning in advise(model["services"], tree):
+        context.warn(warning)
     problems = []
     from_files: dict[str, dict[str, list[Definition]]] = {}
     for one, entry in model["services"].items():

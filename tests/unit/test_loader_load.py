@@ -189,3 +189,29 @@ def test_discovery() -> None:
 def test_dotenv(text: str, expected: dict[str, str]) -> None:
     got = default_environment("/p", {"D": "d"}, files=MemoryFiles({"/p/.env": text}))
     assert got == {**expected, "D": "d"}
+
+
+def test_a_port_that_an_override_publishes_again_is_told_with_both_places() -> None:
+    loaded = project(
+        "services:\n  web:\n    image: x\n    ports: ['80:80', '81:81']\n",
+        "services:\n  web:\n    ports:\n      - '8080:80'\n",
+    )
+    assert loaded.warnings == (
+        "/p/1.yaml:4:9: services.web.ports: publishes container port 80 as 8080 in addition to 80 (/p/0.yaml:4:13); "
+        "to publish only this one, write ports: !override",
+    )
+    replaced = project(
+        "services: {web: {image: x, ports: ['80:80']}}\n", "services: {web: {ports: !override ['8080:80']}}\n"
+    )
+    assert replaced.warnings == ()
+
+
+def test_a_port_of_this_machine_that_two_services_want() -> None:
+    loaded = project(
+        "services:\n  a: {image: x, ports: ['80:1', '127.0.0.1:90:1']}\n"
+        "  b: {image: x, ports: ['127.0.0.1:80:2', '127.0.0.2:90:2', '80:3/udp']}\n"
+    )
+    assert loaded.warnings == (
+        '/p/0.yaml:3:25: services.b.ports: port 80 of this machine is published by service "a" too '
+        "(/p/0.yaml:2:25); only one of them can have it",
+    )
