@@ -34,7 +34,7 @@ class Kind:
     `types`: the YAML types accepted. `items`, `values`, `fields`: kinds of list items, of entries with free keys, of
     named keys. `canon`: the name of the conversion to canonical form. `keep`: what is printed though it is empty
     ("never": Go's omitempty; "zero": a pointer, kept when set; "always": printed even when absent, as `default`).
-    `key_pattern`: what free keys look like; with `open_keys` the entries of others are not looked at.
+    `key_pattern`: what free keys look like; with `open_keys` others are allowed too.
     `alone`: it refuses `x-` keys. `printed`: False for what Docker Compose reads and does not print.
     `extensions`: False where it drops `x-` keys.
     """
@@ -140,9 +140,7 @@ def _check_fields(value: dict[str, Any], kind: Kind, container: Any, path: Path,
 def _check_entries(value: dict[str, Any], kind: Kind, path: Path, problems: list[Problem]) -> None:
     pattern, values = kind.key_pattern, kind.values
     for key, item in value.items():
-        if pattern and not re.search(pattern, key):
-            if kind.open_keys:
-                continue
+        if pattern and not kind.open_keys and not re.search(pattern, key):
             message = f"{key!r} is not a name"
             remedy = "use letters, digits, dots, hyphens and underscores"
             problems.append(Problem.at(mark_of(value, key), (*path, key), message, remedy))

@@ -124,6 +124,7 @@ def test_rules_of_services(service: str, message: str) -> None:
         ("configs: {c: {}}", "configs.c: one of file, environment, content must be set"),
         ("secrets: {s: {driver: d}}", "secrets.s: a secret must declare either `file` or `environment`"),
         ("networks: {n: {labels: 1}}", "networks.n.labels: must be"),
+        ("networks: {'a b': true}", "networks.a b: must be a mapping or null, not the boolean true"),
         ("models: {m: {}}", 'models.m: "model" is missing here'),
         ("servces: {}", 'servces: unknown key; did you mean "services"?'),
         ("name: [a]", "name: must be a string, not a list"),
