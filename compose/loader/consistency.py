@@ -104,7 +104,7 @@ def check_names(project: Project) -> None:
 
 def _service(name: str, service: Any, model: Any, disabled: Any) -> Iterator[Finding]:
     path: Path = ("services", name)
-    if not service.get("build") and not service.get("image") and not service.get("provider") and "build" not in service:
+    if not service.get("image") and not service.keys() & {"build", "provider"}:
         yield path, "has neither an image nor a build context", "add image: NAME or build: PATH"
     yield from _build(service, path, model)
     yield from _references(service, path, model)

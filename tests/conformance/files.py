@@ -494,7 +494,7 @@ class Maker:
         if self.chance(50):
             entry = {"path": self.pick(("inc/part.yaml", ["inc/part.yaml"], ["./inc/part.yaml"]))}
             if self.chance(30):
-                entry["project_directory"] = self.pick((".", "inc", "./other"))
+                entry["project_directory"] = self.pick((".", "inc", "./sub"))
             if self.chance(30):
                 entry["env_file"] = self.pick(("vars.env", ["vars.env", "one.env"]))
         tree["include"] = [entry]
