@@ -50,10 +50,11 @@ def run(directory: str, control: int) -> NoReturn:
         container.oom_score(-999)
     try:
         peer = socket.socket(fileno=control)
-        if not state.claim(directory):
+        claim = state.claim(directory)
+        if claim is None:
             peer.send(protocol.encode(protocol.JSON, {"error": "the container is being started already", "code": 125}))
             os._exit(0)
-        Shim(directory, peer).live()
+        Shim(directory, peer, claim).live()
     except BaseException as error:
         _last_words(directory, error)
     os._exit(0)
@@ -72,8 +73,8 @@ def _last_words(directory: str, error: BaseException) -> None:
 class Shim:
     """State of one shim. ``handlers`` maps each watched descriptor to what reads it."""
 
-    def __init__(self, directory: str, control: socket.socket) -> None:
-        self.directory = directory
+    def __init__(self, directory: str, control: socket.socket, claim: int) -> None:
+        self.directory, self.claim = directory, claim
         self.launch: dict[str, Any] = json.loads(state.read(f"{directory}/launch.json"))
         self.known = state.load(directory)
         self.known.update(shim=os.getpid(), shim_start=state.start_time(os.getpid()))
@@ -222,6 +223,7 @@ class Shim:
         now = time.time_ns()
         self._gone()
         self._save("stopped", exit_record(code << 8, False, now, now, message))
+        state.release(self.claim)
         self.control.send(protocol.encode(protocol.JSON, {"error": message, "code": code}))
 
     def _gone(self) -> None:
@@ -257,6 +259,7 @@ class Shim:
         self._gone()
         with contextlib.suppress(OSError):  # a full disk: those who listen hear it all the same
             self._save("stopped", record)
+        state.release(self.claim)
         for peer in list(self.peers):
             if peer.role in ("watch", "attach"):
                 peer.finish(protocol.encode(protocol.EXIT, record))

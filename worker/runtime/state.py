@@ -57,22 +57,27 @@ def read(path: str) -> bytes:
     return b"".join(pieces)
 
 
-def claim(directory: str) -> bool:
-    """Become the container's one shim until this process ends (flock(2)); False when another one lives.
+def claim(directory: str) -> int | None:
+    """Become the container's one shim (flock(2)); None when another one has it running.
 
-    The descriptor is left open on purpose.
+    The descriptor that is returned keeps it so until `release`, or the end of this process.
     """
     fd = os.open(f"{directory}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        return False
-    return True
+        return None
+    return fd
+
+
+def release(claim: int) -> None:
+    """Let another shim start the container again, while this one still serves those who have not read all."""
+    fcntl.flock(claim, fcntl.LOCK_UN)
 
 
 def claimed(directory: str) -> bool:
-    """Whether a shim of the container lives."""
+    """Whether a shim has the container running."""
     try:
         fd = os.open(f"{directory}/{LOCK}", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
