@@ -19,8 +19,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import Exit
-from pycompose.compose.cli.follow import Goal, converge
+from pycompose.compose.cli.follow import Goal, converge, warnings_of
 from pycompose.compose.cli.logprint import LogPrinter, short_name
+from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.stopping import stop
 from pycompose.compose.cli.syncing import Syncing
 from pycompose.compose.cli.watching import read_log, see
@@ -97,6 +98,8 @@ class Attached:
         try:
             converge(self._client, self._streams, self._observed, goal, self._display, self._other)
             self._display.freeze()
+            for line in warnings_of(self._observed, self._ids):
+                settings().warn(line)
             if self._options.watch_at_start:
                 self._watch()
             while True:

@@ -101,6 +101,17 @@ def converge(
             other(name, answer)
 
 
+def warnings_of(observed: Observed, services: Iterable[str]) -> list[str]:
+    """Return what nodes could not honour of the services' (ids) specs, by container."""
+    wanted = set(services)
+    return [
+        f"{task.name}: {text}"
+        for task in sorted(observed.tasks.values(), key=lambda task: task.name)
+        if task.service_id in wanted
+        for text in task.status.warnings
+    ]
+
+
 def _failed(observed: Observed, goal: Goal) -> list[task_pb2.Task]:
     """Return the tasks whose output may tell why the goal is not reached: they ended badly, or are unhealthy."""
     services = {*goal.services}

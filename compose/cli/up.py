@@ -16,7 +16,7 @@ from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
 from pycompose.compose.cli.failure import explained
 from pycompose.compose.cli.flags import command
-from pycompose.compose.cli.follow import Goal, converge
+from pycompose.compose.cli.follow import Goal, converge, warnings_of
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.planning import WOULD_CHANGE, would
 from pycompose.compose.cli.portcheck import open_ports
@@ -263,6 +263,8 @@ def _background(chosen: Settings, request: _Request) -> None:
             display.freeze()
             chosen.tell("interrupted; the node goes on in the background: pycompose ps shows it")
             raise
+    for line in warnings_of(observed, applied.services.values()):
+        chosen.warn(line)
     for name in applied.opened if not request.options.no_start else ():
         service = observed.services.get(applied.services[name])
         for line in open_ports(service) if service is not None else ():

@@ -97,3 +97,15 @@ def test_the_vocabulary_is_the_kernels() -> None:
         63,
     ]
     assert [vocabulary.signal_number(text) for text in ("NOPE", "0", "65", "RTMIN-1", "RTMAX+1")] == [None] * 5
+
+
+def test_what_a_node_does_without_is_told_by_container() -> None:
+    from pycompose.compose.cli.follow import warnings_of
+    from pycompose.compose.plan.observed import Observed
+    from pycompose.proto.v1 import task_pb2
+
+    observed = Observed()
+    for name, service in (("p-b-1", "b"), ("p-a-1", "a"), ("p-c-1", "c")):
+        status = task_pb2.TaskStatus(warnings=["no swappiness"])
+        observed.tasks[name] = task_pb2.Task(id=name, name=name, service_id=service, status=status)
+    assert warnings_of(observed, ["a", "b"]) == ["p-a-1: no swappiness", "p-b-1: no swappiness"]
