@@ -51,6 +51,17 @@ def settled(node: Node, before: residue.Counter[str], seconds: float = 30) -> No
     until(lambda: not difference(), seconds, lambda: "\n".join(difference()) + "\n" + node.log())
 
 
+def quiet(node: Node) -> residue.Counter[str]:
+    """What the node holds once nothing changes any more: the worker finishes soon after `down` has returned."""
+    before = residue.take(node)
+    while True:
+        time.sleep(1)
+        now = residue.take(node)
+        if now == before:
+            return now
+        before = now
+
+
 def whole_logs(node: Node) -> dict[str, int]:
     """Lines that each steady container has printed; fails when one is missing or there twice."""
     found = {}
@@ -66,8 +77,7 @@ def test_soak_up_and_down_leave_nothing(steady: Node) -> None:
     node = steady
     node.compose(*SHAPE, "up", "-d", "--wait")
     node.compose(*SHAPE, "down", "-v")
-    time.sleep(1)
-    before, threads = residue.take(node), residue.threads(node)
+    before, threads = quiet(node), residue.threads(node)
     pids = node.pids()
     for _ in range(ROUNDS):
         node.compose(*SHAPE, "up", "-d", "--wait")
@@ -100,7 +110,7 @@ def kill_rounds(node: Node, targets: list[str], seed: int) -> None:
     chance = random.Random(seed)
     node.compose(*SHAPE, "up", "-d", "--wait")
     node.compose(*SHAPE, "down", "-v")
-    before, pids = residue.take(node), node.pids()
+    before, pids = quiet(node), node.pids()
     for number, target in enumerate(targets):
         words = OPERATIONS[number % 3]
         if words[0] == "down":
