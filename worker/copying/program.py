@@ -57,7 +57,7 @@ def assemble(view: dict[str, Any]) -> int:
     if "mounts" not in view and rootfs.get("upper"):
         # only to be read: what the container writes meanwhile may or may not be seen
         rootfs = {"lower": [rootfs["upper"], *rootfs["lower"]], "readonly": True}
-    root = mounts.overlay(rootfs)
+    root = mounts.overlay(rootfs, view["place"])
     place = os.open(view["place"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     syscalls.move_mount(root, place)
     for mount in view.get("mounts", ()):

@@ -5,7 +5,6 @@ Sources: mount_namespaces(7), pivot_root(2), fsconfig(2), mount(2), overlayfs.rs
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Sequence
@@ -16,14 +15,6 @@ MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 1 << 18
 #: What later mounts of the same layers need not know about: each layer stays readable without its index.
 OPTIONS = ("index=off", "redirect_dir=off", "metacopy=off")
 PAGE = 4096
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def mount(source: bytes, target: bytes, kind: bytes | None, flags: int, data: bytes | None = None) -> None:
-    """mount(2)."""
-    if _libc.mount(source, target, kind, ctypes.c_ulong(flags), data) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), target)
 
 
 def enter(home: str, lower: Sequence[str]) -> None:
@@ -37,12 +28,12 @@ def enter(home: str, lower: Sequence[str]) -> None:
         OSError: the kernel refused.
     """
     syscalls.unshare(syscalls.CLONE_NEWNS)
-    mount(b"none", b"/", None, MS_REC | MS_PRIVATE)
+    syscalls.mount(b"none", b"/", None, MS_REC | MS_PRIVATE)
     root = os.fsencode(f"{home}/root" if lower else f"{home}/fs")
     if lower:
         overlay(root, lower, f"{home}/fs", f"{home}/work")
     else:
-        mount(root, root, None, MS_BIND)
+        syscalls.mount(root, root, None, MS_BIND)
     os.chdir(root)
     syscalls.pivot_root(b".", b".")
     syscalls.umount(b".", syscalls.MNT_DETACH)
@@ -58,7 +49,7 @@ def overlay(target: bytes, lower: Sequence[str], upper: str, work: str) -> None:
     places = (f"upperdir={upper}", f"workdir={work}")
     data = ",".join((f"lowerdir={':'.join(lower)}", *places, *OPTIONS)).encode()
     if len(data) < PAGE:
-        mount(b"overlay", target, b"overlay", 0, data)
+        syscalls.mount(b"overlay", target, b"overlay", 0, data)
         return
     context = syscalls.fsopen(b"overlay")
     for option in (*(f"lowerdir+={name}" for name in lower), *places, *OPTIONS):

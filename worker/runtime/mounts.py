@@ -10,6 +10,7 @@ Source: mount_setattr(2), OCI runtime-spec config.md "Mounts".
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pycompose.worker.runtime import paths, syscalls
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
 ATIME_MASK, NOATIME, STRICTATIME, NODIRATIME, NOSYMFOLLOW = 0x70, 0x10, 0x20, 0x80, 0x200000
+PAGE = 4096
 MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
 
 #: option -> (attributes to set, attributes to clear)
@@ -133,24 +135,35 @@ def finish(mount: int, options: MountOptions) -> None:
         syscalls.mount_setattr(mount, propagation=kind, recursive=recursive)
 
 
-def overlay(rootfs: dict[str, Any]) -> int:
+def overlay(rootfs: dict[str, Any], mountpoint: str) -> int:
     """The container's root as a detached mount: an overlay, or a copy of the only read-only layer.
 
     Args:
         rootfs: ``lower`` (paths, topmost first), ``upper`` and ``work`` (path or None).
+        mountpoint: an empty directory; used for a moment where the kernel is older than 6.5.
     """
     lower: list[str] = rootfs["lower"]
-    if not rootfs.get("upper"):
-        if len(lower) == 1:
-            return clone(lower[0].encode(), MountOptions(["rbind", "ro"] if rootfs.get("readonly") else ["rbind"]))
-        return new_filesystem("overlay", "overlay", [("lowerdir", ":".join(lower))])
-    upper = [("upperdir", rootfs["upper"]), ("workdir", rootfs["work"])]
+    if not rootfs.get("upper") and len(lower) == 1:
+        return clone(lower[0].encode(), MountOptions(["rbind", "ro"] if rootfs.get("readonly") else ["rbind"]))
+    places = [(f"{name}dir", rootfs[name]) for name in ("upper", "work") if rootfs.get(name)]
     try:  # one option per layer: no limit of 256 bytes for all of them together (Linux 6.5)
-        return new_filesystem("overlay", "overlay", [("lowerdir+", layer) for layer in lower] + upper)
+        return new_filesystem("overlay", "overlay", [("lowerdir+", layer) for layer in lower] + places)
     except OSError as error:
-        if error.errno != 22:
+        if error.errno != errno.EINVAL:
             raise
-    return new_filesystem("overlay", "overlay", [("lowerdir", ":".join(map(_escape, lower))), *upper])
+    return _overlay_by_path([("lowerdir", ":".join(map(_escape, lower))), *places], mountpoint.encode())
+
+
+def _overlay_by_path(options: list[tuple[str, str]], mountpoint: bytes) -> int:
+    """By mount(2), whose options may fill one page, and a detached copy of what it made."""
+    data = ",".join(f"{key}={value}" for key, value in options).encode()
+    if len(data) >= PAGE:
+        raise OSError(errno.E2BIG, "more layers than a kernel older than 6.5 can mount")
+    syscalls.mount(b"overlay", mountpoint, b"overlay", 0, data)
+    try:
+        return syscalls.open_tree(syscalls.AT_FDCWD, mountpoint)
+    finally:
+        syscalls.umount(mountpoint, syscalls.MNT_DETACH)
 
 
 def _escape(path: str) -> str:

@@ -50,7 +50,7 @@ def build(launch: dict[str, Any], progress: Progress) -> tuple[int, list[int]]:
     if kind not in (mounts.MS_SHARED,):
         syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=kind, recursive=recursive, path=b"/")
     progress.step = f"mount the root from {', '.join(launch['rootfs']['lower'][:2])}"
-    root = mounts.overlay(launch["rootfs"])
+    root = mounts.overlay(launch["rootfs"], launch["mountpoint"])
     syscalls.mount_setattr(root, propagation=mounts.MS_PRIVATE)
     place = os.open(launch["mountpoint"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     syscalls.move_mount(root, place)

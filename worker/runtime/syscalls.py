@@ -147,6 +147,11 @@ def pivot_root(new_root: bytes, put_old: bytes) -> None:
     _checked(_libc.pivot_root(new_root, put_old))
 
 
+def mount(source: bytes, target: bytes, kind: bytes | None, flags: int, data: bytes | None = None) -> None:
+    """mount(2)."""
+    _checked(_libc.mount(source, target, kind, ctypes.c_ulong(flags), data))
+
+
 def umount(target: bytes, flags: int) -> None:
     """umount2(2)."""
     _checked(_libc.umount2(target, flags))

@@ -19,7 +19,9 @@ def main() -> int:
     """Copy; a missing source is an empty volume."""
     _die_with_parent()
     source, target, *layers = sys.argv[1:]
-    root = mounts.overlay({"lower": layers, "readonly": True})
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=mounts.MS_PRIVATE, recursive=True, path=b"/")
+    root = mounts.overlay({"lower": layers, "readonly": True}, target)
     try:
         found = paths.open_in_root(root, source.encode())
     except OSError:
