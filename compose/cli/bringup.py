@@ -118,7 +118,7 @@ def compared(settings: Settings, desired: Desired, current: Current, options: Up
         settings.warn(
             f"orphans in project {desired.project.name}, which the files do not know: {', '.join(plan.orphans)}\n"
             f"  {settings.command_prefix()}up --remove-orphans   removes them\n"
-            f"  pycompose -p NAME up               where another application has the same project name"
+            f"  pycompose -p OTHER-NAME up      leaves them to the application whose they are"
         )
     return plan
 

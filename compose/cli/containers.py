@@ -10,7 +10,10 @@ from pycompose.proto.v1 import control_pb2, service_pb2, task_pb2
 
 def get(client: Client, name: str) -> task_pb2.Task:
     """Return a task by id, unique prefix, or name."""
-    return client.control.GetTask(control_pb2.GetTaskRequest(task=name)).task
+    try:
+        return client.control.GetTask(control_pb2.GetTaskRequest(task=name)).task
+    except NotThereError as error:
+        raise NotThereError(error.message.replace("no such task", "no such container"), error.code) from None
 
 
 def service_of(client: Client, task: task_pb2.Task) -> service_pb2.Service | None:

@@ -68,7 +68,8 @@ def down(
             images = _images(current, targets, rmi)
             remove_services(client, streams, name, targets, display, timeout)
             if not services:
-                _remove_rest(client, current, name, display, volumes=volumes)
+                stay = sorted(set(current.services) - {one.spec.name for one in targets})
+                _remove_rest(client, current, name, display, volumes=volumes, stay=stay)
             if project is not None:
                 providers.down(project, services, display)
             _remove_images(client, images, display)
@@ -191,8 +192,13 @@ def _take(item: tuple[str, object] | None, observed: Observed, display: Display)
         see(answer, observed, display, "what was asked to go goes")
 
 
-def _remove_rest(client: Client, current: Current, project: str, display: Display, *, volumes: bool) -> None:
-    """Remove the project's networks, secrets, configs and record; with `volumes`, its volumes."""
+def _remove_rest(
+    client: Client, current: Current, project: str, display: Display, *, volumes: bool, stay: Sequence[str]
+) -> None:
+    """Remove the project's networks, secrets, configs and record; with `volumes`, its volumes.
+
+    What services that stay use stays, too, and so does the record.
+    """
     kinds: list[tuple[str, Mapping[str, Any]]] = [
         ("network", current.networks),
         ("secret", current.secrets),
@@ -204,7 +210,7 @@ def _remove_rest(client: Client, current: Current, project: str, display: Displa
         for name, one in objects.items():
             if one.spec.project == project:
                 _remove_one(client, kind, name, one.id, display)
-    if current.project is not None:
+    if current.project is not None and not stay:
         with suppress(NotThereError):
             client.control.RemoveProject(control_pb2.RemoveProjectRequest(project_id=project))
 

@@ -30,6 +30,10 @@ class LeftError(Exception):
     """The user left; the container goes on running."""
 
 
+_ENDED_ALREADY = ("FAILED_PRECONDITION", "NOT_FOUND", "CANCELLED", "INTERNAL")
+"""How input is refused by a container that has just ended (INTERNAL: by gRPC, when the call ends under a write)."""
+
+
 class Attachment:
     """One foreground `run`.
 
@@ -139,7 +143,7 @@ class Attachment:
         try:
             calls.run()
         except ClientError as error:
-            if getattr(error, "code", "") not in ("FAILED_PRECONDITION", "NOT_FOUND", "CANCELLED"):
+            if getattr(error, "code", "") not in _ENDED_ALREADY:
                 print(f"warning: input was lost: {error}", file=sys.stderr)
 
     def _status(self) -> int:

@@ -33,7 +33,8 @@ def lines(steps: Sequence[Step], *, colour: bool = False) -> list[str]:
         if colour and step.action in _SIGNS:
             word = f"{_SIGNS[step.action]}{word}{_RESET}"
         found.append(f"{word}  {step.kind} {step.name}{_containers(step)}{_how(step)}")
-        found += [f"{' ' * (_WIDTH + 4)}{one}" for one in step.keys]
+        told = () if step.reason.startswith("scale") else step.keys
+        found += [f"{' ' * (_WIDTH + 4)}{one}" for one in told]
     return found
 
 

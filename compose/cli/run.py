@@ -28,9 +28,10 @@ from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.upflags import REMOVE_ORPHANS, orphan_default
 from pycompose.compose.cli.watching import follow_project
 from pycompose.compose.client import Client
+from pycompose.compose.client.session import terminal_size
 from pycompose.compose.client.state import fetch
 from pycompose.compose.client.streams import Streams
-from pycompose.compose.labels import ONEOFF
+from pycompose.compose.labels import CONSOLE_SIZE, ONEOFF
 from pycompose.compose.loader import Project
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.steps import Step
@@ -253,6 +254,10 @@ def one_off(
     container.cap_add.extend(wishes.cap_add)
     container.cap_drop.extend(wishes.cap_drop)
     container.tty = wishes.tty
+    size = terminal_size() if wishes.tty else None
+    if size is not None:
+        # what the program finds when it begins, before anybody has joined it
+        container.annotations[CONSOLE_SIZE] = f"{size.rows}x{size.columns}"
     container.open_stdin = wishes.interactive
     _ports_and_mounts(spec, project, wishes)
     return spec

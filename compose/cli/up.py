@@ -323,7 +323,7 @@ def _foreground(
         except DetachError:
             display.freeze()
             prefix = chosen.command_prefix()
-            chosen.tell(f"\nthe containers go on running: {prefix}logs -f follows them, {prefix}stop stops them")
+            chosen.tell(f"\nthe containers go on running; {prefix}logs -f follows them")
             return
         except CliError as error:
             display.freeze()

@@ -82,7 +82,13 @@ def start(path: str, tell: Callable[[str], None]) -> None:
             raise NodeError(f"the node did not start; {problem}; pycompose node logs says more")
         return
     log = log_path()
-    os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise NodeError(
+            f"the node cannot write its state to {error.filename}: {error.strerror}; name another folder with "
+            "PYCOMPOSE_STATE_DIR"
+        ) from None
     with open(log, "ab") as output:
         offset = output.seek(0, os.SEEK_END)
         child = subprocess.Popen(

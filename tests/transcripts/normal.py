@@ -9,6 +9,8 @@ AGES = r"(?:Less than a second|1 second|\d+ seconds|About a minute|\d+ minutes)"
 RULES = (
     (r"\b[0-9a-f]{64}\b", "a" * 64),
     (r"\b[0-9a-f]{12}\b", "a" * 12),
+    (r"\b(?=[a-z]*\d)[0-9a-z]{12}\b", "z" * 12),
+    (r"\b(?=[a-z]*\d)[0-9a-z]{25}\b", "z" * 25),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?", "2000-01-01T00:00:00.000000000Z"),
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+\d{4} \w+", "2000-01-01 00:00:00 +0000 UTC"),
     (rf"{AGES} ago\b", "a moment ago"),

@@ -242,7 +242,6 @@ def test_a_plan_on_paper() -> None:
     found = plan(text, carried_out(plan(KEYS).steps))
     assert planprint.lines(found.steps) == [
         "update    service b: p-b-2, p-b-3 – scale from 1 to 3",
-        "            deploy.replicas: 1 → 3",
         "create    service c: p-c-1",
         "recreate  service a: p-a-1 (stop first)",
         "            command: sh -c one → sh -c two",

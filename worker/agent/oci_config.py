@@ -14,6 +14,8 @@ from pycompose.proto.v1 import container_pb2, service_pb2, task_pb2
 from pycompose.worker.runtime import capabilities, oci
 from pycompose.worker.runtime.users import User
 
+CONSOLE_SIZE = "pycompose.console-size"
+"""Annotation: the size of a new terminal, "24x80" (config.json's process.consoleSize)."""
 ALL = "CAP_ALL"
 
 
@@ -144,6 +146,9 @@ def _process(
     names: list[str],
 ) -> None:
     process["terminal"] = container.tty
+    rows, _, columns = container.annotations.get(CONSOLE_SIZE, "").partition("x")
+    if container.tty and rows.isdigit() and columns.isdigit():
+        process["consoleSize"] = {"height": int(rows), "width": int(columns)}
     process["user"] = around.user.as_process_user()
     process["env"] = environment_of(container, image, around.hostname, around.user.home)
     process["cwd"] = container.working_dir or image.get("WorkingDir") or "/"
