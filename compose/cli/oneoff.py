@@ -98,8 +98,7 @@ class Attachment:
         size = terminal_size() or access_pb2.TerminalSize(rows=24, columns=80)
         start = access_pb2.AttachStart(task_id=task.id, stdin=self._stdin, size=size)
         before = access_pb2.ReadLogsRequest(task_ids=[task.id], until=_now(), since=self._since)
-        for answer in self._client.access.ReadLogs(before):
-            self._printer.entries(answer.entries)
+        last = self._print(before)
         session = Session(
             self._client.access.Attach,
             access_pb2.AttachRequest,
@@ -116,8 +115,20 @@ class Attachment:
         except ApiError as error:
             if error.code != "FAILED_PRECONDITION":
                 raise
+            # it ended before anybody could join it: the rest is in its log
+            rest = access_pb2.ReadLogsRequest(task_ids=[task.id], follow=True, until_exit=True)
+            rest.since.FromNanoseconds(last + 1)
+            self._print(rest)
         # the watch has the truth about how it ended
         return self._status()
+
+    def _print(self, request: access_pb2.ReadLogsRequest) -> int:
+        """Print logs; return the time of the last entry, in nanoseconds since the epoch."""
+        last = request.since.ToNanoseconds()
+        for answer in self._client.access.ReadLogs(request):
+            self._printer.entries(answer.entries)
+            last = max([last, *(entry.time.ToNanoseconds() for entry in answer.entries)])
+        return last
 
     def _piped(self, task: task_pb2.Task) -> int:
         if self._stdin and not stop_done(task):

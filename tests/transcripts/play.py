@@ -167,6 +167,8 @@ def _sorted_between_keys(lines: Sequence[str]) -> list[str]:
     found: list[str] = []
     part: list[str] = []
     for line in lines:
+        if line.startswith("[+]"):
+            continue  # there only while no output has flowed past it
         if line.startswith("^"):
             found += [*sorted(part), line]
             part = []
