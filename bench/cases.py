@@ -106,9 +106,10 @@ def one_container(place: Place) -> list[Row]:
         api.theirs.append(1000 * seconds(lambda: place.docker.docker("run", "--rm", IMAGE, "true")))
     ours.close()
     count = place.rounds(100)
-    script = (sys.executable, "-m", "bench.inside_worker", str(place.folder / "worker"), str(place.folder / "root"))
+    script = (sys.executable, "-m", "bench.inside_worker")
+    folders = (str(place.folder / "worker"), str(place.node.run_dir / "worker"), str(place.folder / "root"))
     cgroup = f"/{place.node.machine.cgroup}"
-    found = json.loads(place.node.machine.run(*script, cgroup, str(count), cwd=Path.cwd()))
+    found = json.loads(place.node.machine.run(*script, *folders, cgroup, str(count), cwd=Path.cwd()))
     network = Row("one container inside the worker, own network", "ms", 10, peer="docker run --rm")
     network.ours, network.theirs = found["network"], api.theirs
     plain = Row("one container inside the worker, no network", "ms", None, 0.5, "runc run", ours=found["plain"])

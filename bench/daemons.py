@@ -33,7 +33,7 @@ def until(condition: Callable[[], object], seconds: float, pause: float, what: s
 def root_archive(folder: Path) -> Path:
     """The tar of a root file system with BusyBox alone; the tree stays beside it."""
     root = folder / "root"
-    for name in ("bin", "etc", "proc", "tmp"):
+    for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
         (root / name).mkdir(parents=True)
     shutil.copy2("/bin/busybox", root / "bin" / "busybox")
     for applet in subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True).stdout.split():
@@ -47,12 +47,12 @@ class Node:
     """A node of pycompose; a context manager."""
 
     def __init__(self, folder: Path, archive: Path) -> None:
-        self._run, self._archive = folder / "run", archive
+        self.run_dir, self._archive = folder / "run", archive
         self.machine = Machine(f"{CGROUP}-ours")
         self.tool = str(Path(sys.executable).with_name("pycompose"))
         self.env = {
             "PYCOMPOSE_STATE_DIR": str(folder / "state"),
-            "PYCOMPOSE_RUN_DIR": str(self._run),
+            "PYCOMPOSE_RUN_DIR": str(self.run_dir),
             "PYCOMPOSE_CGROUP_PARENT": f"/{CGROUP}-ours",
             "PYCOMPOSE_INSTANCE": "b",
         }
@@ -60,8 +60,8 @@ class Node:
     def __enter__(self) -> Node:
         self.machine.__enter__()
         try:
-            self._run.mkdir(parents=True)
-            self.machine.run("mount", "-t", "tmpfs", "tmpfs", str(self._run))  # as /run is
+            self.run_dir.mkdir(parents=True)
+            self.machine.run("mount", "-t", "tmpfs", "tmpfs", str(self.run_dir))  # as /run is
             self.pycompose("node", "start")
             self.pycompose("image", "import", str(self._archive), IMAGE)
         except BaseException:
@@ -78,12 +78,12 @@ class Node:
     @property
     def api(self) -> str:
         """The socket of the API."""
-        return f"{self.machine.root}{self._run}/api.sock"
+        return f"{self.machine.root}{self.run_dir}/api.sock"
 
     @property
     def pid(self) -> int:
         """The supervisor's process id."""
-        return int(json.loads(Path(f"{self.machine.root}{self._run}/node.json").read_text())["pid"])
+        return int(json.loads(Path(f"{self.machine.root}{self.run_dir}/node.json").read_text())["pid"])
 
     def pycompose(self, *words: str, cwd: Path | None = None) -> str:
         """Run the command line."""

@@ -1,6 +1,7 @@
 """One container after another by the worker's own classes: create, start, exit, remove (run by ``cases``).
 
-usage: python -m bench.inside_worker FOLDER ROOT COUNT — prints {"network": [ms, ...], "plain": [ms, ...]} as JSON.
+usage: python -m bench.inside_worker STATE RUN ROOT CGROUP COUNT
+Prints {"network": [ms, ...], "plain": [ms, ...]} as JSON.
 
 Around a container are a fresh overlay over ROOT, the whole OCI configuration that a service's container gets
 (capabilities, seccomp, masked paths), its log, and with "network" a namespace with a veth, DNS and rules; "plain" has
@@ -29,13 +30,13 @@ NETWORK = NetworkSpec("bench", "bench", IPv4Network("10.99.0.0/16"), IPv4Address
 
 
 class Worker:
-    """Runtime, network and snapshots below one folder."""
+    """Runtime, network and snapshots below a node's two directories."""
 
-    def __init__(self, folder: Path, root: Path, cgroup: str) -> None:
-        self.folder, self.root, self.cgroup = folder, root, cgroup
-        self.runtime = Runtime(folder / "containers", cgroup)
-        self.network = NodeNetwork(folder, "c")
-        self.snapshots = Snapshots(folder)
+    def __init__(self, state: Path, run: Path, root: Path, cgroup: str) -> None:
+        self.state, self.root, self.cgroup = state, root, cgroup
+        self.runtime = Runtime(run / "containers", cgroup)
+        self.network = NodeNetwork(run, "c")
+        self.snapshots = Snapshots(state)
         self.spec = service_pb2.TaskSpec()
         self.spec.container.command.args.append("true")
 
@@ -48,7 +49,7 @@ class Worker:
             path = str(await self.network.attach(name, [Attachment("bench", IPv4Interface("10.99.0.2/16"))]))
         around = oci_config.Surroundings(path, User(0, 0, (), "/"), name, cgroup_path=f"{self.cgroup}/{name}")
         config = oci_config.compose(task_pb2.Task(id=name), self.spec, {}, around)
-        log = self.folder / f"{name}.log"
+        log = self.state / f"{name}.log"
         rootfs = Rootfs(snapshot.lower, snapshot.upper, snapshot.work)
         await self.runtime.create(name, config, rootfs, log=LogOptions(log))
         await self.runtime.start(name)
@@ -62,9 +63,8 @@ class Worker:
         return (time.perf_counter() - begin) * 1000
 
 
-async def measure(folder: Path, root: Path, cgroup: str, count: int) -> dict[str, list[float]]:
+async def measure(worker: Worker, count: int) -> dict[str, list[float]]:
     """Run `count` containers of each kind."""
-    worker = Worker(folder, root, cgroup)
     async with worker.runtime:
         await worker.network.start()
         await worker.network.apply(NetworkView(networks=(NETWORK,)))
@@ -77,5 +77,6 @@ async def measure(folder: Path, root: Path, cgroup: str, count: int) -> dict[str
 
 
 if __name__ == "__main__":
-    place, root_folder, parent, number = sys.argv[1:]
-    print(json.dumps(asyncio.run(measure(Path(place), Path(root_folder), parent, int(number)))))
+    state_dir, run_dir, image_root, parent, number = sys.argv[1:]
+    used = Worker(Path(state_dir), Path(run_dir), Path(image_root), parent)
+    print(json.dumps(asyncio.run(measure(used, int(number)))))

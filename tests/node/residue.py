@@ -32,7 +32,7 @@ from pathlib import Path
 from node.whole import Node, container_processes, processes_of, roles
 
 #: Files that come and go, or grow, by themselves, or are made once for all containers.
-OWN_BUSINESS = re.compile(r"^(state/log/|state/manager/store\.db|state/containers/\.seccomp/|.*/log\.json\.\d+$)")
+OWN_BUSINESS = re.compile(r"^(state/log/|state/manager/store\.db|run/containers/\.seccomp/|.*/log\.json\.\d+$)")
 
 
 def take(node: Node) -> Counter[str]:

@@ -237,7 +237,7 @@ def _look(up: Up, name: str, kind: str, subject: str) -> Any:
         case "inspect":
             return _dig(up.service(name), subject)
         case "oci":
-            directory = up.world.node.folder / "state" / "containers" / up.task(name)["id"]
+            directory = up.world.node.folder / "run" / "containers" / up.task(name)["id"]
             return _dig(json.loads((directory / "config.json").read_text()), subject)
         case _:
             return up.object(kind, subject)

@@ -104,7 +104,7 @@ class Node:
     def pids(self) -> dict[str, int]:
         """First processes of the running containers, by container id."""
         found = {}
-        for path in (self.folder / "state" / "containers").glob("[0-9a-f]*/state.json"):
+        for path in (self.folder / "run" / "containers").glob("[0-9a-f]*/state.json"):
             with contextlib.suppress(OSError, ValueError):
                 state = json.loads(path.read_text())
                 if state["status"] == "running":
@@ -114,7 +114,7 @@ class Node:
     def shims(self) -> dict[str, int]:
         """Process ids of the shims of running containers, by container id."""
         ids = self.pids()
-        states = self.folder / "state" / "containers"
+        states = self.folder / "run" / "containers"
         return {each: json.loads((states / each / "state.json").read_text())["shim"] for each in ids}
 
     def daemons(self) -> dict[str, int]:
@@ -151,8 +151,8 @@ def roles(node: Node) -> dict[int, str]:
         module = arguments[arguments.index("-m") + 1] if "-m" in arguments else ""
         role = next((name for name, each in DAEMONS.items() if each == module), " ".join(arguments[:4]))
         with contextlib.suppress(OSError):  # a shim is a fork of the zygote and shows its arguments
-            shim = Path(f"/proc/{pid}/comm").read_text().strip() == "pycompose-shim"
-            found[pid] = "shim" if shim else role
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            found[pid] = {"pycompose-shim": "shim", "pycompose-spare": "spare shim"}.get(name, role)
     return found
 
 

@@ -48,7 +48,7 @@ class Agent:
         self.state, self.run_dir, self.cgroup_parent = state, run, cgroup_parent
         self.hostname = socket.gethostname()
         self.records = Records(state / "agent" / "tasks")
-        self.runtime = Runtime(state / "containers", cgroup_parent, self._exited)
+        self.runtime = Runtime(run / "containers", cgroup_parent, self._exited)
         self.images = ImageStore(state / "images")
         self.registries = Registries(self.images)
         self.network = NodeNetwork(run, instance, self._described_anew)
@@ -123,11 +123,11 @@ class Agent:
             runner = Runner(self, task, spec, record)
             self.runners[task.id] = runner
             state = states.get(task.id)
-            if state is None or not record.created:
-                record.created = False  # what was half made is made anew
-            else:
+            if state is not None and record.created:
                 del states[task.id]
                 runner.found(state)
+            else:
+                runner.lost()
             self.spawn(runner.run())
         for container_id in states:
             await self.runtime.delete(container_id, force=True)
@@ -344,7 +344,7 @@ class Agent:
 
     def oci_of(self, container_id: str) -> dict[str, Any]:
         """Return the container's OCI configuration."""
-        path = self.state / "containers" / container_id / "config.json"
+        path = self.runtime.state_dir / container_id / "config.json"
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 

@@ -5,7 +5,7 @@ desired     step
 ==========  ===========================================================
 removed     REMOVE, whatever it is doing; then nothing more
 created     CREATE when there is no container; else wait
-stopped     STOP when it runs; else wait
+stopped     STOP when it runs; CREATE when a reboot took what it was; else wait
 running     CREATE when there is no container; START when it never ran, or a higher run request asks for it
             (STOP first when it runs), or the restart policy says so and the pause is over; else wait
 ==========  ===========================================================
@@ -52,7 +52,7 @@ def decide(task: task_pb2.Task, policy: service_pb2.RestartPolicy, record: Recor
     if running:
         stop = desired == task_pb2.DESIRED_STATE_STOPPED or (asked and desired == task_pb2.DESIRED_STATE_RUNNING)
         return Next(Step.STOP if stop else Step.WAIT)
-    if desired == task_pb2.DESIRED_STATE_STOPPED:
+    if desired == task_pb2.DESIRED_STATE_STOPPED and (record.created or not record.run):
         return Next(Step.WAIT)
     if not record.created:
         gave_up = record.state == task_pb2.TASK_STATE_REJECTED and not asked

@@ -201,6 +201,9 @@ class Runner:
             self._reject(error)
             return
         self.record.created = True
+        if self.record.run:  # made anew after a reboot: it is what it was
+            self.save()
+            return
         self.happened("create")
         self.tell(task_pb2.TASK_STATE_READY)
 
@@ -377,6 +380,17 @@ class Runner:
         """Return an OCI process beside the container's own: its environment, user and rights."""
         config = self.agent.oci_of(self.id)
         return {**config["process"], "args": arguments, "terminal": False}
+
+    def lost(self) -> None:
+        """Go on without the container's directory: it was half made, or the machine has been restarted."""
+        record = self.record
+        record.created = False
+        if record.state in (task_pb2.TASK_STATE_STARTING, task_pb2.TASK_STATE_RUNNING):
+            killed = 128 + signal.SIGKILL
+            self.running = True
+            self.ended(
+                ExitStatus(killed, signal.SIGKILL, False, record.started_ns, now(), "the machine has been restarted")
+            )
 
     def found(self, state: ContainerState) -> None:
         """Go on after the agent was restarted, from what the runtime knows of the container."""

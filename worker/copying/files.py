@@ -112,7 +112,7 @@ class Files:
         return [str(path) for path in self._agent.images.layers(self._runner.record.image_id)]
 
     def _place(self) -> str:
-        return str(self._agent.state / "containers" / self._runner.id / "rootfs")
+        return str(self._agent.runtime.state_dir / self._runner.id / "rootfs")
 
     def _mounted(self) -> list[str]:
         """Mount points: what the runtime made in the root for them is no change of the container's."""

@@ -332,8 +332,7 @@ class Runtime:
         task = self._watches.pop(container_id, None)
         if task is not None:
             await asyncio.gather(task, return_exceptions=True)
-        await asyncio.to_thread(_kill_cgroup, known["cgroup"])
-        await asyncio.to_thread(shutil.rmtree, self._directory(container_id), True)
+        await asyncio.to_thread(_release, known["cgroup"], self._directory(container_id))
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -552,6 +551,11 @@ def _kill_cgroup(path: str) -> None:
                 os.kill(pid, signals.SIGKILL)
         time.sleep(0.005)
     cgroup.remove()
+
+
+def _release(cgroup: str, directory: str) -> None:
+    _kill_cgroup(cgroup)
+    shutil.rmtree(directory, True)
 
 
 def _last_words(directory: str) -> str:

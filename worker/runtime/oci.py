@@ -7,7 +7,6 @@ Linux capabilities").
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -126,28 +125,26 @@ def default_seccomp(names: Iterable[str] = DEFAULT_CAPABILITIES) -> dict[str, An
 
 def default_config(arguments: list[str]) -> OciConfig:
     """A whole configuration that runs ``arguments`` as root of the image with Docker's defaults."""
-    return copy.deepcopy(
-        {
-            "ociVersion": SPEC_VERSION,
-            "process": {
-                "terminal": False,
-                "user": {"uid": 0, "gid": 0},
-                "args": arguments,
-                "env": [DEFAULT_PATH],
-                "cwd": "/",
-                "capabilities": capabilities(),
-                "rlimits": [],
-                "noNewPrivileges": False,
-            },
-            "root": {"path": "rootfs", "readonly": False},
-            "mounts": default_mounts(),
-            "linux": {
-                "namespaces": namespaces(),
-                "devices": default_devices(),
-                "resources": {"devices": default_device_rules()},
-                "maskedPaths": list(DEFAULT_MASKED_PATHS),
-                "readonlyPaths": list(DEFAULT_READONLY_PATHS),
-                "seccomp": default_seccomp(),
-            },
-        }
-    )
+    return {
+        "ociVersion": SPEC_VERSION,
+        "process": {
+            "terminal": False,
+            "user": {"uid": 0, "gid": 0},
+            "args": arguments,
+            "env": [DEFAULT_PATH],
+            "cwd": "/",
+            "capabilities": capabilities(),
+            "rlimits": [],
+            "noNewPrivileges": False,
+        },
+        "root": {"path": "rootfs", "readonly": False},
+        "mounts": default_mounts(),
+        "linux": {
+            "namespaces": namespaces(),
+            "devices": default_devices(),
+            "resources": {"devices": default_device_rules()},
+            "maskedPaths": list(DEFAULT_MASKED_PATHS),
+            "readonlyPaths": list(DEFAULT_READONLY_PATHS),
+            "seccomp": default_seccomp(),
+        },
+    }

@@ -10,6 +10,7 @@ filter cannot see: C libraries then use ``clone``, whose flags are checked.
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -92,8 +93,15 @@ _AF_ALG, _AF_VSOCK = 38, 40
 
 
 def profile(capabilities: Iterable[str] = ()) -> dict[str, Any]:
-    """The profile as OCI ``linux.seccomp`` for a container with these capabilities in its bounding set."""
-    held = set(capabilities)
+    """The profile as OCI ``linux.seccomp`` for a container with these capabilities in its bounding set.
+
+    Not to be changed: callers share it.
+    """
+    return _profile(frozenset(capabilities))
+
+
+@functools.lru_cache(64)
+def _profile(held: frozenset[str]) -> dict[str, Any]:
     names = {name for text in ALWAYS.values() for name in text.split()}
     for capability in held:
         names |= set(WITH_CAPABILITY.get(capability, "").split())

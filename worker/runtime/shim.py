@@ -31,23 +31,35 @@ if TYPE_CHECKING:
 LINGER_SECONDS = 60.0
 
 
-def run(directory: str, control: int) -> NoReturn:
-    """The life of a shim, in a fresh fork; never returns.
+def stand_by(channel: socket.socket) -> NoReturn:
+    """A shim in a fresh fork, for a container that is yet to come; never returns.
 
     Args:
-        directory: the container's, with ``launch.json`` and ``state.json``.
-        control: a connected descriptor (SOCK_SEQPACKET) that gets the answer to the start and then the exit.
+        channel: gives the container's directory (UTF-8) with one connected descriptor (SOCK_SEQPACKET), for the
+            answer to the start and then the exit; its end means that no shim is needed.
     """
     os.setsid()
-    control = os.dup2(control, 3) if control != 3 else control
+    fd = channel.detach()
+    if fd != 3:
+        os.dup2(fd, 3, inheritable=False)
     syscalls.close_range(4, 0x7FFFFFFF)
     null = os.open("/dev/null", os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)
     os.close(null)
-    syscalls.set_process_name(b"pycompose-shim")
+    syscalls.set_process_name(b"pycompose-spare")
     with contextlib.suppress(OSError):
         container.oom_score(-999)
+    with socket.socket(fileno=3) as channel:
+        message, fds, _, _ = socket.recv_fds(channel, 4096, 1)
+    if message:
+        syscalls.set_process_name(b"pycompose-shim")
+        _run(message.decode(), fds[0])
+    os._exit(0)
+
+
+def _run(directory: str, control: int) -> None:
+    """The life of a shim with its container. ``directory`` holds ``launch.json`` and ``state.json``."""
     try:
         peer = socket.socket(fileno=control)
         claim = state.claim(directory)
@@ -57,7 +69,6 @@ def run(directory: str, control: int) -> NoReturn:
         Shim(directory, peer, claim).live()
     except BaseException as error:
         _last_words(directory, error)
-    os._exit(0)
 
 
 def _last_words(directory: str, error: BaseException) -> None:

@@ -2,8 +2,9 @@
 
 ``python -m pycompose.worker.runtime.zygote FD``: FD is a SOCK_SEQPACKET socket to the agent.
 A request is the container's directory (UTF-8) with one descriptor, the shim's first
-connection. The zygote answers nothing: the shim does. It ends when the agent closes the socket
-or dies; shims live on, adopted by the machine's init.
+connection. It goes to a shim that was forked ahead and waits for it; then the next is forked. The
+zygote answers nothing: the shim does. It ends when the agent closes the socket or dies; shims live
+on, adopted by the machine's init, and the one that waits ends.
 
 Forking here instead of in the agent keeps gRPC and threads out of every fork; ``gc.freeze``
 keeps the collector from touching, and so copying, the pages that all shims share.
@@ -39,14 +40,30 @@ def main(arguments: list[str]) -> int:
     with contextlib.suppress(StepError):
         cgroups.at("/")  # its module is loaded before any fork, and what is mounted is known
     channel.send(b"ready")
+    spare = _spare()
     while True:
         message, fds, _, _ = socket.recv_fds(channel, 4096, 1)
         if not message:
             return 0
-        if os.fork() == 0:
-            shim.run(message.decode(), fds[0])
+        while True:
+            try:
+                socket.send_fds(spare, [message], fds)
+                break
+            except OSError:  # it was killed
+                spare = _spare()
         for fd in fds:
             os.close(fd)
+        spare.close()
+        spare = _spare()
+
+
+def _spare() -> socket.socket:
+    """Fork a shim ahead of its container; returns the connection by which it gets one."""
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        shim.stand_by(theirs)
+    theirs.close()
+    return mine
 
 
 if __name__ == "__main__":
