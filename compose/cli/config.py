@@ -71,6 +71,7 @@ def _project(services: tuple[str, ...], flags: dict[str, Any], wanted: str | Non
         normalise=not flags["no_normalize"],
         resolve_paths=not flags["no_path_resolution"],
         check_consistency=not flags["no_consistency"],
+        all_env_files=True,
         resolve_environment=not flags["no_env_resolution"] and wanted in (None, "environment", "explain"),
     )
 

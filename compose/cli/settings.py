@@ -93,6 +93,7 @@ class Settings:
         resolve_paths: bool = True,
         check_consistency: bool = True,
         resolve_environment: bool = True,
+        all_env_files: bool = False,
     ) -> Project:
         """Load the project; with `services`, only those and what they depend on. Its warnings are printed.
 
@@ -114,6 +115,7 @@ class Settings:
             resolve_paths=resolve_paths,
             check_consistency=check_consistency,
             resolve_environment=resolve_environment,
+            all_env_files=all_env_files,
             all_resources=all_resources or self.all_resources,
         )
         for warning in project.warnings:

@@ -28,6 +28,7 @@ class Wishes:
     services: Sequence[str] | None = None
     check_consistency: bool = True
     resolve_environment: bool = True
+    all_env_files: bool = False
     all_resources: bool = False
 
 
@@ -56,20 +57,29 @@ def finish(tree: Map, context: Context, name: str, paths: tuple[str, ...], wishe
         if entry.get("scale") is not None and entry.get("deploy"):
             entry["deploy"]["replicas"] = entry["scale"]
             entry["deploy"] = {key: entry["deploy"][key] for key in sorted(entry["deploy"], key=_deploy_order)}
+    from_files: dict[str, dict[str, list[Definition]]] = {}
+    problems = []
+
+    def resolve(one: str, entry: dict[str, Any]) -> None:
+        found = from_files.setdefault(one, {})
+        env_files = entry.pop("env_file", None)
+        problems.extend(resolve_service(entry, env_files, one, context.variables, context.files, tree, found))
+
+    for one, entry in enabled.items():
+        problems += resolve_labels(entry, one, context.files, tree)
+        if wishes.resolve_environment and wishes.all_env_files:
+            resolve(one, entry)
     model["services"], disabled = select_services(enabled, disabled, wishes.services, wishes.profiles)
     if not wishes.all_resources:
         without_unused(model)
     for warning in advise(model["services"], tree):
         context.warn(warning)
-    problems = []
-    from_files: dict[str, dict[str, list[Definition]]] = {}
     for one, entry in model["services"].items():
+        if one not in enabled:
+            problems += resolve_labels(entry, one, context.files, tree)
         if wishes.resolve_environment:
-            found = from_files.setdefault(one, {})
-            env_files = entry.pop("env_file", None)
-            problems += resolve_service(entry, env_files, one, context.variables, context.files, tree, found)
-        problems += resolve_labels(entry, one, context.files, tree)
-        if wishes.resolve_environment:
+            if one not in from_files:
+                resolve(one, entry)
             entry.pop("label_file", None)
         model["services"][one] = _ordered(entry)
     if problems:

@@ -37,6 +37,7 @@ def load(
     resolve_paths: bool = True,
     check_consistency: bool = True,
     resolve_environment: bool = True,
+    all_env_files: bool = False,
     all_resources: bool = False,
     files: Files | None = None,
 ) -> Project:
@@ -51,6 +52,7 @@ def load(
         profiles: active profiles; default: `COMPOSE_PROFILES`. "*" is all.
         services: only these and what they depend on; their profiles are activated.
         interpolate, normalise, resolve_paths, check_consistency, resolve_environment: False skips the step.
+        all_env_files: read the env files of enabled services that are not selected, too.
         all_resources: keep networks, volumes, secrets and configs that no service uses.
         files: the file system.
 
@@ -67,6 +69,7 @@ def load(
         services=services,
         check_consistency=check_consistency,
         resolve_environment=resolve_environment,
+        all_env_files=all_env_files,
         all_resources=all_resources,
     )
     return finish(tree, context, name, tuple(paths), wishes)
