@@ -59,7 +59,9 @@ class _Request:
 @click.option("--no-deps", is_flag=True, help="Leave out what the services depend on.")
 @click.option("--no-start", is_flag=True, help="Make containers without starting them.")
 @click.option("--always-recreate-deps", is_flag=True, help="Make anew what the named services depend on.")
-@click.option("-V", "--renew-anon-volumes", is_flag=True, help="New anonymous volumes for new containers (always so).")
+@click.option(
+    "-V", "--renew-anon-volumes", is_flag=True, help="New anonymous volumes for containers that are made anew."
+)
 @click.option("--abort-on-container-exit", is_flag=True, help="Stop all when one container stops.")
 @click.option("--abort-on-container-failure", is_flag=True, help="Stop all when one container fails.")
 @click.option("--exit-code-from", metavar="SERVICE", help="Exit with its status; implies --abort-on-container-exit.")
@@ -148,6 +150,7 @@ def up(
         always_recreate_deps=always_recreate_deps,
         no_start=no_start,
         remove_orphans=orphan_default(remove_orphans),
+        renew_volumes=renew_anon_volumes,
     )
     request = _Request(services, options, no_deps, pull, quiet_pull, True, wait, wait_timeout, timeout, yes)
     if only_plan:

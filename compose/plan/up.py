@@ -37,6 +37,7 @@ class UpOptions:
         no_start: make containers without starting them.
         start: start what is stopped; False leaves it.
         remove_orphans: remove services of the project that are not in the files.
+        renew_volumes: containers that are made anew get new anonymous volumes.
     """
 
     targets: frozenset[str] = frozenset()
@@ -46,6 +47,7 @@ class UpOptions:
     always_recreate_deps: bool = False
     no_start: bool = False
     remove_orphans: bool = False
+    renew_volumes: bool = False
 
 
 @dataclass
@@ -260,17 +262,20 @@ def _existing(name: str, spec: pb.ServiceSpec, now: pb.Service, options: UpOptio
     if not spec.task.container.image_digest and spec.task.container.image == before.task.container.image:
         spec.task.container.image_digest = before.task.container.image_digest
     _keep_labels(spec.task, before.task)
+    spec.task.volume_generation = before.task.volume_generation
     if options.no_recreate:
         spec.task.CopyFrom(before.task)
     if spec.task != before.task:
         found = differences(before.task, spec.task)
         reason = f"{keys(found)} changed" if found else "its template changed"
+        spec.task.volume_generation += options.renew_volumes
         return Step("recreate", "service", name, reason, found, spec=spec, current=now)
     named = not options.targets or name in options.targets
     forced = options.force_recreate if named else options.always_recreate_deps
     followed = _followed(spec) & renewed
     if not options.no_recreate and (forced or followed):
         spec.force_recreate += 1
+        spec.task.volume_generation += options.renew_volumes
         why = "asked for" if forced else f"shares a namespace with {', '.join(sorted(followed))}, which is new"
         return Step("recreate", "service", name, why, spec=spec, current=now)
     if options.no_start:

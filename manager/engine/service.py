@@ -42,7 +42,7 @@ def decide(work: Pass, service_id: str) -> None:
         if isinstance(action, Create):
             _create(work, service, action)
         elif isinstance(action, Remove):
-            _remove(work, action.task_id)
+            _remove(work, action.task_id, service)
         elif isinstance(action, Orphan):
             _orphan(work, action)
     work.wake(decision.wake_at)
@@ -87,14 +87,22 @@ def _orphan(work: Pass, action: Orphan) -> None:
     work.delete(TASK, action.task_id)
 
 
-def _remove(work: Pass, task_id: str) -> None:
+def _remove(work: Pass, task_id: str, service: service_pb2.Service | None = None) -> None:
+    """Let a task go; of a service that stays its anonymous volumes wait for the slot's next task."""
     task = work.edit(TASK, task_id)
     leaves_already = leaving(task)
     task.desired_state = task_pb2.DESIRED_STATE_REMOVED
+    task.keeps_volumes = task.keeps_volumes or (service is not None and _is_replaced(service, task))
     if taskreaper.task_done(task):
         work.delete(TASK, task_id)
     elif not leaves_already:
         work.put(TASK, task_id, task)
+
+
+def _is_replaced(service: service_pb2.Service, task: task_pb2.Task) -> bool:
+    if service.removing or service.spec.WhichOneof("mode") == "replicated_job":
+        return False
+    return service.spec.WhichOneof("mode") == "global" or task.slot <= service.spec.replicated.replicas
 
 
 def _create(work: Pass, service: service_pb2.Service, action: Create) -> None:

@@ -479,12 +479,17 @@ class TaskSpec(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     CONTAINER_NAME_FIELD_NUMBER: _builtins.int
     NAME_SEPARATOR_FIELD_NUMBER: _builtins.int
+    VOLUME_GENERATION_FIELD_NUMBER: _builtins.int
     network_mode: _builtins.str
     """"", "none", "host", "service:NAME" (of the same project) or "container:ID"; "" uses networks."""
     container_name: _builtins.str
     """Name of the container; empty: "<project>-<service>-<slot>". Only with one replica."""
     name_separator: _builtins.str
     """Stands between the parts of that name; empty: "-"."""
+    volume_generation: _builtins.int
+    """Tasks of one slot take over each other's anonymous volumes as long as this stays; it grows to give them new ones
+    (docker compose up --renew-anon-volumes).
+    """
     @_builtins.property
     def container(self) -> _container_pb2.ContainerSpec:
         """The container."""
@@ -511,10 +516,11 @@ class TaskSpec(_message.Message):
         placement: Global___Placement | None = ...,
         container_name: _builtins.str = ...,
         name_separator: _builtins.str = ...,
+        volume_generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "placement", b"placement", "restart", b"restart"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "container_name", b"container_name", "name_separator", b"name_separator", "network_mode", b"network_mode", "networks", b"networks", "placement", b"placement", "restart", b"restart"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "container_name", b"container_name", "name_separator", b"name_separator", "network_mode", b"network_mode", "networks", b"networks", "placement", b"placement", "restart", b"restart", "volume_generation", b"volume_generation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -175,6 +175,7 @@ class Task(_message.Message):
     RUN_REQUEST_FIELD_NUMBER: _builtins.int
     STOP_GRACE_PERIOD_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    KEEPS_VOLUMES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """64 hex digits; also the container's id. Written once by the orchestrator."""
     service_id: _builtins.str
@@ -196,6 +197,10 @@ class Task(_message.Message):
     run_request: _builtins.int
     """A run request that is higher than the worker's last one starts a new run; a running container is stopped
     first. Written by the control API.
+    """
+    keeps_volumes: _builtins.bool
+    """Once removed, the anonymous volumes stay: the slot's next task takes them over. Written by the orchestrators,
+    with DESIRED_STATE_REMOVED.
     """
     @_builtins.property
     def meta(self) -> _meta_pb2.Meta:
@@ -235,10 +240,11 @@ class Task(_message.Message):
         run_request: _builtins.int = ...,
         stop_grace_period: _duration_pb2.Duration | None = ...,
         status: Global___TaskStatus | None = ...,
+        keeps_volumes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta", "status", b"status", "stop_grace_period", b"stop_grace_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "desired_state", b"desired_state", "id", b"id", "meta", b"meta", "name", b"name", "node_id", b"node_id", "ports", b"ports", "project", b"project", "revision", b"revision", "run_request", b"run_request", "service_id", b"service_id", "service_name", b"service_name", "slot", b"slot", "status", b"status", "stop_grace_period", b"stop_grace_period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "desired_state", b"desired_state", "id", b"id", "keeps_volumes", b"keeps_volumes", "meta", b"meta", "name", b"name", "node_id", b"node_id", "ports", b"ports", "project", b"project", "revision", b"revision", "run_request", b"run_request", "service_id", b"service_id", "service_name", b"service_name", "slot", b"slot", "status", b"status", "stop_grace_period", b"stop_grace_period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

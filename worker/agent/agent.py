@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 import pycompose
 from pycompose.proto.v1 import dispatcher_pb2, node_pb2, task_pb2
 from pycompose.worker.agent import desired as wishes
+from pycompose.worker.agent import mounting
 from pycompose.worker.agent.desired import Desired
 from pycompose.worker.agent.events import Events
 from pycompose.worker.agent.files import SecretsHome
@@ -315,12 +316,17 @@ class Agent:
     async def release_volumes(self, leaving: Runner) -> None:
         """A container goes: what only it used of volumes goes too, anonymous ones whole, named ones their mounts."""
         others = [runner.record for runner in self.runners.values() if runner is not leaving and not runner.done]
-        for name in leaving.record.volumes:
+        mine = set() if leaving.task.keeps_volumes else {*leaving.record.volumes, *self._volumes_of_slot(leaving.task)}
+        for name in mine:
             if not any(name in record.volumes for record in others):
                 await self.volumes.remove(name)
         for name in leaving.record.named_volumes:
             if not any(name in record.named_volumes for record in others):
                 await self.volumes.release(name)
+
+    def _volumes_of_slot(self, task: task_pb2.Task) -> list[str]:
+        prefix = mounting.slot_prefix(task)
+        return [name for name in self.volumes.names() if name.startswith(prefix)]
 
     def network_path(self, container_id: str) -> Path:
         """Return the path of a container's network namespace."""

@@ -5,12 +5,14 @@ The answers are OCI mounts (runtime-spec config.md, "Mounts"), with the runtime'
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pycompose.proto.v1 import container_pb2 as pb
+from pycompose.proto.v1 import task_pb2
 from pycompose.worker.agent.files import bind
 from pycompose.worker.agent.oci_config import SpecError
 from pycompose.worker.runtime import idmap, mount_table
@@ -137,7 +139,7 @@ def _image(runner: Runner, mount: pb.Mount) -> OciMount:
 
 async def _volume(runner: Runner, mount: pb.Mount, number: int, lower: Sequence[Path]) -> OciMount:
     agent, record = runner.agent, runner.record
-    name = mount.source or f"{runner.id[:32]}-{number}"
+    name = mount.source or _anonymous(runner, mount.target, number)
     uses = record.named_volumes if mount.source else record.volumes
     if name not in uses:
         uses.append(name)
@@ -146,6 +148,22 @@ async def _volume(runner: Runner, mount: pb.Mount, number: int, lower: Sequence[
     if mount.source:
         agent.report_volume(name, str(path))
     return _below(bind(path, mount.target, "rprivate", *(["ro"] if mount.read_only else [])), mount)
+
+
+def slot_prefix(task: task_pb2.Task) -> str:
+    """Return how the names of the anonymous volumes of a task's slot begin."""
+    return f"{task.service_id}-{task.slot}-"
+
+
+def _anonymous(runner: Runner, target: str, number: int) -> str:
+    """Return the volume's name: the slot's, so that the next container finds its data; two at once have one each."""
+    prefix = slot_prefix(runner.task)
+    place = hashlib.sha256(target.rstrip("/").encode()).hexdigest()[:12]
+    name = f"{prefix}{runner.spec.volume_generation}-{place}"
+    beside = [each for each in runner.agent.runners.values() if each is not runner and not each.done]
+    if any(slot_prefix(each.task) == prefix and name in each.record.volumes for each in beside):
+        return f"{prefix}{runner.id[:24]}-{number}"
+    return name
 
 
 def _below(found: OciMount, mount: pb.Mount) -> OciMount:

@@ -33,6 +33,10 @@ class Volumes:
             raise VolumeError(f"volume {name!r}: this is no name of a volume")
         return self._root / name / "_data"
 
+    def names(self) -> list[str]:
+        """Return all that are here."""
+        return sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir())
+
     async def ensure(
         self, name: str, options: Mapping[str, str], lower: Sequence[Path], source: str, *, copy: bool
     ) -> Path:
