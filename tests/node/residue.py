@@ -159,6 +159,6 @@ def _keys(node: Node) -> Iterator[str]:
         for name in ("store.db", "store.db-wal"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy(path.with_name(name), folder)
-        with contextlib.closing(sqlite3.connect(f"{folder}/store.db")) as store:
+        with contextlib.closing(sqlite3.connect(f"{folder}/store.db", timeout=60)) as store:
             yield from (f"key {key}" for (key,) in store.execute("SELECT key FROM kv").fetchall())
             yield from ("lease" for _ in store.execute("SELECT id FROM lease").fetchall())
