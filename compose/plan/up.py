@@ -228,7 +228,7 @@ def _services(plan: UpPlan, desired: Desired, current: Current, options: UpOptio
         if step.action == "recreate":
             renewed.add(name)
             first = spec.update.order == pb.UPDATE_ORDER_START_FIRST
-            step = replace(step, containers=tuple(one.name for one in tasks), start_first=first)
+            step = replace(_resized(step, spec, [one.name for one in tasks]), start_first=first)
         elif step.action == "update":
             step = replace(step, containers=_scaled(spec, [one.name for one in tasks]))
         plan.steps.append(step)
@@ -246,6 +246,16 @@ def _names(spec: pb.ServiceSpec) -> tuple[str, ...]:
         return (spec.task.container_name,)
     count = spec.replicated_job.completions if spec.WhichOneof("mode") == "replicated_job" else spec.replicated.replicas
     return tuple(f"{spec.project}-{spec.name}-{number}" for number in range(1, count + 1))
+
+
+def _resized(step: Step, spec: pb.ServiceSpec, have: Sequence[str]) -> Step:
+    """Return a recreation with the containers that come back, and a word about another number of them."""
+    wanted = _names(spec)
+    if spec.WhichOneof("mode") != "replicated" or len(wanted) == len(have):
+        return replace(step, containers=tuple(have))
+    kept = tuple(name for name in have if name in wanted)
+    number = f"{len(have)} containers become {len(wanted)}"
+    return replace(step, containers=kept, reason=f"{step.reason}; {number}")
 
 
 def _scaled(spec: pb.ServiceSpec, have: Sequence[str]) -> tuple[str, ...]:
