@@ -200,7 +200,7 @@ def test_a_view_of_the_files_is_whole_while_they_are_renamed(tmp_path: Path) -> 
 
     def writer() -> None:
         number = 100
-        log = JsonLog(str(path), 300, 1_000_000)
+        log = JsonLog(str(path), 3000, 1_000_000)  # a rotation takes a rename a file: others would starve the reader
         while not stop.is_set() and number < 3000:
             log.write("stdout", b"line %d\n" % number, number)
             number += 1
