@@ -280,4 +280,7 @@ def _yaml_problem(source: Source, error: yaml.YAMLError) -> Problem:
             "indent with spaces",
         )
     context = getattr(error, "context", None)
-    return Problem.at(place, "", f"not YAML: {text}" + (f" ({context})" if context else ""))
+    remedy = ""
+    if context in ("while parsing a block mapping", "while parsing a block collection"):
+        remedy = "check the indentation: this line fits none of those above"
+    return Problem.at(place, "", f"not YAML: {text}" + (f" ({context})" if context else ""), remedy)
