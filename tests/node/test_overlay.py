@@ -16,7 +16,7 @@ if sys.argv[2] == "old":
     mounts.new_filesystem = refuse
 rootfs = {"lower": [f"{home}/layer-{number}" for number in range(12)], "upper": f"{home}/upper", "work": f"{home}/work"}
 root = mounts.overlay(rootfs, f"{home}/place")
-print(*sorted(os.listdir(root)))
+print(*sorted(os.listdir(os.open(".", os.O_RDONLY, dir_fd=root))))
 os.close(os.open("written", os.O_CREAT | os.O_WRONLY, dir_fd=root))
 print(os.listdir(f"{home}/upper"), os.listdir(f"{home}/place"))
 """

@@ -44,6 +44,9 @@ SECONDS = 90.0
 QUIET = 0.1
 KEYS = {"^C": "\x03", "^D": "\x04", "^Z": "\x1a", "^\\": "\x1c", "^[": "\x1b"}
 
+#: States that may pass before a client sees them; left out where the order is.
+MOMENT = re.compile(r"Starting$|\"Starting\"")
+
 
 @dataclass
 class Entry:
@@ -137,7 +140,7 @@ class Player:
         lines = [f"  {line}" for line in normal(done.stdout.splitlines(), self._replace)]
         errors = [f"! {line}" for line in normal(done.stderr.splitlines(), self._replace)]
         if not ordered:
-            lines, errors = sorted(lines), sorted(errors)
+            lines, errors = (sorted(each for each in some if not MOMENT.search(each)) for some in (lines, errors))
         return [*lines, *errors, *_status(done.returncode)]
 
     def _on_terminal(self, command: str, directions: Sequence[str], *, ordered: bool) -> list[str]:

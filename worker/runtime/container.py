@@ -212,13 +212,21 @@ def enter_program(
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if seccomp:
             syscalls.set_seccomp_filter(seccomp)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    heed_signals()
     _close_all_but(first_fd, progress.channel.fileno(), init)
     if init is not None:
         pairs = [key + b"=" + value for key, value in variables.items()]
         find_program(arguments[0], variables)
         syscalls.execveat(init, [b"init", b"--", *arguments], pairs)
     _exec(arguments, variables)
+
+
+def heed_signals() -> None:
+    """Give every signal its default action: what the daemon's starter ignored (nohup(1)) would be inherited."""
+    for number in range(1, signal.NSIG):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def environment(process: dict[str, Any]) -> dict[bytes, bytes]:
