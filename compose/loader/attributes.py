@@ -47,7 +47,9 @@ OPTIONS = map_of(kind(STRING, NUMBER, canon="text"), canon="options")
 LOG_OPTIONS = map_of(kind(STRING, NUMBER, NULL, canon="text"), canon="options")
 STRINGS = map_of(TEXT, canon="options")
 COMMAND = list_of(TEXT, STRING, NULL, canon="command", keep="always")
-HOSTS = kind(LIST, MAPPING, items=TEXT, unique=True, canon="hosts", values=list_of(TEXT, STRING), key_pattern=".+")
+HOSTS = kind(
+    LIST, MAPPING, items=TEXT, unique=True, canon="hosts", values=list_of(TEXT, STRING), key_pattern=".+", keep="zero"
+)
 NAME = r"\A[a-zA-Z0-9._-]+\Z"
 FILE_MODE = kind(NUMBER, STRING, canon="mode", keep="zero")
 ULIMITS = map_of(

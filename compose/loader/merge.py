@@ -243,7 +243,7 @@ def _by_port(entry: Any) -> str | None:
         if "target" not in entry:
             return None
         host, protocol = entry.get("host_ip", "0.0.0.0"), entry.get("protocol", "tcp")
-        return f"{host}:{entry.get('published')}:{entry['target']}/{protocol}"
+        return f"{host}:{entry.get('published')}:{entry['target']!r}/{protocol}"
     return go_text(entry) if isinstance(entry, str | int) else None
 
 

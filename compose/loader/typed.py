@@ -190,7 +190,9 @@ def _health_test(value: Any) -> list[str]:
     return ["CMD-SHELL", value] if isinstance(value, str) else [str(word) for word in value]
 
 
-def _hosts(value: Any) -> list[str]:
+def _hosts(value: Any) -> list[str] | None:
+    if not value:
+        return None
     pairs: list[tuple[str, str]] = []
     if isinstance(value, dict):
         for host, item in value.items():

@@ -76,7 +76,9 @@ class Maker:
 
     def pick(self, options: Any) -> Any:
         """Return one of `options`; a shrunk case has the first."""
-        return options[self.below(len(options))]
+        chosen = options[self.below(len(options))]
+        # the YAML library that prints models that are not interpolated loses a line break at the beginning
+        return chosen.lstrip("\n") if isinstance(chosen, str) and not self.interpolated else chosen
 
     def some(self, options: Any, most: int, least: int = 0) -> list[Any]:
         """Return a few different options in any order."""
