@@ -61,7 +61,7 @@ def _apply(
     try:
         tree[key] = transform(value, (*path, key), mark)
     except ItemErrors as errors:
-        if interpolated:
+        if interpolated or errors.always:
             problems.extend(errors.problems)
     except ValueError as error:
         if interpolated or getattr(error, "always", False):
@@ -70,11 +70,12 @@ def _apply(
 
 
 class ItemErrors(ValueError):
-    """Problems of single items, each with its own place."""
+    """Problems of single items, each with its own place; `always` is a FormError's."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], always: bool = False) -> None:
         super().__init__("")
         self.problems = problems
+        self.always = always
 
 
 def _build(value: Any, path: Path, mark: Mark | None) -> Any:
@@ -140,8 +141,6 @@ def _mount(value: Any, path: Path, mark: Mark | None) -> Any:
         return value
     try:
         volume = parse_volume(value)
-        if not volume["target"]:
-            raise ValueError("there is no target")
     except ValueError as error:
         raise FormError(str(error), "write SOURCE:TARGET or SOURCE:TARGET:ro") from None
     for name in ("bind", "volume"):
@@ -162,7 +161,7 @@ def _device(value: Any, path: Path, mark: Mark | None) -> Any:
 
 
 def _ports(value: Any, path: Path, mark: Mark | None) -> Any:
-    result, problems = Seq(mark=mark), []
+    result, problems, always = Seq(mark=mark), [], False
     for index, (entry, place) in enumerate(marked(value)):
         if isinstance(entry, dict):
             result.add(entry, place)
@@ -170,13 +169,14 @@ def _ports(value: Any, path: Path, mark: Mark | None) -> Any:
         try:
             for port in parse_ports(str(entry)):
                 if not port["target"]:
+                    always = True
                     raise ValueError("there is no port 0 in a container")
                 result.add(Map(port, place), place)
         except ValueError as error:
             remedy = "write [[IP:]HOST:]CONTAINER[/PROTOCOL]"
             problems.append(Problem.at(place or mark, (*path, index), f"{entry!r} is not a port: {error}", remedy))
     if problems:
-        raise ItemErrors(problems)
+        raise ItemErrors(problems, always)
     return result
 
 

@@ -44,6 +44,7 @@ def said(text: str) -> str:
         ("{image: x, enviroment: {}}", 'services.a.enviroment: unknown key; did you mean "environment"?'),
         ("{image: x, blkio_config: {x-a: 1}}", "services.a.blkio_config.x-a: unknown key"),
         # forms
+        ("{image: x, ports: ['80', '0']}", "services.a.ports[1]: '0' is not a port: there is no port 0 in a container"),
         ("{image: x, ports: ['80:http']}", "'80:http' is not a port"),
         ("{image: x, ports: [{published: 80}]}", "a port needs a target"),
         ("{image: x, ports: [{target: 80, host_ip: here}]}", "invalid ip address: here"),
