@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 
 import pycompose
+from pycompose.proto import vocabulary
 from pycompose.worker.runtime.command.containers import Containers
 from pycompose.worker.runtime.command.resources import FLAGS
 from pycompose.worker.runtime.errors import ConfigError, RuntimeFault
@@ -222,18 +222,15 @@ def _look(known: Containers, options: argparse.Namespace) -> int:
 
 
 def signal_number(text: str) -> int:
-    """The number of "9", "KILL" or "SIGKILL".
+    """The number of "9", "KILL", "SIGKILL" or "SIGRTMIN+3".
 
     Raises:
         ConfigError: there is no such signal.
     """
-    if text.isdigit() and 0 < int(text) < signal.NSIG:
-        return int(text)
-    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-    try:
-        return int(signal.Signals[name])
-    except KeyError:
-        raise ConfigError(f"there is no signal {text!r}; see signal(7)") from None
+    found = vocabulary.signal_number(text)
+    if found is None:
+        raise ConfigError(f"there is no signal {text!r}; see signal(7)")
+    return found
 
 
 def seconds(text: str) -> float:
