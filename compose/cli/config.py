@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pycompose.compose.cli.errors import CliError, UsageError
+from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.loader import Model, Project
@@ -51,11 +51,9 @@ _LISTS = (
 @click.option("--lock-image-digests", is_flag=True, help="Print an override file with the images' digests.")
 def config(services: tuple[str, ...], **flags: Any) -> None:
     """Check the Compose file and print it as it is understood."""
-    if flags["resolve_image_digests"] or flags["lock_image_digests"]:
-        raise CliError("image digests are resolved by the node at up; config cannot do it yet")
     wanted = next((name for name in _LISTS if flags[f"list_{name}"]), None)
     if wanted == "variables" or (flags["no_interpolate"] and wanted in (None, "services")):
-        text = _of_model(_model(flags), wanted, flags["form"])
+        text = _of_model(_model(flags), wanted, flags)
     else:
         named = () if wanted in ("services", "volumes", "networks", "models", "hash") else services
         text = _of_project(_project(named, flags, wanted), wanted, flags)
@@ -80,7 +78,7 @@ def _model(flags: dict[str, Any]) -> Model:
     return settings().load_model(normalise=not flags["no_normalize"], resolve_paths=not flags["no_path_resolution"])
 
 
-def _of_model(model: Model, wanted: str | None, form: str | None) -> str:
+def _of_model(model: Model, wanted: str | None, flags: dict[str, Any]) -> str:
     """Return what is asked of the files that were not interpolated."""
     from pycompose.compose.loader import render_model
 
@@ -89,8 +87,15 @@ def _of_model(model: Model, wanted: str | None, form: str | None) -> str:
     if wanted == "variables":
         from pycompose.compose.cli.variables import table_of_variables
 
-        return table_of_variables(model.tree, form)
-    return render_model(model, _form(form))
+        return table_of_variables(model.tree, flags["form"])
+    form = _form(flags["form"])
+    if flags["resolve_image_digests"] or flags["lock_image_digests"]:
+        from pycompose.compose.cli.digests import only_images, pin_model
+
+        pin_model(model)
+        if flags["lock_image_digests"]:
+            only_images(model)
+    return render_model(model, form)
 
 
 def _of_project(project: Project, wanted: str | None, flags: dict[str, Any]) -> str:
@@ -123,10 +128,13 @@ def _of_project(project: Project, wanted: str | None, flags: dict[str, Any]) -> 
             return _lines(f"{name} {hashes[name]}" for name in names)
     if not flags["no_consistency"]:
         check_names(project)
-    escape = not flags["no_interpolate"]
-    return (
-        render_json(project, escape=escape) if _form(flags["form"]) == "json" else render_yaml(project, escape=escape)
-    )
+    form, escape = _form(flags["form"]), not flags["no_interpolate"]
+    if flags["resolve_image_digests"] or flags["lock_image_digests"]:
+        from pycompose.compose.cli.digests import images_only, pinned
+
+        project = pinned(project)
+        project = images_only(project, form) if flags["lock_image_digests"] else project
+    return render_json(project, escape=escape) if form == "json" else render_yaml(project, escape=escape)
 
 
 def _form(form: str | None) -> str:
