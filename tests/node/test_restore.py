@@ -25,8 +25,8 @@ services:
     healthcheck: {test: "wget -qO- http://127.0.0.1/", interval: 300ms, retries: 2}
   printer:
     image: test/busybox
-    command: sh -c 'i=$$(cat /count 2>/dev/null || echo 0); while :; do echo line $$i; i=$$((i+1)); echo $$i > /count;
-      usleep 10000; done'
+    command: sh -c 'i=$$(cat /count 2>/dev/null || echo 0); while :; do echo line $$i; i=$$((i+1));
+      echo $$i > /next; mv /next /count; usleep 10000; done'
     restart: always
     volumes: [data:/data]
   once:

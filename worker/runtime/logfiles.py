@@ -1,7 +1,9 @@
 """The files of a rotated log, seen as one sequence although the writer renames them meanwhile.
 
-``PATH`` is the current file, ``PATH.1`` the one before, and so on. A rotation shifts every name, so names say nothing
-for long; inodes keep their order. A view is taken twice, and holds when both are the same.
+``PATH`` is the current file, ``PATH.1`` the one before, and so on. A rotation moves each file to the next number, the
+oldest first. So a look from the lowest number to the highest meets every file, however often the writer rotates
+meanwhile: none can move to a number that was looked at before it. It may meet a file again, and newer ones in between;
+the last meetings are in the order of age.
 """
 
 from __future__ import annotations
@@ -32,33 +34,21 @@ class LogFile:
             self.fd = -1
 
 
-def names(path: Path) -> list[Path]:
-    """The log's names that exist, oldest first."""
-    found: list[tuple[int, Path]] = []
-    with suppress(FileNotFoundError):
-        for entry in os.scandir(path.parent):
-            base, dot, number = entry.name.rpartition(".")
-            if entry.name == path.name:
-                found.append((0, Path(entry.path)))
-            elif dot and base == path.name and number.isdigit():
-                found.append((int(number), Path(entry.path)))
-    return [each for _, each in sorted(found, reverse=True)]
-
-
 def open_all(path: Path) -> list[LogFile]:
-    """Open the log's files, oldest first; each once, none left out."""
-    opened: list[LogFile] = []
+    """Open the log's files, oldest first; each once, none left out between two others."""
     for _ in range(_ATTEMPTS):
-        opened = _open(path)
-        if [each.identity for each in opened] == _identities(path):
+        met = _look(path)
+        # Asked newest first: the writer deletes the oldest, so that what it deletes meanwhile leaves no gap.
+        kept = [bool(os.fstat(each.fd).st_nlink) for each in reversed(met)][::-1]
+        for each, keep in zip(met, kept, strict=True):
+            if not keep:
+                each.close()
+        if any(kept) or not met:
             break
-        for each in opened:
-            each.close()
-    else:
-        opened = _open(path)  # it rotates faster than we look: what we have is the best there is
-    for each in opened:
+    found = [each for each, keep in zip(met, kept, strict=True) if keep]
+    for each in found:
         each.size = whole_lines(each.fd)
-    return opened
+    return found
 
 
 def newer_than(path: Path, last: Identity) -> list[LogFile]:
@@ -110,19 +100,32 @@ def lines_backwards(fd: int, end: int) -> Iterator[tuple[int, bytes]]:
         yield 0, rest
 
 
-def _open(path: Path) -> list[LogFile]:
-    found: dict[Identity, LogFile] = {}
-    for name in names(path):
-        with suppress(FileNotFoundError):
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+def _look(path: Path) -> list[LogFile]:
+    """Open what a look from the newest name to the oldest meets, in the order of the last meetings, oldest first."""
+    met: dict[Identity, LogFile] = {}
+    number = missing = 0
+    while not (missing > 1 and number > _highest(path)):
+        try:
+            fd = os.open(f"{path}.{number}" if number else path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            missing += 1  # a rotation under way leaves one number empty
+        else:
+            missing = 0
             status = os.fstat(fd)
-            file = LogFile(fd, (status.st_dev, status.st_ino))
-            if file.identity in found:
-                file.close()  # renamed while we looked: it is the older one
+            identity = status.st_dev, status.st_ino
+            if identity in met:
+                os.close(fd)
+                met[identity] = met.pop(identity)
             else:
-                found[file.identity] = file
-    return list(found.values())
+                met[identity] = LogFile(fd, identity)
+        number += 1
+    return list(reversed(met.values()))
 
 
-def _identities(path: Path) -> list[Identity]:
-    return [identity for name in names(path) if (identity := identity_at(name)) is not None]
+def _highest(path: Path) -> int:
+    """The highest number in use; 0 without any."""
+    prefix = f"{path.name}."
+    with suppress(FileNotFoundError):
+        rests = (name.removeprefix(prefix) for name in os.listdir(path.parent) if name.startswith(prefix))
+        return max((int(rest) for rest in rests if rest.isdigit()), default=0)
+    return 0
