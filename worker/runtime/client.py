@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pycompose.worker.runtime import cgroups, protocol, seccomp, state
-from pycompose.worker.runtime.errors import NoSuchContainer, RuntimeFault, ShimLost, StartError, WrongState
+from pycompose.worker.runtime.errors import ConfigError, NoSuchContainer, RuntimeFault, ShimLost, StartError, WrongState
 from pycompose.worker.runtime.model import ContainerState, ExitStatus, LogOptions, Rootfs, Usage
 from pycompose.worker.runtime.oci import OciConfig
 from pycompose.worker.runtime.sessions import Session
@@ -150,6 +150,8 @@ class Runtime:
     ) -> dict[str, Any]:
         linux = dict(config.get("linux") or {})
         profile = linux.pop("seccomp", None)
+        if profile and seccomp.notifies(profile):
+            raise ConfigError("linux.seccomp: SCMP_ACT_NOTIFY is for pycompose-runtime; a node has no one to listen")
         return {
             "config": {**config, "linux": linux},
             "rootfs": rootfs.as_dict(),

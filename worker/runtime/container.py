@@ -178,7 +178,7 @@ def enter_program(
     Args:
         process: OCI ``process``.
         user: its identity.
-        seccomp: BPF program; b"": none.
+        seccomp: the compiled filter; b"": none.
         init: descriptor of the init helper that runs the program.
         progress: its channel stays open until exec.
         bound: end with the parent process.
@@ -199,7 +199,7 @@ def enter_program(
     user.capabilities.limit_bounding()
     no_new_privileges = bool(process.get("noNewPrivileges"))
     if seccomp and not no_new_privileges:  # needs CAP_SYS_ADMIN, which is about to go
-        syscalls.set_seccomp_filter(seccomp)
+        _filter_calls(seccomp, progress)
     cwd = os.fsencode(process.get("cwd") or "/")
     reached = _chdir(cwd)  # as root first: a directory of root's may be meant
     user.capabilities.become(user.uid, user.gid, user.groups, user.umask)
@@ -211,7 +211,7 @@ def enter_program(
     if no_new_privileges:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if seccomp:
-            syscalls.set_seccomp_filter(seccomp)
+            _filter_calls(seccomp, progress)
     heed_signals()
     _close_all_but(first_fd, progress.channel.fileno(), init)
     if init is not None:
@@ -219,6 +219,19 @@ def enter_program(
         find_program(arguments[0], variables)
         syscalls.execveat(init, [b"init", b"--", *arguments], pairs)
     _exec(arguments, variables)
+
+
+def _filter_calls(seccomp: bytes, progress: Progress) -> None:
+    """Install a filter; a listener's number is told, and kept until the other side has taken it (pidfd_getfd(2))."""
+    (flags,) = struct.unpack_from("=Q", seccomp)
+    progress.step = "install the seccomp filter"
+    listener = syscalls.set_seccomp_filter(seccomp[8:], flags)
+    if listener:
+        channel = progress.channel.fileno()
+        os.write(channel, b'{"listener": %d}' % listener)
+        if not os.read(channel, 64):
+            os._exit(125)
+        os.close(listener)
 
 
 def heed_signals() -> None:

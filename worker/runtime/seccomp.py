@@ -1,8 +1,8 @@
 """Seccomp filters: OCI ``linux.seccomp`` compiled to BPF by libseccomp, once per profile.
 
 The agent compiles (ctypes on libseccomp.so.2) and caches by digest; shims only read the finished
-program, so the library is not mapped in them. Source: seccomp_init(3), seccomp_rule_add(3),
-seccomp_export_bpf(3), OCI runtime-spec config-linux.md "Seccomp".
+filter (flags in 8 bytes, then the program), so the library is not mapped in them. Source: seccomp_init(3),
+seccomp_rule_add(3), seccomp_export_bpf(3), OCI runtime-spec config-linux.md "Seccomp".
 """
 
 from __future__ import annotations
@@ -25,11 +25,20 @@ ACTIONS: dict[str, int] = {
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
     "SCMP_ACT_TRAP": 0x00030000,
     "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
     "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
 _WITH_DATA = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+#: seccomp(2), "SECCOMP_SET_MODE_FILTER"; those that a profile may name.
+FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
+}
+_NEW_LISTENER, _TSYNC_ESRCH = 8, 16
 OPERATORS = {
     f"SCMP_CMP_{name}": number for number, name in enumerate(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"), start=1)
 }
@@ -77,13 +86,44 @@ def compiled(profile: dict[str, Any], cache: Path) -> str:
     """
     text = json.dumps(profile, sort_keys=True)
     digest = hashlib.sha256(f"{platform.machine()}\n{text}".encode()).hexdigest()
-    path = cache / f"{digest}.bpf"
+    path = cache / f"{digest}.filter"
     if not path.exists():
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = cache / f"{digest}.{os.getpid()}.new"
-        temporary.write_bytes(compile_profile(profile))
+        temporary.write_bytes(struct.pack("=Q", flags(profile)) + compile_profile(profile))
         temporary.rename(path)
     return str(path)
+
+
+def notifies(profile: dict[str, Any]) -> bool:
+    """Whether calls are decided by a program that listens (seccomp_unotify(2))."""
+    return any(rule.get("action") == "SCMP_ACT_NOTIFY" for rule in profile.get("syscalls") or [])
+
+
+def flags(profile: dict[str, Any]) -> int:
+    """What seccomp(2) takes beside the program.
+
+    Raises:
+        ConfigError: a flag is unknown, or calls are to be notified in a way that cannot work.
+    """
+    value = 0
+    for name in profile.get("flags") or []:
+        if name not in FLAGS:
+            raise ConfigError(f"linux.seccomp.flags: {name!r} is not supported; known: {', '.join(FLAGS)}")
+        value |= FLAGS[name]
+    if profile.get("defaultAction") == "SCMP_ACT_NOTIFY":
+        raise ConfigError("linux.seccomp.defaultAction: SCMP_ACT_NOTIFY would also hold back the runtime's own calls")
+    if not notifies(profile):
+        return value
+    if not str(profile.get("listenerPath") or "").startswith("/"):
+        raise ConfigError("linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs the absolute path of a listening socket")
+    for number, rule in enumerate(profile.get("syscalls") or []):
+        if rule.get("action") == "SCMP_ACT_NOTIFY" and "write" in (rule.get("names") or ()):
+            raise ConfigError(
+                f"linux.seccomp.syscalls[{number}]: write cannot have SCMP_ACT_NOTIFY: "
+                "the runtime hands the listener over with it"
+            )
+    return value | _NEW_LISTENER | (_TSYNC_ESRCH if value & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"] else 0)
 
 
 def compile_profile(profile: dict[str, Any]) -> bytes:

@@ -47,7 +47,6 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
-PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
@@ -58,8 +57,9 @@ _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _BPF = {"x86_64": 321, "aarch64": 280}
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _KEYCTL = {"x86_64": 250, "aarch64": 219}
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
-_CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
+_CLOSE_RANGE, _OPENAT2, _PIDFD_GETFD, _MOUNT_SETATTR = 436, 437, 438, 442
 _MOUNT_ATTR_IDMAP = 0x00100000
 
 
@@ -184,11 +184,20 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _checked(_libc.capset(ctypes.byref(header), ctypes.byref(data)))
 
 
-def set_seccomp_filter(program: bytes) -> None:
-    """seccomp(2), SECCOMP_SET_MODE_FILTER by prctl: install a compiled BPF program (8 bytes per instruction)."""
+def set_seccomp_filter(program: bytes, flags: int) -> int:
+    """seccomp(2), SECCOMP_SET_MODE_FILTER: install a BPF program (8 bytes per instruction).
+
+    Returns:
+        With SECCOMP_FILTER_FLAG_NEW_LISTENER among the flags the listener's descriptor, else 0.
+    """
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    _checked(_libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(fprog), 0, 0))
+    return _syscall(_SECCOMP[os.uname().machine], 1, flags, ctypes.byref(fprog))
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """pidfd_getfd(2): a duplicate of another process's descriptor."""
+    return _syscall(_PIDFD_GETFD, pidfd, fd, 0)
 
 
 def close_range(first: int, last: int) -> None:

@@ -9,7 +9,7 @@ import socket
 
 from pycompose.worker.runtime import enter, namespaces, syscalls
 from pycompose.worker.runtime import state as disk
-from pycompose.worker.runtime.command import bundle, console, schema
+from pycompose.worker.runtime.command import bundle, console, listeners, schema
 from pycompose.worker.runtime.command.containers import Container
 from pycompose.worker.runtime.errors import ConfigError, StartError, WrongState
 
@@ -125,7 +125,7 @@ def _fork(found: Container, process: dict[str, Any], options: Namespace) -> tupl
     theirs.close()
     for fd in (pids, own, *(fd for fd, _ in entered)):
         os.close(fd)
-    return pid, _until_exec(mine, pid)
+    return pid, _until_exec(mine, pid, found)
 
 
 def _filter(found: Container) -> str | None:
@@ -139,7 +139,7 @@ def _filter(found: Container) -> str | None:
     return seccomp.compiled(profile, Path(found.directory).parent / ".seccomp")
 
 
-def _until_exec(channel: socket.socket, pid: int) -> int:
+def _until_exec(channel: socket.socket, pid: int, found: Container) -> int:
     master = -1
     with channel:
         while True:
@@ -149,6 +149,10 @@ def _until_exec(channel: socket.socket, pid: int) -> int:
             if fds:
                 master = fds[0]
                 continue
-            os.waitpid(pid, 0)
             report = json.loads(message)
+            if "listener" in report:
+                profile = found.config()["linux"]["seccomp"]
+                listeners.serve(channel, report, pid, profile, found.oci_state("running"))
+                continue
+            os.waitpid(pid, 0)
             raise StartError(report["error"], report.get("code", 125))

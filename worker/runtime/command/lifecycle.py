@@ -11,7 +11,7 @@ import time
 
 from pycompose.worker.runtime import container, namespaces, syscalls
 from pycompose.worker.runtime import state as disk
-from pycompose.worker.runtime.command import bundle, console, containers, hooks
+from pycompose.worker.runtime.command import bundle, console, containers, hooks, listeners
 from pycompose.worker.runtime.command.containers import Container, Containers
 from pycompose.worker.runtime.errors import ConfigError, RuntimeFault, StartError, WrongState
 from pycompose.worker.runtime.root import Progress
@@ -229,10 +229,11 @@ def start(found: Container) -> None:
         with in_directory(found.directory), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.connect(containers.SOCKET)
             connection.send(json.dumps(state).encode())
-            answer = connection.recv(65536)
-        if answer:
-            report = json.loads(answer)
-            raise StartError(report["error"], report.get("code", 125))
+            while answer := connection.recv(65536):
+                report = json.loads(answer)
+                if "error" in report:
+                    raise StartError(report["error"], report.get("code", 125))
+                listeners.serve(connection, report, pid, found.config()["linux"]["seccomp"], state)
         found.save(started=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{found.directory}/{containers.SOCKET}")

@@ -182,6 +182,8 @@ def _seccomp() -> dict[str, Any]:
         "actions": sorted(seccomp.ACTIONS),
         "operators": sorted(seccomp.OPERATORS),
         "archs": sorted(families),
+        "knownFlags": sorted(seccomp.FLAGS),
+        "supportedFlags": sorted(seccomp.FLAGS),
     }
 
 
