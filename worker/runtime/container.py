@@ -22,11 +22,11 @@ import stat
 import struct
 import termios
 
-from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, state, syscalls
+from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, state, syscalls, userns
 from pycompose.worker.runtime.capabilities import CapabilitySets, last_capability
 from pycompose.worker.runtime.errors import ConfigError, StartError
 from pycompose.worker.runtime.labels import Label
-from pycompose.worker.runtime.root import Progress, build
+from pycompose.worker.runtime.root import Prepared, Progress, build, prepare
 from pycompose.worker.runtime.scheduling import Scheduling
 
 TYPE_CHECKING = False
@@ -92,7 +92,7 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     config: dict[str, Any] = launch["config"]
     linux: dict[str, Any] = config.get("linux") or {}
     process: dict[str, Any] = config["process"]
-    plan = namespaces.Plan(linux.get("namespaces") or [])
+    plan = namespaces.Plan(linux.get("namespaces") or [], linux.get("timeOffsets"))
     user = Identity(process, linux.get("personality"))
     progress.step = "read the seccomp filter"
     seccomp = state.read(launch["seccomp"]) if launch.get("seccomp") else b""
@@ -100,19 +100,22 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     if stdio:
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
-    if launch.get("new_keyring"):
-        syscalls.join_session_keyring(launch["new_keyring"].encode())
     progress.step = "join the cgroup"
     cgroups.at(launch["cgroup"]).join()
     oom_score(process.get("oomScoreAdj"))
-    os.setsid()
     for flag, path in plan.join.items():
         progress.step = f"join the namespace {path}"
         namespaces.join_path(path, flag)
+    prepared = None
+    if plan.user is not None:
+        prepared = _descend(launch, plan, user, progress)
+    if launch.get("new_keyring"):
+        syscalls.join_session_keyring(launch["new_keyring"].encode())
+    os.setsid()
     progress.step = "make namespaces"
     syscalls.unshare(plan.new)
-    _sysctls(config, plan, progress)
-    root, consoles = build(launch, progress)
+    _sysctls(config, plan.new if prepared else plan.new | _joined(plan), plan, progress)
+    root, consoles = build(launch, progress, prepared)
     if config.get("hostname") and plan.new & syscalls.CLONE_NEWUTS:
         progress.step = "set the host name"
         socket.sethostname(config["hostname"])
@@ -136,6 +139,27 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     bound = not launch.get("outlives_parent")
     first_fd = 3 + int(launch.get("preserve_fds") or 0)
     enter_program(process, user, seccomp, init, progress, bound=bound, first_fd=first_fd)
+
+
+def _descend(launch: dict[str, Any], plan: namespaces.Plan, user: Identity, progress: Progress) -> Prepared:
+    """Do what takes the machine's rights, and go on as root of the container's user namespace, in another process."""
+    progress.step = "make the user namespace"
+    users = userns.Users(plan.user or "", launch["config"].get("linux") or {})
+    _sysctls(launch["config"], _joined(plan), plan, progress)
+    userns.raise_limits(user.rlimits)
+    own_streams(*users.outside(user.uid, user.gid))
+    prepared = prepare(launch, plan, users, progress)
+    progress.step = "enter the user namespace"
+    userns.descend(users, plan, progress.channel)
+    os.close(users.fd)
+    return prepared
+
+
+def own_streams(uid: int, gid: int) -> None:
+    """Let the program open its pipes again by /dev/stdout and the like, whoever runs it."""
+    for number in range(3):
+        if stat.S_ISFIFO(os.fstat(number).st_mode):
+            os.fchown(number, uid, gid)
 
 
 class Identity:
@@ -321,16 +345,35 @@ def _open_init(config: dict[str, Any]) -> int | None:
     raise ConfigError(f"init: none of {', '.join(INIT_PATHS)} exists; install the package tini")
 
 
-def _sysctls(config: dict[str, Any], plan: namespaces.Plan, progress: Progress) -> None:
-    """Written through the host's own /proc, which shows the namespaces of whoever writes."""
+def _joined(plan: namespaces.Plan) -> int:
+    return sum(plan.join)
+
+
+def _sysctls(config: dict[str, Any], mine: int, plan: namespaces.Plan, progress: Progress) -> None:
+    """Written through the host's own /proc, which shows the namespaces of whoever writes.
+
+    Args:
+        config: the configuration.
+        mine: CLONE_NEW* flags of the namespaces whose sysctls are written now.
+        plan: all namespaces.
+        progress: for errors.
+    """
     for name, value in ((config.get("linux") or {}).get("sysctl") or {}).items():
         progress.step = f"set sysctl {name}"
         if not (name in _SYSCTLS or name.startswith(_SYSCTL_PREFIXES)) or ".." in name or "/" in name:
             raise ConfigError(f"{name} belongs to the machine, not to a container")
-        network = name.startswith("net.")
-        flag = syscalls.CLONE_NEWNET if network else syscalls.CLONE_NEWIPC
-        if not (plan.new & flag or flag in plan.join) and name not in ("kernel.domainname", "kernel.hostname"):
+        network, names = name.startswith("net."), name in ("kernel.domainname", "kernel.hostname")
+        flag = syscalls.CLONE_NEWNET if network else syscalls.CLONE_NEWUTS if names else syscalls.CLONE_NEWIPC
+        if not (plan.new & flag or flag in plan.join or names):
             raise ConfigError(f"{name} needs a {'network' if network else 'ipc'} namespace of the container's own")
+        if not mine & flag and (plan.new | _joined(plan)) & flag:
+            continue
+        if names and plan.user is not None:  # the file is the machine's root's
+            if name == "kernel.hostname":
+                socket.sethostname(str(value))
+            else:
+                syscalls.setdomainname(str(value).encode())
+            continue
         fd = os.open("/proc/sys/" + name.replace(".", "/"), os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, str(value).encode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 
-from pycompose.worker.runtime import container, paths, state, syscalls
+from pycompose.worker.runtime import container, paths, state, syscalls, userns
 from pycompose.worker.runtime.errors import StartError
 from pycompose.worker.runtime.root import Progress
 
@@ -54,14 +54,18 @@ def run(
         cgroup.join()
         container.oom_score(process.get("oomScoreAdj"))
         os.setsid()
+        for number, fd in enumerate(stdio):
+            os.dup2(fd, number)
         progress.step = "enter the container's namespaces"
         for fd, kind in namespaces:
-            syscalls.setns(fd, kind)
+            if kind == syscalls.CLONE_NEWUSER:
+                userns.raise_limits(user.rlimits)
+                userns.enter(fd)
+            else:
+                syscalls.setns(fd, kind)
         if terminal:
             progress.step = "open a terminal"
             _terminal(channel, user.uid, window)
-        for number, fd in enumerate(stdio):
-            os.dup2(fd, number)
         container.enter_program(process, user, program, None, progress, first_fd=3 + preserve_fds)
     except BaseException as error:
         container.report(channel, error, progress.step)

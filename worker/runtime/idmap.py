@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HIGHEST = (1 << 32) - 2
+_MOST_LINES = 340
 
 
 def swap(first: int, second: int) -> list[dict[str, int]]:
@@ -28,23 +29,104 @@ def swap(first: int, second: int) -> list[dict[str, int]]:
     return [{"containerID": disk, "hostID": seen, "size": size} for disk, seen, size in sorted(ranges) if size]
 
 
-def apply(mount: int, uids: list[dict[str, Any]], gids: list[dict[str, Any]]) -> None:
+def shift(base: int, size: int) -> list[dict[str, int]]:
+    """``uidMappings`` of a range: 0 and what follows are ``base`` and what follows."""
+    return [{"containerID": 0, "hostID": base, "size": size}]
+
+
+def outside(mappings: list[dict[str, int]], number: int) -> int:
+    """What an id inside is outside.
+
+    Raises:
+        ConfigError: it is not mapped.
+    """
+    for one in mappings:
+        if one["containerID"] <= number < one["containerID"] + one["size"]:
+            return one["hostID"] + number - one["containerID"]
+    raise ConfigError(f"id {number} is not mapped in the container's user namespace")
+
+
+def check(mappings: list[dict[str, int]], where: str) -> None:
+    """What the kernel would refuse without a word (user_namespaces(7), "uid_map").
+
+    Raises:
+        ConfigError: names the entry.
+    """
+    if len(mappings) > _MOST_LINES:
+        raise ConfigError(f"{where}: {len(mappings)} entries; the kernel takes at most {_MOST_LINES}")
+    for number, one in enumerate(mappings):
+        if one["size"] < 1:
+            raise ConfigError(f"{where}[{number}].size: 0 maps nothing; want 1 or more")
+        for side in ("containerID", "hostID"):
+            if one[side] + one["size"] - 1 > _HIGHEST:
+                raise ConfigError(f"{where}[{number}]: {side} {one[side]} and size {one['size']} go beyond {_HIGHEST}")
+            for before in mappings[:number]:
+                if one[side] < before[side] + before["size"] and before[side] < one[side] + one["size"]:
+                    raise ConfigError(f"{where}[{number}]: overlaps another entry's {side} range")
+
+
+def apply(
+    mount: int,
+    uids: list[dict[str, Any]],
+    gids: list[dict[str, Any]],
+    *,
+    namespace: int = -1,
+    recursive: bool = True,
+) -> None:
     """Map a detached mount's owners.
+
+    Args:
+        mount: its descriptor.
+        uids, gids: OCI mappings.
+        namespace: a user namespace that has them already; -1: make one.
+        recursive: the mounts below it, too.
 
     Raises:
         ConfigError: the file system, or one mounted below it, cannot do it.
     """
-    namespace = user_namespace(_lines(uids), _lines(gids))
+    made = os.dup(namespace) if namespace >= 0 else user_namespace(lines(uids), lines(gids))
     try:
-        syscalls.mount_idmap(mount, namespace)
+        syscalls.mount_idmap(mount, made, recursive=recursive)
     except OSError as error:
-        raise ConfigError(f"its file system cannot map owners: {error.strerror}") from None
+        raise ConfigError(
+            f"its file system cannot map owners ({error.strerror}); ext4, xfs, btrfs and, from Linux 6.3, tmpfs can"
+        ) from None
     finally:
-        os.close(namespace)
+        os.close(made)
 
 
-def _lines(mappings: list[dict[str, Any]]) -> bytes:
+def lines(mappings: list[dict[str, Any]]) -> bytes:
+    """As uid_map and gid_map want it."""
     return "".join(f"{one['containerID']} {one['hostID']} {one['size']}\n" for one in mappings).encode()
+
+
+def mappings_of(namespace: int) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    """Both mappings of a user namespace, as a process that enters it reads them.
+
+    Raises:
+        ConfigError: it cannot be entered.
+    """
+    said, say = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
+            files = [os.open(f"/proc/self/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("uid_map", "gid_map")]
+            os.write(say, b"\0".join(os.read(fd, 16384) for fd in files))
+        finally:
+            os._exit(0)
+    os.close(say)
+    with open(said, "rb") as file:
+        tables = file.read().split(b"\0")
+    os.waitpid(child, 0)
+    if len(tables) != 2 or not all(tables):
+        raise ConfigError("linux.namespaces: the user namespace cannot be entered, or has no mappings yet")
+    return _parsed(tables[0]), _parsed(tables[1])
+
+
+def _parsed(table: bytes) -> list[dict[str, int]]:
+    rows = [[int(word) for word in line.split()] for line in table.splitlines()]
+    return [{"containerID": inside, "hostID": host, "size": size} for inside, host, size in rows]
 
 
 def user_namespace(uid_map: bytes, gid_map: bytes) -> int:
@@ -75,6 +157,8 @@ def user_namespace(uid_map: bytes, gid_map: bytes) -> int:
             fd = os.open(b"/proc/" + name + b"/" + file, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.write(fd, text)
+            except OSError as error:
+                raise ConfigError(f"the kernel refuses the {file.decode()}: {error.strerror}") from None
             finally:
                 os.close(fd)
         return os.open(b"/proc/" + name + b"/ns/user", os.O_RDONLY | os.O_CLOEXEC)

@@ -10,14 +10,16 @@ Source: mount_setattr(2), OCI runtime-spec config.md "Mounts".
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
-from pycompose.worker.runtime import paths, syscalls
+from pycompose.worker.runtime import idmap, paths, syscalls
 from pycompose.worker.runtime.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
@@ -58,14 +60,16 @@ PROPAGATION: dict[str, tuple[int, bool]] = {
 class MountOptions:
     """An OCI mount's option list, sorted into what the kernel wants to hear where.
 
-    ``recursive`` holds the attributes that apply to a whole tree (``rro``, ``rnosuid``, ...).
+    ``recursive`` holds the attributes that apply to a whole tree (``rro``, ``rnosuid``, ...). ``idmap`` is "idmap",
+    "ridmap" (with the mounts below it) or "".
     """
 
-    __slots__ = ("bind", "clear", "data", "propagation", "rbind", "recursive_clear", "recursive_set", "set")
+    __slots__ = ("bind", "clear", "data", "idmap", "propagation", "rbind", "recursive_clear", "recursive_set", "set")
 
     def __init__(self, options: list[str]) -> None:
         self.set = self.clear = self.recursive_set = self.recursive_clear = 0
         self.bind = self.rbind = False
+        self.idmap = ""
         self.propagation: tuple[int, bool] | None = None
         self.data: list[tuple[str, str | None]] = []
         for option in options:
@@ -84,7 +88,9 @@ class MountOptions:
             adds, removes = ATTRIBUTES[option[1:]]
             self.recursive_set |= adds
             self.recursive_clear |= removes
-        elif option not in ("defaults", "async", "remount", "idmap", "ridmap", ""):
+        elif option in ("idmap", "ridmap"):
+            self.idmap = option
+        elif option not in ("defaults", "async", "remount", ""):
             key, equals, value = option.partition("=")
             self.data.append((key, value if equals else None))
 
@@ -135,17 +141,38 @@ def finish(mount: int, options: MountOptions) -> None:
         syscalls.mount_setattr(mount, propagation=kind, recursive=recursive)
 
 
-def overlay(rootfs: dict[str, Any], mountpoint: str) -> int:
+def overlay(rootfs: dict[str, Any], mountpoint: str, users: int = -1) -> int:
     """The container's root as a detached mount: an overlay, or a copy of the only read-only layer.
 
     Args:
         rootfs: ``lower`` (paths, topmost first), ``upper`` and ``work`` (path or None).
-        mountpoint: an empty directory; used for a moment where the kernel is older than 6.5.
+        mountpoint: an empty directory of the machine, which nobody else looks at from this mount namespace; used for
+            a moment where layers are id-mapped, or the kernel is older than 6.5.
+        users: a user namespace by which the layers' owners are mapped: their numbers on the disk are those inside of
+            it; -1: none.
     """
     lower: list[str] = rootfs["lower"]
     if not rootfs.get("upper") and len(lower) == 1:
-        return clone(lower[0].encode(), MountOptions(["rbind", "ro"] if rootfs.get("readonly") else ["rbind"]))
-    places = [(f"{name}dir", rootfs[name]) for name in ("upper", "work") if rootfs.get(name)]
+        made = clone(lower[0].encode(), MountOptions(["rbind", "ro"] if rootfs.get("readonly") else ["rbind"]))
+        if users >= 0:
+            idmap.apply(made, [], [], namespace=users)
+        return made
+    if users < 0:
+        return _layers(lower, rootfs.get("upper"), rootfs.get("work"), mountpoint)
+    with scratch(mountpoint) as place:
+        mapped = [_mapped(layer, place, f"{mountpoint}/{number}", users) for number, layer in enumerate(lower)]
+        upper, work = rootfs.get("upper"), rootfs.get("work")
+        if upper and work:  # both on one mount, as overlay wants it
+            above = os.path.commonpath((upper, work))
+            there = _mapped(above, place, f"{mountpoint}/above", users)
+            upper, work = (there + path.removeprefix(above) for path in (upper, work))
+        return _layers(mapped, upper, work, mountpoint)
+
+
+def _layers(lower: list[str], upper: str | None, work: str | None, mountpoint: str) -> int:
+    places: list[tuple[str, str | None]] = [
+        (f"{name}dir", path) for name, path in (("upper", upper), ("work", work)) if path
+    ]
     try:  # one option per layer: no limit of 256 bytes for all of them together (Linux 6.5)
         return new_filesystem("overlay", "overlay", [("lowerdir+", layer) for layer in lower] + places)
     except OSError as error:
@@ -154,7 +181,41 @@ def overlay(rootfs: dict[str, Any], mountpoint: str) -> int:
     return _overlay_by_path([("lowerdir", ":".join(map(_escape, lower))), *places], mountpoint.encode())
 
 
-def _overlay_by_path(options: list[tuple[str, str]], mountpoint: bytes) -> int:
+def _mapped(source: str, scratch: int, point: str, users: int) -> str:
+    """Attach an id-mapped copy of ``source`` at ``point``, a path of the scratch directory; returns the path."""
+    made = clone(source.encode(), MountOptions(["bind"]))
+    try:
+        idmap.apply(made, [], [], namespace=users, recursive=False)
+        name = os.path.basename(point)
+        os.mkdir(name, dir_fd=scratch)
+        place = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=scratch)
+        syscalls.move_mount(made, place)
+        os.close(place)
+    finally:
+        os.close(made)
+    return point
+
+
+@contextlib.contextmanager
+def scratch(mountpoint: str) -> Iterator[int]:
+    """A file system in memory at an empty directory of the machine, for a moment; gives its descriptor.
+
+    What is copied from it (open_tree(2)) outlives it.
+    """
+    made = new_filesystem("tmpfs", "tmpfs", [("mode", "700")], NOSUID | NOEXEC)
+    try:
+        place = os.open(mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        syscalls.move_mount(made, place)
+        os.close(place)
+        try:
+            yield made
+        finally:
+            syscalls.umount(mountpoint.encode(), syscalls.MNT_DETACH)
+    finally:
+        os.close(made)
+
+
+def _overlay_by_path(options: list[tuple[str, str | None]], mountpoint: bytes) -> int:
     """By mount(2), whose options may fill one page, and a detached copy of what it made."""
     data = ",".join(f"{key}={value}" for key, value in options).encode()
     if len(data) >= PAGE:

@@ -23,6 +23,7 @@ FLAGS: dict[str, int] = {
     "network": syscalls.CLONE_NEWNET,
     "pid": syscalls.CLONE_NEWPID,
     "time": syscalls.CLONE_NEWTIME,
+    "user": syscalls.CLONE_NEWUSER,
     "uts": syscalls.CLONE_NEWUTS,
 }
 #: name in the OCI configuration -> name below /proc/PID/ns
@@ -33,6 +34,7 @@ PROC_NAMES: dict[str, str] = {
     "network": "net",
     "pid": "pid",
     "time": "time",
+    "user": "user",
     "uts": "uts",
 }
 
@@ -43,13 +45,15 @@ class Plan:
     ``new`` is a mask of CLONE_NEW* flags to unshare, ``join`` maps a flag to a path; a kind in
     neither is shared with the machine. Pid and time namespaces are kept apart (``children_new``,
     ``children_join``): they count for children only, so whoever forks enters them before.
-    ``time_offsets`` are the lines of /proc/PID/timens_offsets (time_namespaces(7)).
+    ``time_offsets`` are the lines of /proc/PID/timens_offsets (time_namespaces(7)). ``user`` is the path of a user
+    namespace to join, "" for a new one, None for the machine's; the others are then made inside of it (``userns``).
     """
 
-    __slots__ = ("children_join", "children_new", "join", "new", "time_offsets")
+    __slots__ = ("children_join", "children_new", "join", "new", "time_offsets", "user")
 
     def __init__(self, namespaces: list[dict[str, Any]], time_offsets: dict[str, Any] | None = None) -> None:
         self.new = self.children_new = 0
+        self.user: str | None = None
         self.join: dict[int, str] = {}
         self.children_join: dict[int, str] = {}
         self.time_offsets = [
@@ -61,6 +65,9 @@ class Plan:
             if kind not in FLAGS:
                 raise ConfigError(f"linux.namespaces: {kind!r} cannot be made here; known: {', '.join(sorted(FLAGS))}")
             flag = FLAGS[kind]
+            if flag == syscalls.CLONE_NEWUSER:
+                self.user = path
+                continue
             for_children = flag in (syscalls.CLONE_NEWPID, syscalls.CLONE_NEWTIME)
             if path:
                 (self.children_join if for_children else self.join)[flag] = path
@@ -82,14 +89,34 @@ def join_path(path: str, flag: int) -> None:
 
 
 def enter_for_children(plan: Plan) -> None:
-    """Make or join the pid and time namespaces of this process's next children."""
+    """Make or join the pid and time namespaces of this process's next children, unless ``userns`` does."""
+    if plan.user is not None:
+        return
+    join_for_children(plan)
+    make_for_children(plan)
+
+
+def join_for_children(plan: Plan) -> None:
+    """Join those pid and time namespaces that exist."""
     for flag, path in plan.children_join.items():
         join_path(path, flag)
+
+
+def make_for_children(plan: Plan, offsets: int = -1) -> None:
+    """Make the new ones; ``offsets`` is /proc/self/timens_offsets where this process may not open it any more."""
     if plan.children_new:
         syscalls.unshare(plan.children_new)
     if plan.time_offsets:
-        with open("/proc/self/timens_offsets", "w") as file:
-            file.write("\n".join(plan.time_offsets))
+        fd = os.dup(offsets) if offsets >= 0 else open_offsets()
+        try:
+            os.write(fd, "\n".join(plan.time_offsets).encode())
+        finally:
+            os.close(fd)
+
+
+def open_offsets() -> int:
+    """Where a new time namespace's clocks are set (time_namespaces(7))."""
+    return os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
 
 
 @contextlib.contextmanager
@@ -110,6 +137,23 @@ def for_children(plan: Plan) -> Iterator[None]:
 
 
 def open_all(pid: int) -> list[tuple[int, int]]:
-    """Descriptors of all namespaces of ``pid`` that an exec has to enter, mount namespace last."""
-    order = ("cgroup", "ipc", "uts", "network", "mount")
-    return [(os.open(f"/proc/{pid}/ns/{PROC_NAMES[kind]}", os.O_RDONLY | os.O_CLOEXEC), FLAGS[kind]) for kind in order]
+    """Descriptors of all namespaces of ``pid`` that an exec has to enter.
+
+    The mount namespace comes late, since paths are the container's then; the user namespace last, since the rights to
+    enter the others are the machine's. Where it is this process's own it is left out: setns(2) refuses that.
+    """
+    kinds = ["cgroup", "ipc", "uts", "network", "mount"]
+    kinds += [kind for kind in ("user",) if not _same(f"/proc/{pid}/ns/{kind}", f"/proc/self/ns/{kind}")]
+    return [(os.open(f"/proc/{pid}/ns/{PROC_NAMES[kind]}", os.O_RDONLY | os.O_CLOEXEC), FLAGS[kind]) for kind in kinds]
+
+
+def _same(one: str, other: str) -> bool:
+    return os.stat(one).st_ino == os.stat(other).st_ino
+
+
+def children_into(pid: int) -> None:
+    """Let this process's next children be in the pid and time namespaces of ``pid``."""
+    for kind in ("pid", "time"):
+        there = f"/proc/{pid}/ns/{kind}"
+        if os.path.exists(there) and not _same(there, f"/proc/self/ns/{kind}"):
+            join_path(there, FLAGS[kind])

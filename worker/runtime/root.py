@@ -1,8 +1,9 @@
 """The container's root: its layers, everything mounted in it, and its devices.
 
-Built in the container's mount namespace, before pivot_root, by descriptors only. Two keys of a mount are ours, beside
-the runtime-spec's: ``subpath`` mounts a path below the source (or below the new file system's root) in place of the
-whole; it is resolved inside of it, so a link there leads nowhere else.
+Built in the container's mount namespace, before pivot_root, by descriptors only; where that belongs to a user
+namespace, what needs the machine's rights is made before, detached, and only attached there. A key of a mount is ours,
+beside the runtime-spec's: ``subpath`` mounts a path below the source (or below the new file system's root) in place of
+the whole; it is resolved inside of it, so a link there leads nowhere else.
 
 Source: OCI runtime-spec config.md "Mounts", config-linux.md "Devices" and "Rootfs Mount Propagation";
 mount_namespaces(7).
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import socket
     from typing import Any
 
+    from pycompose.worker.runtime.namespaces import Plan
+    from pycompose.worker.runtime.userns import Users
+
 _DEV_LINKS = (
     (b"/proc/self/fd", b"fd"),
     (b"/proc/self/fd/0", b"stdin"),
@@ -38,35 +42,101 @@ class Progress:
         self.step, self.channel = "start", channel
 
 
-def build(launch: dict[str, Any], progress: Progress) -> tuple[int, list[int]]:
+class Prepared:
+    """Descriptors of detached mounts that were made with the machine's rights, before a user namespace was entered.
+
+    ``mounts`` and ``devices`` are by their number in the configuration.
+    """
+
+    __slots__ = ("devices", "mounts", "root")
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+        self.mounts: dict[int, int] = {}
+        self.devices: dict[int, int] = {}
+
+
+def prepare(launch: dict[str, Any], plan: Plan, users: Users, progress: Progress) -> Prepared:
+    """Make what a user namespace has no rights to, in a mount namespace that is left behind.
+
+    Whoever makes a mount namespace from this one has the place of the root as its working directory.
+    """
+    config: dict[str, Any] = launch["config"]
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=mounts.MS_SLAVE, recursive=True, path=b"/")
+    place: str = launch["mountpoint"]
+    progress.step = f"mount the root from {', '.join(launch['rootfs']['lower'][:2])}"
+    found = Prepared(mounts.overlay(launch["rootfs"], place, users.fd if launch["rootfs"].get("idmap") else -1))
+    for number, mount in enumerate(config.get("mounts") or []):
+        if _is_machines(mount, plan):
+            progress.step = f"mount {mount.get('source') or mount.get('type')} at {mount['destination']}"
+            found.mounts[number] = _make(mount, place, users)
+    progress.step = "make devices"
+    with mounts.scratch(place) as scratch:
+        for number, device in enumerate((config.get("linux") or {}).get("devices") or []):
+            if device["type"] != "p":
+                owner = users.outside(device.get("uid") or 0, device.get("gid") or 0)
+                _node(device, str(number).encode(), scratch, owner)
+                found.devices[number] = mounts.clone(str(number).encode(), mounts.MountOptions(["bind"]), scratch)
+    os.chdir(place)
+    return found
+
+
+def _is_machines(mount: dict[str, Any], plan: Plan) -> bool:
+    """Whether a user namespace of the container's has no right to make the mount: it owns the new namespaces only."""
+    kind = mount.get("type") or ""
+    if mounts.MountOptions(mount.get("options") or []).bind or kind in ("bind", "overlay"):
+        return True
+    owners = {
+        "cgroup": syscalls.CLONE_NEWCGROUP,
+        "mqueue": syscalls.CLONE_NEWIPC,
+        "proc": syscalls.CLONE_NEWPID,
+        "sysfs": syscalls.CLONE_NEWNET,
+    }
+    return kind in owners and not owners[kind] & (plan.new | plan.children_new)
+
+
+def build(launch: dict[str, Any], progress: Progress, prepared: Prepared | None = None) -> tuple[int, list[int]]:
     """Build the root with all its mounts in this mount namespace; returns its descriptor and devpts mounts."""
     config: dict[str, Any] = launch["config"]
     linux: dict[str, Any] = config.get("linux") or {}
     wanted: list[dict[str, Any]] = config.get("mounts") or []
+    if prepared is None:
+        made_before, devices = _of_the_machine(linux, wanted, progress), {}
+        progress.step = f"mount the root from {', '.join(launch['rootfs']['lower'][:2])}"
+        root = mounts.overlay(launch["rootfs"], launch["mountpoint"])
+        place = os.open(launch["mountpoint"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        made_before, devices, root = prepared.mounts, prepared.devices, prepared.root
+        progress.step = "attach the root"
+        place = syscalls.AT_FDCWD
+    syscalls.mount_setattr(root, propagation=mounts.MS_PRIVATE)
+    syscalls.move_mount(root, place)
+    consoles: list[int] = []
+    for number, mount in enumerate(wanted):
+        progress.step = f"mount {mount.get('source') or mount.get('type')} at {mount['destination']}"
+        if number in made_before:
+            _attach(root, mount, made_before[number], consoles)
+        elif (mount.get("type") or "") == "cgroup":
+            _mount_cgroup(root, mount, mounts.MountOptions(mount.get("options") or []))
+        else:
+            _attach(root, mount, _make(mount, launch["mountpoint"]), consoles)
+    with contextlib.suppress(OSError):  # a root that is read-only: then it is there, or the program cannot start
+        os.close(paths.make_directories(root, os.fsencode(config["process"].get("cwd") or "/")))
+    progress.step = "make devices"
+    _devices(root, linux.get("devices") or [], devices)
+    return root, consoles
+
+
+def _of_the_machine(linux: dict[str, Any], wanted: list[dict[str, Any]], progress: Progress) -> dict[int, int]:
+    """Cut this mount namespace off from the machine's; returns copies of what stays a peer of the machine's."""
     progress.step = "copy shared mounts"
     shared = {number: _bind(mount) for number, mount in enumerate(wanted) if _is_shared(mount)}
     progress.step = "make mounts private"
     kind, recursive = mounts.PROPAGATION.get(linux.get("rootfsPropagation") or "rslave", (mounts.MS_SLAVE, True))
     if kind not in (mounts.MS_SHARED,):
         syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=kind, recursive=recursive, path=b"/")
-    progress.step = f"mount the root from {', '.join(launch['rootfs']['lower'][:2])}"
-    root = mounts.overlay(launch["rootfs"], launch["mountpoint"])
-    syscalls.mount_setattr(root, propagation=mounts.MS_PRIVATE)
-    place = os.open(launch["mountpoint"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    syscalls.move_mount(root, place)
-    consoles: list[int] = []
-    for number, mount in enumerate(wanted):
-        progress.step = f"mount {mount.get('source') or mount.get('type')} at {mount['destination']}"
-        if (mount.get("type") or "") == "cgroup":
-            _mount_cgroup(root, mount, mounts.MountOptions(mount.get("options") or []))
-        else:
-            made = shared[number] if number in shared else _make(mount, os.path.dirname(launch["mountpoint"]))
-            _attach(root, mount, made, consoles)
-    with contextlib.suppress(OSError):  # a root that is read-only: then it is there, or the program cannot start
-        os.close(paths.make_directories(root, os.fsencode(config["process"].get("cwd") or "/")))
-    progress.step = "make devices"
-    _devices(root, linux.get("devices") or [])
-    return root, consoles
+    return shared
 
 
 def _is_shared(mount: dict[str, Any]) -> bool:
@@ -78,13 +148,20 @@ def _is_shared(mount: dict[str, Any]) -> bool:
     return options.bind and options.propagation is not None and options.propagation[0] == mounts.MS_SHARED
 
 
-def _make(mount: dict[str, Any], scratch: str) -> int:
+def _make(mount: dict[str, Any], scratch: str, users: Users | None = None) -> int:
     """A detached mount. ``scratch`` is a directory of the machine that nobody else looks at from this namespace."""
     options = mounts.MountOptions(mount.get("options") or [])
     kind = mount.get("type") or ""
     if options.bind or kind == "bind":
-        return _bind(mount)
-    made = mounts.new_filesystem(kind, mount.get("source") or "", mounts.layered(kind, options.data), options.set)
+        return _bind(mount, users)
+    if kind == "cgroup":  # there is no namespace of the container's own: it sees the machine's
+        return mounts.clone(b"/sys/fs/cgroup", mounts.MountOptions(["rbind", *(mount.get("options") or [])]))
+    if kind == "overlay" and options.idmap and users is not None:
+        layers = dict(options.data).get("lowerdir") or ""
+        made = mounts.overlay({"lower": layers.split(":"), "readonly": True}, scratch, users.fd)
+        syscalls.mount_setattr(made, set_=options.set)
+    else:
+        made = mounts.new_filesystem(kind, mount.get("source") or "", mounts.layered(kind, options.data), options.set)
     if not mount.get("subpath"):
         return made
     # a copy of a part can only be taken of what is attached somewhere
@@ -98,7 +175,7 @@ def _make(mount: dict[str, Any], scratch: str) -> int:
         os.close(made)
 
 
-def _bind(mount: dict[str, Any]) -> int:
+def _bind(mount: dict[str, Any], users: Users | None = None) -> int:
     options = mounts.MountOptions(mount.get("options") or [])
     source = os.fsencode(mount.get("source") or "")
     if mount.get("subpath"):
@@ -109,9 +186,19 @@ def _bind(mount: dict[str, Any]) -> int:
             os.close(directory)
     else:
         made = mounts.clone(source, options)
-    if mount.get("uidMappings"):
-        idmap.apply(made, mount["uidMappings"], mount.get("gidMappings") or mount["uidMappings"])
+    if mount.get("uidMappings") or options.idmap:
+        _map(made, mount, options, users)
     return made
+
+
+def _map(made: int, mount: dict[str, Any], options: mounts.MountOptions, users: Users | None) -> None:
+    own = users is not None and users.own(mount)
+    if not own and not mount.get("uidMappings"):
+        raise ConfigError(f"{options.idmap}: needs uidMappings and gidMappings, or a user namespace")
+    uids = mount.get("uidMappings") or []
+    namespace = users.fd if users is not None and own else -1
+    recursive = options.idmap == "ridmap"
+    idmap.apply(made, uids, mount.get("gidMappings") or uids, namespace=namespace, recursive=recursive)
 
 
 def _below(directory: int, subpath: str, options: mounts.MountOptions) -> int:
@@ -161,20 +248,16 @@ def _mount_cgroup(root: int, mount: dict[str, Any], options: mounts.MountOptions
     os.close(base)
 
 
-def _devices(root: int, devices: list[dict[str, Any]]) -> None:
-    kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
-    for device in devices:
-        parent_path, _, name = device["path"].encode().rpartition(b"/")
+def _devices(root: int, devices: list[dict[str, Any]], made: dict[int, int]) -> None:
+    for number, device in enumerate(devices):
+        path = device["path"].encode()
+        if number in made:
+            _attach_node(root, path, made[number])
+            continue
+        parent_path, _, name = path.rpartition(b"/")
         parent = paths.make_directories(root, parent_path)
-        mode = device.get("fileMode")
-        mode = 0o666 if mode is None else mode
-        number = 0 if device["type"] == "p" else os.makedev(device["major"], device["minor"])
         try:
-            old = os.umask(0)
-            os.mknod(name, kinds[device["type"]] | mode, number, dir_fd=parent)
-            os.umask(old)
-            if device.get("uid") or device.get("gid"):
-                os.chown(name, device.get("uid") or 0, device.get("gid") or 0, dir_fd=parent, follow_symlinks=False)
+            _node(device, name, parent, (device.get("uid") or 0, device.get("gid") or 0))
         except FileExistsError:
             pass  # /dev bound from the machine, or the image's own
         finally:
@@ -186,3 +269,26 @@ def _devices(root: int, devices: list[dict[str, Any]]) -> None:
         except (FileExistsError, OSError):
             continue  # a read-only or bound /dev keeps what it has
     os.close(dev)
+
+
+def _node(device: dict[str, Any], name: bytes, parent: int, owner: tuple[int, int]) -> None:
+    kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+    mode = device.get("fileMode")
+    mode = 0o666 if mode is None else mode
+    number = 0 if device["type"] == "p" else os.makedev(device["major"], device["minor"])
+    old = os.umask(0)
+    try:
+        os.mknod(name, kinds[device["type"]] | mode, number, dir_fd=parent)
+    finally:
+        os.umask(old)
+    if any(owner):
+        os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
+
+
+def _attach_node(root: int, path: bytes, made: int) -> None:
+    """Put a device over the file at ``path``, unless the very device is there: /dev bound from the machine."""
+    target = paths.make_target(root, path, directory=False)
+    if os.fstat(target).st_rdev != os.fstat(made).st_rdev:
+        syscalls.move_mount(made, target)
+    os.close(target)
+    os.close(made)

@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 
-from pycompose.worker.runtime import cgroups, container, namespaces, protocol, shim_exec, state, syscalls
+from pycompose.worker.runtime import cgroups, container, namespaces, protocol, shim_exec, state, syscalls, userns
 from pycompose.worker.runtime.errors import StartError
 from pycompose.worker.runtime.jsonlog import JsonLog
 from pycompose.worker.runtime.shim_peers import Peer
@@ -173,17 +173,21 @@ class Shim:
         stdio = None if terminal else self.streams.make_pipes(bool(self.launch.get("open_stdin")))
         self.plan = namespaces.Plan(self.config["linux"]["namespaces"])
         namespaces.enter_for_children(self.plan)
-        if not self.own_pids:
+        if not self.own_pids or self.plan.user is not None:
             syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        self.pid = os.fork()
-        if self.pid == 0:
+        pid = os.fork()
+        if pid == 0:
             signal.set_wakeup_fd(-1)
             theirs.setblocking(True)
             container.run(self.launch, theirs, stdio)
         theirs.close()
         for fd in set(stdio or ()):
             os.close(fd)
+        if self.plan.user is not None:
+            pid = userns.follow(mine, pid)
+            namespaces.children_into(pid)  # exec's
+        self.pid = pid
         self.channel = mine
         self._listen()  # while the container is being made: nobody knows of it yet
         self._await_exec(mine)

@@ -49,6 +49,7 @@ PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 
@@ -161,6 +162,13 @@ def prctl(option: int, second: int = 0, third: int = 0) -> int:
     """prctl(2) with integer arguments."""
     zero = ctypes.c_ulong(0)
     return _checked(_libc.prctl(option, ctypes.c_ulong(second), ctypes.c_ulong(third), zero, zero))
+
+
+def is_subreaper() -> bool:
+    """prctl(2), PR_GET_CHILD_SUBREAPER: whether orphans below this process become its children."""
+    found = ctypes.c_int()
+    _checked(_libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0))
+    return bool(found.value)
 
 
 def set_process_name(name: bytes) -> None:
@@ -309,10 +317,10 @@ def filesystem_type(fd: int) -> int:
     return int(buffer[0])
 
 
-def mount_idmap(mount: int, user_namespace: int) -> None:
+def mount_idmap(mount: int, user_namespace: int, *, recursive: bool = True) -> None:
     """mount_setattr(2), MOUNT_ATTR_IDMAP: show a detached tree's owners as the user namespace maps them."""
     attributes = _MountAttr(_MOUNT_ATTR_IDMAP, 0, 0, user_namespace)
-    flags = AT_EMPTY_PATH | AT_RECURSIVE
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     size = ctypes.sizeof(attributes)
     _syscall(_MOUNT_SETATTR, mount, ctypes.c_char_p(b""), flags, ctypes.byref(attributes), size)
 

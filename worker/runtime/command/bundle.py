@@ -9,7 +9,7 @@ import json
 import os
 import re
 
-from pycompose.worker.runtime import mounts, namespaces
+from pycompose.worker.runtime import idmap, mounts, namespaces, userns
 from pycompose.worker.runtime.capabilities import NUMBERS
 from pycompose.worker.runtime.command import schema
 from pycompose.worker.runtime.errors import ConfigError
@@ -80,7 +80,7 @@ def check(config: dict[str, Any], directory: str) -> None:
     linux = config.get("linux") or {}
     _check_namespaces(config, linux)
     for number, mount in enumerate(config.get("mounts") or ()):
-        _check_mount(mount, f"mounts[{number}]")
+        _check_mount(mount, f"mounts[{number}]", linux)
     for number, device in enumerate(linux.get("devices") or ()):
         if not device["path"].startswith("/"):
             raise ConfigError(f"linux.devices[{number}].path: {device['path']!r} is not absolute")
@@ -130,22 +130,31 @@ def _check_namespaces(config: dict[str, Any], linux: dict[str, Any]) -> None:
         path = entry.get("path") or ""
         if path and not path.startswith("/"):
             raise ConfigError(f"linux.namespaces: the path of {entry['type']}, {path!r}, is not absolute")
-    namespaces.Plan(entries)
+    plan = namespaces.Plan(entries)
     if (linux.get("timeOffsets") or {}) and "time" not in kinds:
         raise ConfigError("linux.timeOffsets: needs a time namespace in linux.namespaces")
     for key in ("hostname", "domainname"):
         if config.get(key) and "uts" not in kinds:
             raise ConfigError(f"{key}: needs a UTS namespace of its own (uts in linux.namespaces)")
-    if (linux.get("uidMappings") or linux.get("gidMappings")) and "user" not in kinds:
+    if plan.user is not None:
+        userns.check(linux, plan.user)
+    elif linux.get("uidMappings") or linux.get("gidMappings"):
         raise ConfigError("linux.uidMappings: needs a user namespace in linux.namespaces")
 
 
-def _check_mount(mount: dict[str, Any], where: str) -> None:
+def _check_mount(mount: dict[str, Any], where: str, linux: dict[str, Any]) -> None:
     if not mount["destination"].startswith("/"):
         mount["destination"] = "/" + mount["destination"]  # relative means to the root (config.md, "Mounts")
     options = mounts.MountOptions(mount.get("options") or [])
     bind = options.bind or mount.get("type") == "bind"
-    if not bind and (mount.get("uidMappings") or mount.get("gidMappings")):
+    mappings = [mount.get(key) or [] for key in ("uidMappings", "gidMappings")]
+    if any(mappings) != all(mappings):
+        raise ConfigError(f"{where}: uidMappings and gidMappings go together")
+    for key, found in zip(("uidMappings", "gidMappings"), mappings, strict=True):
+        idmap.check(found, f"{where}.{key}")
+    if not bind and (options.idmap or any(mappings)):
         raise ConfigError(f"{where}.uidMappings: only bind mounts can be id-mapped")
+    if options.idmap and not any(mappings) and not any(e["type"] == "user" for e in linux.get("namespaces") or []):
+        raise ConfigError(f"{where}: {options.idmap} needs uidMappings and gidMappings, or a user namespace")
     if bind and not mount.get("source"):
         raise ConfigError(f"{where}.source: required for a bind mount")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_CHILDRENS = (("pid", syscalls.CLONE_NEWPID), ("time", syscalls.CLONE_NEWTIME))
+
+
 def execute(found: Container, options: Namespace) -> int:
     """Run the process; returns its exit status, 0 when detached.
 
@@ -103,10 +106,9 @@ def _fork(found: Container, process: dict[str, Any], options: Namespace) -> tupl
     first = int(found.known["pid"])
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     entered = namespaces.open_all(first)
-    pids = os.open(f"/proc/{first}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    own = [(os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind) for name, kind in _CHILDRENS]
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    syscalls.setns(pids, syscalls.CLONE_NEWPID)
+    namespaces.children_into(first)
     pid = os.fork()
     if pid == 0:
         mine.close()
@@ -121,9 +123,10 @@ def _fork(found: Container, process: dict[str, Any], options: Namespace) -> tupl
             window=(size["height"], size["width"]) if size else None,
             preserve_fds=options.preserve_fds,
         )
-    syscalls.setns(own, syscalls.CLONE_NEWPID)
+    for fd, kind in own:
+        syscalls.setns(fd, kind)
     theirs.close()
-    for fd in (pids, own, *(fd for fd, _ in entered)):
+    for fd, _ in (*own, *entered):
         os.close(fd)
     return pid, _until_exec(mine, pid, found)
 

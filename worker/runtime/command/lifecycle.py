@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 
-from pycompose.worker.runtime import container, namespaces, syscalls
+from pycompose.worker.runtime import container, namespaces, syscalls, userns
 from pycompose.worker.runtime import state as disk
 from pycompose.worker.runtime.command import bundle, console, containers, hooks, listeners
 from pycompose.worker.runtime.command.containers import Container, Containers
@@ -19,6 +19,7 @@ from pycompose.worker.runtime.root import Progress
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
     from typing import Any
 
 #: Below each hierarchy, where linux.cgroupsPath is absent or relative.
@@ -161,12 +162,14 @@ def _first_process(made: Container, config: dict[str, Any], options: Namespace) 
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stdio = None if config["process"].get("terminal") else (0, 1, 2)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    with namespaces.for_children(plan):
+    with namespaces.for_children(plan), adopting(plan.user is not None):
         pid = os.fork()
         if pid == 0:
             mine.close()
             container.run(launch, theirs, stdio, Held(config, listener))
-    theirs.close()
+        theirs.close()
+        if plan.user is not None:
+            pid = userns.follow(mine, pid)
     listener.close()
     made.save(pid=pid, pid_start=disk.start_time(pid))
     try:
@@ -179,6 +182,20 @@ def _first_process(made: Container, config: dict[str, Any], options: Namespace) 
         raise
     finally:
         mine.close()
+
+
+@contextlib.contextmanager
+def adopting(wanted: bool) -> Iterator[None]:
+    """Be the parent of what children leave behind, for a moment; whether they are already is left as it is."""
+    option = syscalls.PR_SET_CHILD_SUBREAPER
+    before = syscalls.is_subreaper()
+    if wanted and not before:
+        syscalls.prctl(option, 1)
+    try:
+        yield
+    finally:
+        if wanted and not before:
+            syscalls.prctl(option, 0)
 
 
 def _until_ready(made: Container, config: dict[str, Any], channel: socket.socket) -> int:
@@ -202,7 +219,7 @@ def _until_ready(made: Container, config: dict[str, Any], channel: socket.socket
 
 
 @contextlib.contextmanager
-def in_directory(path: str) -> Any:
+def in_directory(path: str) -> Iterator[None]:
     """Work in a directory for a moment: a socket's address holds 108 bytes only (unix(7))."""
     before = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

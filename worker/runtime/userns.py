@@ -1,0 +1,153 @@
+"""A container's user namespace: who makes it, who enters it, and who is whose parent.
+
+A container without one has a single process of ours before its program. With one there are two, since what a user
+namespace owns must be made inside of it, and a pid namespace counts only for children::
+
+    shim ──fork──► outer process: cgroup, namespaces to join, mounts of the machine's files (all with the
+                     │  machine's rights), then enters the user namespace, makes the pid namespace
+                     └──fork──► first process: the other new namespaces, attaches the mounts, runs the program
+
+The outer process ends at once; the shim, being a subreaper, is then the parent (PR_SET_CHILD_SUBREAPER of prctl(2)),
+and lets the first process go on: only from then on does a lost shim end it.
+
+Sources: user_namespaces(7) ("Interaction of user namespaces and other types of namespaces"), pid_namespaces(7),
+OCI runtime-spec config-linux.md "User namespace mappings".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import socket
+
+from pycompose.worker.runtime import idmap, namespaces, syscalls
+from pycompose.worker.runtime.errors import ConfigError, StartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_GO = b"go"
+
+
+class Users:
+    """A user namespace and its mappings.
+
+    Attributes:
+        fd: descriptor of the namespace.
+        uids, gids: OCI mappings: containerID, hostID, size.
+    """
+
+    __slots__ = ("fd", "gids", "uids")
+
+    def __init__(self, path: str, linux: dict[str, Any]) -> None:
+        """Open the namespace at ``path``, or make one with the mappings of ``linux`` ("").
+
+        Raises:
+            ConfigError: the kernel refuses.
+        """
+        self.uids, self.gids = linux.get("uidMappings") or [], linux.get("gidMappings") or []
+        if not path:
+            self.fd = idmap.user_namespace(idmap.lines(self.uids), idmap.lines(self.gids))
+            return
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if not self.uids or not self.gids:
+            self.uids, self.gids = idmap.mappings_of(self.fd)
+
+    def outside(self, uid: int, gid: int) -> tuple[int, int]:
+        """The machine's numbers of a user and a group of the container."""
+        return idmap.outside(self.uids, uid), idmap.outside(self.gids, gid)
+
+    def own(self, mount: dict[str, Any]) -> bool:
+        """Whether an id-mapped mount is to be mapped as the container is."""
+        uids, gids = mount.get("uidMappings") or self.uids, mount.get("gidMappings") or self.gids
+        return bool(uids == self.uids and gids == self.gids)
+
+
+def enter(fd: int) -> None:
+    """Be root of the user namespace; other processes of it cannot look into this one."""
+    os.setgroups([])
+    syscalls.setns(fd, syscalls.CLONE_NEWUSER)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+
+
+def raise_limits(limits: list[tuple[int, tuple[int, int]]]) -> None:
+    """Hard limits that are higher than the present ones: inside of a user namespace nobody may raise them."""
+    for number, (_, hard) in limits:
+        soft, present = resource.getrlimit(number)
+        if present != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or hard > present):
+            with contextlib.suppress(ValueError):  # no CAP_SYS_RESOURCE: the step that sets it will say so
+                resource.setrlimit(number, (soft, hard))
+
+
+def descend(users: Users, plan: namespaces.Plan, channel: socket.socket) -> None:
+    """The end of the outer process, and the beginning of the first one: returns there only."""
+    offsets = namespaces.open_offsets() if plan.time_offsets else -1
+    namespaces.join_for_children(plan)
+    enter(users.fd)
+    namespaces.make_for_children(plan, offsets)
+    pid = os.fork()
+    if pid:
+        channel.send(json.dumps({"pid": pid}).encode())
+        os._exit(0)
+    if channel.recv(len(_GO)) != _GO:
+        os._exit(125)
+
+
+def follow(channel: socket.socket, outer: int) -> int:
+    """Wait until the outer process has ended, and let the container's first process go on; returns its pid.
+
+    Args:
+        channel: to both of them.
+        outer: the child that was forked.
+
+    Raises:
+        StartError: the outer process failed; there is no first one then.
+    """
+    os.waitpid(outer, 0)
+    try:
+        message = channel.recv(8192, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        message = b""
+    report = json.loads(message or b"{}")
+    if "pid" not in report:
+        text = report.get("error", "the container's first process was killed before it ran its program")
+        raise StartError(text, report.get("code", 125))
+    channel.send(_GO)
+    return int(report["pid"])
+
+
+def check(linux: dict[str, Any], path: str) -> None:
+    """The mappings of a configuration that has a user namespace.
+
+    Raises:
+        ConfigError: they are missing, overlap, or leave out the container's root.
+    """
+    given = [linux.get(key) or [] for key in ("uidMappings", "gidMappings")]
+    if path:
+        _check_joined(path, given)
+        return
+    for key, found in zip(("uidMappings", "gidMappings"), given, strict=True):
+        if not found:
+            raise ConfigError(f"linux.{key}: required for a new user namespace")
+        idmap.check(found, f"linux.{key}")
+        if not any(one["containerID"] == 0 for one in found):
+            raise ConfigError(f"linux.{key}: the container's id 0 is not mapped; the runtime needs it")
+
+
+def _check_joined(path: str, given: list[list[dict[str, int]]]) -> None:
+    if not any(given):
+        return
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"linux.namespaces: {path}: {(error.strerror or '').lower()}") from None
+    try:
+        if list(idmap.mappings_of(fd)) != given:
+            raise ConfigError(f"linux.uidMappings: not those of the user namespace {path}; leave them out")
+    finally:
+        os.close(fd)
