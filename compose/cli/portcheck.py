@@ -31,7 +31,7 @@ def check_ports(client: Client, project: Project, steps: Sequence[Step]) -> None
     found += [(one, text) for one, text in _probed(client, asked) if one not in known]
     if found:
         raise CliError(
-            "\n".join(project.place("services", one.service, "ports", one.index) + text for one, text in found)
+            "\n".join(str(project.problem(("services", one.service, "ports", one.index), text)) for one, text in found)
         )
 
 

@@ -21,10 +21,7 @@ class Problems:
 
     def error(self, path: tuple[str | int, ...], message: str, remedy: str = "") -> None:
         """Note an error at the attribute `path`."""
-        position = self._project.position(path)
-        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-        place = position or (None, None, None)
-        self._errors.append(Problem(message, key, remedy, *place))
+        self._errors.append(self._project.problem(path, message, remedy))
 
     def warn(self, path: tuple[str | int, ...], message: str) -> None:
         """Note a warning at the attribute `path`."""

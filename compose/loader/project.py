@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pycompose.compose.loader.errors import Problem
 from pycompose.compose.loader.tree import Path, locate
 from pycompose.compose.loader.variables import Definition
 
@@ -68,6 +69,10 @@ class Project:
         position = self.position(path)
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
         return f"{position.file}:{position.line}:{position.column}: {key}: " if position else ""
+
+    def problem(self, path: Path, message: str, remedy: str = "") -> Problem:
+        """Return what is wrong with an attribute, with its place and its line of the file."""
+        return Problem.at(locate(self.tree, path), path, message, remedy)
 
     def position(self, path: Path) -> Position | None:
         """Return where the attribute at `path` was written: of the nearest enclosing one when it is implied."""

@@ -48,11 +48,19 @@ def wanted(steps: Sequence[Step]) -> list[Wanted]:
     """Return the ports that the steps open anew: what a service publishes already is not asked for."""
     found = []
     for step in steps:
-        if step.kind != "service" or step.action not in ("create", "recreate", "update"):
+        again = step.action == "start" and released(step)
+        if step.kind != "service" or not (again or step.action in ("create", "recreate", "update")):
             continue
-        held = list(ports_of(step.name, step.current.spec)) if step.current is not None else []
-        found += [one for one in ports_of(step.name, step.spec) if not any(one.clashes(other) for other in held)]
+        holds = step.current is not None and not released(step)
+        held = list(ports_of(step.name, step.current.spec)) if holds else []
+        spec = step.spec or step.current.spec
+        found += [one for one in ports_of(step.name, spec) if not any(one.clashes(other) for other in held)]
     return found
+
+
+def released(step: Step) -> bool:
+    """Return whether the service gave its ports back when its containers stopped."""
+    return step.current is not None and bool(step.current.endpoint.ports_released)
 
 
 def conflicts(steps: Sequence[Step], project: str, others: Sequence[pb.Service]) -> list[tuple[Wanted, str]]:
@@ -69,12 +77,12 @@ def conflicts(steps: Sequence[Step], project: str, others: Sequence[pb.Service])
         for step in steps
         if step.kind == "service" and step.action != "remove"
         for one in ports_of(step.name, step.spec or step.current.spec)
-        if step.action != "start"
+        if step.action != "start" or released(step)
     ]
     held = [
         (one, f"service {service.spec.name} of project {service.spec.project}" if service.spec.project else one.service)
         for service in others
-        if service.spec.project != project or service.spec.name not in mine
+        if (service.spec.project != project or service.spec.name not in mine) and not service.endpoint.ports_released
         for one in ports_of(service.spec.name, service.spec)
     ]
     found = []

@@ -2,13 +2,17 @@
 
 A port is held on all nodes (ingress mode) or on one (host mode, and a replica's own port of a range). Two holders
 conflict when protocol and port are the same, their addresses overlap, and so do their nodes.
+
+A service whose containers are all down until somebody starts them (`at_rest`) gives its ports back, as Docker's
+containers do: others may have them, and whoever starts the service again is told who has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from pycompose.manager import states
 from pycompose.manager.allocator.pools import AllocationError
 from pycompose.proto.v1 import service_pb2, task_pb2
 
@@ -40,13 +44,49 @@ def own_range(port: service_pb2.PortSpec) -> bool:
     return port.publish_mode == service_pb2.PUBLISH_MODE_HOST or port.published_port_end > port.published_port
 
 
-class PortBook:
-    """All ports that are held."""
+def down(task: task_pb2.Task, policy: service_pb2.RestartPolicy) -> bool:
+    """Return whether a container does not run, and will not until somebody starts it."""
+    state = task.status.state
+    if task.desired_state == task_pb2.DESIRED_STATE_CREATED:
+        return state not in (task_pb2.TASK_STATE_STARTING, task_pb2.TASK_STATE_RUNNING)
+    if state not in states.ENDED or state in (task_pb2.TASK_STATE_ORPHANED, task_pb2.TASK_STATE_REMOVE):
+        return False  # an orphan may go on running where nobody sees it
+    if task.desired_state in (task_pb2.DESIRED_STATE_STOPPED, task_pb2.DESIRED_STATE_REMOVED):
+        return True
+    never = policy.condition in (service_pb2.RESTART_CONDITION_UNSPECIFIED, service_pb2.RESTART_CONDITION_NONE)
+    asked = task.run_request > task.status.run_request
+    return never and not asked
 
-    def __init__(self, services: Iterable[service_pb2.Service] = (), tasks: Iterable[task_pb2.Task] = ()) -> None:
+
+def at_rest(service: service_pb2.Service, tasks: Iterable[task_pb2.Task]) -> bool:
+    """Return whether a service has containers and all of them are down; `tasks`: the service's.
+
+    One whose template was changed meanwhile is not at rest: its containers will be replaced.
+    """
+    policy, some = service.spec.task.restart, False
+    for task in tasks:
+        replaced = task.revision != service.revision and task.desired_state != task_pb2.DESIRED_STATE_REMOVED
+        if replaced or not down(task, policy):
+            return False
+        some = True
+    return some
+
+
+TasksOf = Callable[[str], Iterable[task_pb2.Task]]
+
+
+class PortBook:
+    """All ports that are held; `tasks_of` returns a service's tasks."""
+
+    def __init__(
+        self,
+        services: Iterable[service_pb2.Service] = (),
+        tasks: Iterable[task_pb2.Task] = (),
+        tasks_of: TasksOf = lambda service_id: (),
+    ) -> None:
         self._held: dict[tuple[str, int], list[Held]] = {}
         for service in services:
-            self.add(service_ports(service))
+            self.add(service_ports(service, tasks_of(service.id)))
         for task in tasks:
             self.add(ports_of_task(task))
 
@@ -62,18 +102,23 @@ class PortBook:
             if len(rest) != len(members):
                 self._held[key] = rest
 
-    def conflict(self, wanted: Held) -> str:
-        """Return who holds the port; "" when it is free for `wanted.owner`."""
+    def conflicts(self, wanted: Held) -> Iterator[Held]:
+        """Yield what others than `wanted.owner` hold of the port."""
         for one in self._held.get((wanted.protocol, wanted.port), ()):
             same_ip = one.host_ip == wanted.host_ip or one.host_ip in EVERYWHERE or wanted.host_ip in EVERYWHERE
             same_node = one.node_id == wanted.node_id or not one.node_id or not wanted.node_id
             if one.owner != wanted.owner and same_ip and same_node:
-                return one.holder
-        return ""
+                yield one
+
+    def conflict(self, wanted: Held) -> str:
+        """Return who holds the port; "" when it is free for `wanted.owner`."""
+        return next((one.holder for one in self.conflicts(wanted)), "")
 
 
-def service_ports(service: service_pb2.Service) -> Iterator[Held]:
-    """Yield the ports that a service holds on all nodes."""
+def service_ports(service: service_pb2.Service, tasks: Iterable[task_pb2.Task] = ()) -> Iterator[Held]:
+    """Yield the ports that a service holds on all nodes; `tasks`: the service's."""
+    if at_rest(service, tasks):
+        return
     for port in service.endpoint.ports or service.spec.endpoint.ports:
         if port.published_port and not own_range(port):
             label = service_label(service.spec)
@@ -84,6 +129,20 @@ def ports_of_task(task: task_pb2.Task) -> Iterator[Held]:
     """Yield the ports that a task holds on its node."""
     for port in task.ports:
         yield Held(port.protocol, port.published_port, port.host_ip, task.node_id, task.id, task.name)
+
+
+def start_conflicts(service: service_pb2.Service, book: PortBook) -> Iterator[Held]:
+    """Yield what others hold of the ports that a service publishes on all nodes."""
+    for port in service.endpoint.ports:
+        if port.published_port and not own_range(port):
+            yield from book.conflicts(
+                Held(PROTOCOLS[port.protocol], port.published_port, port.host_ip, "", service.id, "")
+            )
+
+
+def start_conflict(service: service_pb2.Service, book: PortBook) -> Held | None:
+    """Return the first port that a service at rest gave back and another has now, or None."""
+    return next(start_conflicts(service, book), None)
 
 
 def port_conflict(spec: service_pb2.ServiceSpec, own_id: str, book: PortBook) -> tuple[int, str] | None:
@@ -101,10 +160,12 @@ def fill_ports(service: service_pb2.Service, book: PortBook) -> list[service_pb2
     fixed = {(PROTOCOLS[p.protocol], p.published_port) for p in service.spec.endpoint.ports if p.published_port}
     kept: dict[tuple[int, int, str], list[int]] = {}
     for before in service.endpoint.ports:
-        if (PROTOCOLS[before.protocol], before.published_port) not in fixed:
+        protocol = PROTOCOLS[before.protocol]
+        mine = Held(protocol, before.published_port, before.host_ip, "", service.id, "")
+        if (protocol, before.published_port) not in fixed and not book.conflict(mine):
             kept.setdefault((before.protocol, before.target_port, before.host_ip), []).append(before.published_port)
     filled: list[service_pb2.PortSpec] = []
-    taken = set(fixed)
+    taken = fixed | {(PROTOCOLS[key[0]], number) for key, numbers in kept.items() for number in numbers}
     for port in service.spec.endpoint.ports:
         full = service_pb2.PortSpec()
         full.CopyFrom(port)

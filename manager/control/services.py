@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from pycompose.manager import states
-from pycompose.manager.allocator import PortBook, port_conflict, service_label
+from pycompose.manager.allocator import PortBook, at_rest, port_conflict, service_label
 from pycompose.manager.cache import Cache
 from pycompose.manager.control import validate
 from pycompose.manager.control.api import Api, ServicerContext
@@ -23,8 +23,10 @@ def counted(cache: Cache, service: Object) -> service_pb2.Service:
     """Return the service with its tasks counted."""
     copy = service_pb2.Service()
     copy.CopyFrom(service)
-    tasks = [task for task in cache.tasks_of_service(service.id) if not leaving(task)]
+    every = cache.tasks_of_service(service.id)
+    tasks = [task for task in every if not leaving(task)]
     counts = copy.counts
+    copy.endpoint.ports_released = at_rest(service, every)
     mode = service.spec.WhichOneof("mode")
     if mode == "replicated":
         counts.desired = service.spec.replicated.replicas
@@ -34,6 +36,11 @@ def counted(cache: Cache, service: Object) -> service_pb2.Service:
     counts.healthy = sum(states.up(task.status) for task in tasks)
     counts.completed = sum(task.status.state == task_pb2.TASK_STATE_COMPLETE for task in tasks)
     return copy
+
+
+def port_book(cache: Cache) -> PortBook:
+    """Return who holds which published port."""
+    return PortBook(cache.all(SERVICE), cache.all(TASK), cache.tasks_of_service)
 
 
 class ServiceCalls:
@@ -50,7 +57,7 @@ class ServiceCalls:
         wrong = validate.service(spec, validate.Known(networks, secrets, configs))
         if wrong:
             raise InvalidError(wrong)
-        conflict = port_conflict(spec, own_id, PortBook(cache.all(SERVICE), cache.all(TASK)))
+        conflict = port_conflict(spec, own_id, port_book(cache))
         if conflict:
             index, holder = conflict
             port = spec.endpoint.ports[index]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from google.protobuf.duration_pb2 import Duration
 
 from pycompose.manager import scheduler, states
-from pycompose.manager.allocator import PortBook
+from pycompose.manager.allocator import PortBook, at_rest, service_label, service_ports, start_conflict
 from pycompose.manager.control.api import Api, ServicerContext
+from pycompose.manager.control.services import port_book
 from pycompose.manager.control.validate import shape
 from pycompose.manager.engine import volume_homes
 from pycompose.manager.model import NODE, SERVICE, TASK, Object
 from pycompose.manager.orchestrator.actions import leaving
-from pycompose.proto.refusal import InvalidError
+from pycompose.proto.refusal import BlockedError, InvalidError
 from pycompose.proto.v1 import control_pb2, meta_pb2, task_pb2
 
 
@@ -88,7 +89,31 @@ class TaskCalls:
     ) -> control_pb2.StartTasksResponse:
         """Start tasks that do not run."""
         await self.api.fresh()
-        return control_pb2.StartTasksResponse(version=await self.api.edit(TASK, list(request.task_ids), begin))
+        async with self.api.checking:
+            self._check_ports(list(request.task_ids))
+            version = await self.api.edit(TASK, list(request.task_ids), begin)
+        return control_pb2.StartTasksResponse(version=version)
+
+    def _check_ports(self, task_ids: list[str]) -> None:
+        """Refuse to start what gave its ports back when another has them now. Raises BlockedError."""
+        cache = self.api.cache
+        tasks = [task for identity in task_ids if (task := cache.get(TASK, identity)) is not None]
+        resting = [
+            service
+            for identity in dict.fromkeys(task.service_id for task in tasks)
+            if (service := cache.get(SERVICE, identity)) is not None
+            and at_rest(service, cache.tasks_of_service(identity))
+        ]
+        book = port_book(cache)
+        for service in resting:
+            if taken := start_conflict(service, book):
+                raise BlockedError(
+                    f"port {taken.port} was given back when {service_label(service.spec)} stopped, and {taken.holder} "
+                    f"publishes it now; stop {taken.holder}, or choose another port in {service.spec.name}'s ports",
+                    "PORT_TAKEN",
+                    service.spec.name,
+                )
+            book.add(service_ports(service))
 
     async def StopTasks(
         self, request: control_pb2.StopTasksRequest, context: ServicerContext
@@ -103,7 +128,10 @@ class TaskCalls:
     ) -> control_pb2.RestartTasksResponse:
         """Stop tasks that run, and start them all."""
         grace = request.grace_period if request.HasField("grace_period") else None
-        version = await self._change(list(request.task_ids), task_pb2.DESIRED_STATE_RUNNING, grace, again=True)
+        await self.api.fresh()
+        async with self.api.checking:
+            self._check_ports(list(request.task_ids))
+            version = await self._change(list(request.task_ids), task_pb2.DESIRED_STATE_RUNNING, grace, again=True)
         return control_pb2.RestartTasksResponse(version=version)
 
     async def RemoveTasks(
@@ -127,7 +155,8 @@ class TaskCalls:
             return [other for other in cache.tasks_of_node(node_id) if other.id != task.id]
 
         infos = scheduler.node_infos(cache.all(NODE), others, lambda identity: cache.get(SERVICE, identity))
-        ports = PortBook(cache.all(SERVICE), (other for other in cache.all(TASK) if other.id != task.id))
+        rest = (other for other in cache.all(TASK) if other.id != task.id)
+        ports = PortBook(cache.all(SERVICE), rest, cache.tasks_of_service)
         answers = scheduler.verdicts(scheduler.Demand(service, volume_homes(cache), ports), list(infos.values()))
         response = control_pb2.ExplainTaskResponse(summary=_summary(task, answers))
         for place, answer in enumerate(answers):

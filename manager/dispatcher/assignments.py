@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pycompose.manager import states
-from pycompose.manager.allocator import PROTOCOLS
+from pycompose.manager.allocator import PROTOCOLS, at_rest, down
 from pycompose.manager.cache import Cache
 from pycompose.manager.control.services import volumes_of
 from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, TASK, VOLUME, Object, revision_id
@@ -229,10 +229,10 @@ def _ports(cache: Cache, service: service_pb2.Service, tasks: Iterable[task_pb2.
         key = f"{service.id}.{protocol}.{host_ip}.{published}.{target}"
         answer.add_anew((_PORT, key), Assignment(published_port=port))
 
-    for port in service.endpoint.ports:
+    for port in () if at_rest(service, cache.tasks_of_service(service.id)) else service.endpoint.ports:
         span = port.published_port_end > port.published_port
         if port.publish_mode != service_pb2.PUBLISH_MODE_HOST and not span and port.published_port:
             add(PROTOCOLS[port.protocol], port.host_ip, port.published_port, port.target_port, "")
     for task in tasks:
-        for own in task.ports:
+        for own in () if down(task, service.spec.task.restart) else task.ports:
             add(own.protocol, own.host_ip, own.published_port, own.target_port, task.id)

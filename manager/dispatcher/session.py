@@ -21,6 +21,7 @@ from pycompose.manager.cache import Cache, Changes
 from pycompose.manager.control import validate
 from pycompose.manager.dispatcher import assignments
 from pycompose.manager.dispatcher.nodes import Nodes
+from pycompose.manager.dispatcher.revival import revive
 from pycompose.manager.dispatcher.statuses import StatusWriter
 from pycompose.manager.model import Codec
 from pycompose.manager.store import Store
@@ -37,7 +38,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
     """Serves workers' sessions."""
 
     def __init__(self, store: Store, cache: Cache, codec: Codec, clock: Callable[[], float] = time.time) -> None:
-        self._cache = cache
+        self._store, self._cache, self._codec = store, cache, codec
         self.nodes = Nodes(store, cache, codec, clock)
         self.statuses = StatusWriter(store, cache, codec)
 
@@ -56,6 +57,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         await self._cache.synchronize()
         await self.nodes.arrived(node_id, session_id, first.hello.description)
         self.statuses.add(node_id, first.hello.status)
+        if first.hello.node_started:
+            await revive(self._store, self._cache, self._codec, first.hello)
         accepted = dispatcher_pb2.SessionAccepted(session_id=session_id)
         accepted.heartbeat_period.CopyFrom(Duration(seconds=int(HEARTBEAT_SECONDS)))
         yield dispatcher_pb2.SessionResponse(accepted=accepted)

@@ -70,7 +70,8 @@ class Pass:
                 self._new.setdefault(message.service_id, {})[identity] = message
         if self._book is not None and kind in (TASK, SERVICE):
             self._book.remove(identity)
-            self._book.add(service_ports(message) if kind is SERVICE else ports_of_task(message))
+            held = service_ports(message, self.tasks(identity)) if kind is SERVICE else ports_of_task(message)
+            self._book.add(held)
 
     def delete(self, kind: Kind, identity: str, *extra: Operation) -> None:
         """Remember a deletion, and what is deleted with it."""
@@ -140,7 +141,7 @@ class Pass:
         """Return who holds which published port."""
         if self._book is None:
             tasks = (task for node in self.cache.all(NODE) for task in self._tasks_of_node(node.id))
-            self._book = PortBook(self._services(), tasks)
+            self._book = PortBook(self._services(), tasks, self.tasks)
         return self._book
 
     def wake(self, at: float | None) -> None:

@@ -37,7 +37,9 @@ def place(work: Pass, service: service_pb2.Service) -> None:
         other = work.cache.by_name(SERVICE, f"{service.spec.project}/{name}")
         return None if other is None else (other, work.tasks(other.id))
 
-    gate = "" if service.spec.create_stopped else dependencies.waits_for(service.spec, lookup)
+    gate = ""
+    if not service.spec.create_stopped:
+        gate = dependencies.waits_for(service.spec, lookup) or _port_gate(work, service)
     demand = scheduler.Demand(service, volume_homes(work.cache), work.ports())
     for task in waiting:
         if gate:
@@ -62,6 +64,27 @@ def place(work: Pass, service: service_pb2.Service) -> None:
         placed.status.message = f"assigned to {answers[0].hostname or answers[0].node_id}"
         infos[placed.node_id].add(service)
         work.put(TASK, placed.id, placed)
+
+
+def _port_gate(work: Pass, service: service_pb2.Service) -> str:
+    """Return which port a service waits for that begins to run again after it had given its ports back.
+
+    Of two that both wait the older one goes first.
+    """
+    if any(map(_placed, work.tasks(service.id))):
+        return ""
+    for held in alloc.start_conflicts(service, work.ports()):
+        other = work.get(SERVICE, held.owner)
+        ours = service.meta.created_at.ToNanoseconds(), service.id
+        first = other is not None and (other.meta.created_at.ToNanoseconds(), other.id) < ours
+        if other is None or first or any(map(_placed, work.tasks(other.id))):
+            work.wake(work.now + 1.0)
+            return f"waiting for port {held.port}, which {held.holder} publishes"
+    return ""
+
+
+def _placed(task: task_pb2.Task) -> bool:
+    return task.status.state >= task_pb2.TASK_STATE_ASSIGNED
 
 
 def _say(work: Pass, task: task_pb2.Task, message: str) -> None:

@@ -76,8 +76,13 @@ class SessionHello(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    NODE_STARTED_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Chosen by the node at its first start."""
+    node_started: _builtins.bool
+    """The node was started, and no manager has heard of it yet: tasks with the restart condition `always` that were
+    stopped by hand run again. False after a lost connection, or when the worker alone was started again.
+    """
     @_builtins.property
     def description(self) -> _node_pb2.NodeDescription:
         """What the machine is. Written by the worker at each connection."""
@@ -92,10 +97,11 @@ class SessionHello(_message.Message):
         node_id: _builtins.str = ...,
         description: _node_pb2.NodeDescription | None = ...,
         status: Global___StatusBatch | None = ...,
+        node_started: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "node_id", b"node_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "node_id", b"node_id", "node_started", b"node_started", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

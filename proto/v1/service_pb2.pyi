@@ -969,6 +969,11 @@ class ServiceEndpoint(_message.Message):
 
     VIRTUAL_ADDRESSES_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    PORTS_RELEASED_FIELD_NUMBER: _builtins.int
+    ports_released: _builtins.bool
+    """All containers are down until somebody starts them: meanwhile others may have the service's ports. Computed by
+    the manager at each read.
+    """
     @_builtins.property
     def virtual_addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___VirtualAddress]:
         """One per network of the service."""
@@ -982,10 +987,11 @@ class ServiceEndpoint(_message.Message):
         *,
         virtual_addresses: _abc.Iterable[Global___VirtualAddress] | None = ...,
         ports: _abc.Iterable[Global___PortSpec] | None = ...,
+        ports_released: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ports", b"ports", "virtual_addresses", b"virtual_addresses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ports", b"ports", "ports_released", b"ports_released", "virtual_addresses", b"virtual_addresses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,7 +1,8 @@
 """``python -m pycompose.worker.agent``: the worker of a node; started by the node's supervisor.
 
 Environment: PYCOMPOSE_STATE_DIR, PYCOMPOSE_RUN_DIR as everywhere; PYCOMPOSE_CGROUP_PARENT (default /pycompose) and
-PYCOMPOSE_INSTANCE (up to 3 characters in links' names) for a second node on one machine.
+PYCOMPOSE_INSTANCE (up to 3 characters in links' names) for a second node on one machine. --node-started is the
+supervisor's word that the whole node starts, not this process alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ async def run() -> None:
     run_dir = Path(os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose")
     parent = os.environ.get("PYCOMPOSE_CGROUP_PARENT") or "/pycompose"
     agent = Agent(state, run_dir, parent, os.environ.get("PYCOMPOSE_INSTANCE", ""))
+    agent.node_started = "--node-started" in sys.argv
     server = await serve(run_dir / "worker.sock", agent)
     work = asyncio.create_task(agent.run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)

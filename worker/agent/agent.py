@@ -67,6 +67,8 @@ class Agent:
         self.servers: tuple[str, ...] = ()
         self.search: tuple[str, ...] = ()
         self.recovered = asyncio.Event()
+        #: The node was started, and no manager has accepted that yet.
+        self.node_started = False
         self._dirty: set[str] = set()
         self._gone: dict[str, task_pb2.TaskStatus] = {}
         self._places: dict[str, str] = {}
@@ -77,7 +79,7 @@ class Agent:
         self._batches: asyncio.Queue[dispatcher_pb2.AssignmentBatch] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._session = Session(
-            f"unix:{run}/api.sock", self._hello, self._outgoing, self._batches.put_nowait, self._wake
+            f"unix:{run}/api.sock", self._hello, self._accepted, self._outgoing, self._batches.put_nowait, self._wake
         )
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -284,7 +286,15 @@ class Agent:
         self._dirty.clear()
         self._new_description = False
         everything = self._batch(self.runners.keys() | self._gone.keys())
-        return dispatcher_pb2.SessionHello(node_id=self.node_id(), description=self.description(), status=everything)
+        return dispatcher_pb2.SessionHello(
+            node_id=self.node_id(),
+            description=self.description(),
+            status=everything,
+            node_started=self.node_started,
+        )
+
+    def _accepted(self) -> None:
+        self.node_started = False
 
     def node_id(self) -> str:
         """Return this node's id, chosen at its first start."""

@@ -19,7 +19,8 @@ TICK_SECONDS, LONGEST_PAUSE = 0.02, 5.0
 
 
 class Session:
-    """Args: target: gRPC target of the manager; hello: makes the first message; outgoing: takes what is to be sent.
+    """Args: target: gRPC target of the manager; hello: makes the first message; accepted: hears
+    that a manager has it; outgoing: takes what is to be sent.
 
     `take` hears each batch of assignments; `wake` is set when there is something to send.
     """
@@ -28,11 +29,13 @@ class Session:
         self,
         target: str,
         hello: Callable[[], dispatcher_pb2.SessionHello],
+        accepted: Callable[[], None],
         outgoing: Callable[[], list[dispatcher_pb2.SessionRequest]],
         take: Callable[[dispatcher_pb2.AssignmentBatch], None],
         wake: asyncio.Event,
     ) -> None:
-        self._target, self._hello, self._outgoing, self._take, self._wake = target, hello, outgoing, take, wake
+        self._target, self._hello, self._accepted = target, hello, accepted
+        self._outgoing, self._take, self._wake = outgoing, take, wake
 
     async def run(self) -> None:
         """Hold a session for ever."""
@@ -47,6 +50,8 @@ class Session:
                         pause = 0.05
                         if response.WhichOneof("message") == "assignments":
                             self._take(response.assignments)
+                        else:
+                            self._accepted()
             except grpc.aio.AioRpcError as error:
                 log.info("no manager at %s: %s", self._target, error.details())
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))

@@ -41,10 +41,10 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it."""
-        self.began = time.monotonic()
+        """Start it; at the first time it is told that the whole node starts (--node-started)."""
+        first, self.began = not self.began, time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", self.module],
+            [sys.executable, "-m", self.module, *(["--node-started"] if first else [])],
             stdin=subprocess.DEVNULL,
             preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
         )
