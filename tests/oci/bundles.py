@@ -42,9 +42,16 @@ class Bench:
     bundle: Path
     used: set[str] = field(default_factory=set)
 
-    def call(self, *words: str, stdin: str = "", timeout: float = 60, flags: tuple[str, ...] = ()) -> Result:
-        """Run the runtime's command."""
-        command = [*RUNTIMES[self.name], "--root", str(self.folder / "root"), *flags, *words]
+    def call(
+        self,
+        *words: str,
+        stdin: str = "",
+        timeout: float = 60,
+        flags: tuple[str, ...] = (),
+        before: tuple[str, ...] = (),
+    ) -> Result:
+        """Run the runtime's command; ``before``: a command that prepares something and executes it."""
+        command = [*before, *RUNTIMES[self.name], "--root", str(self.folder / "root"), *flags, *words]
         with open(self.folder / "out", "w+") as out, open(self.folder / "err", "w+") as err:
             # Files, not pipes: a created container keeps its standard streams open.
             done = subprocess.run(

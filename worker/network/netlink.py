@@ -12,18 +12,26 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_interface,
+)
 
 from pycompose.worker.network.errors import KernelRefused
 
-_NEWLINK, _SETLINK, _NEWADDR, _NEWROUTE = 16, 19, 20, 24
-_REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
+_NEWLINK, _SETLINK, _NEWADDR, _GETADDR, _NEWROUTE = 16, 19, 20, 22, 24
+_REQUEST, _ACK, _EXCL, _DUMP, _CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
 _REPLACE = 0x100
-_ERROR = 2
+_ERROR, _DONE = 2, 3
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _IFLA_LINK, _IFLA_PROTINFO, _NESTED = 5, 12, 0x8000
 _IFLA_BRPORT_ISOLATED = 33
-_IFA_FLAGS, _IFA_F_NODAD = 8, 0x02
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_F_NODAD, _IFA_F_PERMANENT = 1, 2, 8, 0x02, 0x80
 _AF_BRIDGE = 7
 _UP = 0x1
 #: IFLA_MACVLAN_MODE (linux/if_link.h).
@@ -66,6 +74,12 @@ def _mac(text: str) -> bytes:
 def set_up(index: int) -> Message:
     """Bring a link up."""
     return Message(_NEWLINK, 0, _ifinfo(index, True), f"bring link {index} up")
+
+
+def move_link(index: int, netns: int, name: str) -> Message:
+    """Move a link, which is taken down, to the namespace of descriptor ``netns``, where it has this name."""
+    payload = _ifinfo(index, False) + _text(_IFLA_IFNAME, name) + _u32(_IFLA_NET_NS_FD, netns)
+    return Message(_NEWLINK, 0, payload, f"move link {index} as {name}")
 
 
 def add_bridge(name: str, mac: str, mtu: int) -> Message:
@@ -181,6 +195,21 @@ class Netlink:
         if refused is not None:
             raise refused
 
+    def addresses(self, index: int) -> list[Interface]:
+        """A link's permanent addresses of global scope (rtnetlink(7), RTM_GETADDR)."""
+        self._sequence += 1
+        self._socket.send(self._frame(_GETADDR, _REQUEST | _DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)))
+        found: list[Interface] = []
+        while True:
+            for kind, sequence, payload in self._receive():
+                if sequence != self._sequence:
+                    continue
+                if kind in (_DONE, _ERROR):
+                    return found
+                address = _global_address(payload, index)
+                if address is not None:
+                    found.append(address)
+
     def _frame(self, kind: int, flags: int, payload: bytes) -> bytes:
         return struct.pack("=IHHII", 16 + len(payload), kind, flags, self._sequence, 0) + payload
 
@@ -192,3 +221,15 @@ class Netlink:
             found.append((kind, sequence, data[16:length]))
             data = data[(length + 3) & ~3 :]
         return found
+
+
+def _global_address(payload: bytes, wanted: int) -> Interface | None:
+    _, prefix, flags, scope, index = struct.unpack_from("=BBBBi", payload)
+    if index != wanted or scope != 0 or not flags & _IFA_F_PERMANENT:
+        return None
+    attributes, offset = {}, 8
+    while offset + 4 <= len(payload):
+        length, kind = struct.unpack_from("=HH", payload, offset)
+        attributes[kind] = payload[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return ip_interface((attributes.get(_IFA_LOCAL, attributes[_IFA_ADDRESS]), prefix))

@@ -96,6 +96,7 @@ def check(config: dict[str, Any], directory: str) -> None:
                 raise ConfigError(f"hooks.{kind}[{number}].path: {hook['path']!r} is not absolute")
     if ".." in (linux.get("cgroupsPath") or "").split("/"):
         raise ConfigError(f"linux.cgroupsPath: {linux['cgroupsPath']!r} leads upwards")
+    _check_netdevices(linux)
     if linux.get("intelRdt"):
         raise ConfigError("linux.intelRdt: not supported by this runtime; remove it")
 
@@ -140,6 +141,21 @@ def _check_namespaces(config: dict[str, Any], linux: dict[str, Any]) -> None:
         userns.check(linux, plan.user)
     elif linux.get("uidMappings") or linux.get("gidMappings"):
         raise ConfigError("linux.uidMappings: needs a user namespace in linux.namespaces")
+
+
+def _check_netdevices(linux: dict[str, Any]) -> None:
+    devices = linux.get("netDevices") or {}
+    if devices and not any(entry["type"] == "network" for entry in linux.get("namespaces") or ()):
+        raise ConfigError("linux.netDevices: needs a network namespace in linux.namespaces")
+    seen: set[str] = set()
+    for name, settings in devices.items():
+        inside = settings.get("name") or name
+        for each in (name, inside):
+            if not 1 <= len(each.encode()) <= 15 or each in (".", "..") or re.search(r"[/:\s]", each):
+                raise ConfigError(f"linux.netDevices.{name}: {each!r} cannot be a device's name")
+        if inside in seen:
+            raise ConfigError(f"linux.netDevices.{name}: another device is called {inside} in the container too")
+        seen.add(inside)
 
 
 def _check_mount(mount: dict[str, Any], where: str, linux: dict[str, Any]) -> None:

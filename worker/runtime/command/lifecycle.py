@@ -210,6 +210,11 @@ def _until_ready(made: Container, config: dict[str, Any], channel: socket.socket
         elif "error" in report:
             raise StartError(report["error"], report.get("code", 125))
         elif "built" in report:
+            devices = (config.get("linux") or {}).get("netDevices")
+            if devices:
+                from pycompose.worker.runtime.command import netdevices
+
+                netdevices.move_all(devices, made.known["pid"])
             state = made.oci_state("creating", made.known["pid"])
             for kind in ("prestart", "createRuntime"):
                 hooks.run_all(kind, (config.get("hooks") or {}).get(kind) or [], state)

@@ -164,6 +164,7 @@ def features() -> None:
             "selinux": {"enabled": labels.selinux_enabled()},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
+            "netDevices": {"enabled": True},
         },
     }
     _line(json.dumps(known, indent=2))
