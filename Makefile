@@ -14,7 +14,7 @@ TEST_PACKAGES := nftables iproute2 procps util-linux runc docker-registry skopeo
 VM_TESTS := tests/oci tests/attacks tests/node/test_runtime_containers.py tests/node/test_cgroup_v2.py tests/node/test_node.py
 BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
 
-.PHONY: help install demo test unit conformance lint format docs proto lock soak bench clean attacks test-vm
+.PHONY: help install demo examples test unit conformance lint format docs proto lock soak bench clean attacks test-vm
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ install: $(VENV)/.installed $(VENV)/.node-packages ## Make .venv with the tool (
 
 demo: install $(VENV)/.example-packages ## Run examples/guestbook: up, healthy, answering, scaled, healed, down
 	@$(BIN)/python examples/demo
+
+examples: install $(VENV)/.example-packages ## Five applications (EXAMPLES="jobs blog": these) up, asked, hurt, stopped, up again with their data, down
+	@PYTHONPATH=examples $(BIN)/python -m checks $(EXAMPLES)
 
 test: install $(VENV)/.example-packages $(VENV)/.test-packages lint ## Lint, types, import rules, stubs, all tests
 	$(BIN)/pytest -q

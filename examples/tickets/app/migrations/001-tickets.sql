@@ -1,0 +1,5 @@
+CREATE TABLE tickets (
+    id serial PRIMARY KEY,
+    title text NOT NULL,
+    opened timestamptz NOT NULL DEFAULT now()
+);
