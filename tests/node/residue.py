@@ -14,6 +14,9 @@ loop            loop devices with a file of the node's behind them
 key             live keys of the store
 ==============  ==============================================================================
 
+Network namespaces that wait for their containers (``worker/network/pool.py``) are descriptors of the agent, each with
+two sockets of the resolver: as many at any time once the pool is full, none while there are no networks.
+
 Threads are counted apart (`threads`): pools grow to their size and stay there, so only growth without end is a leak.
 """
 

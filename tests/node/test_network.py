@@ -30,6 +30,7 @@ services:
   solo:
     <<: *idle
     container_name: the-solo
+    extra_hosts: ["machine:host-gateway"]
     networks: {front: {aliases: [seen-in-front]}, back: {aliases: [seen-in-back]}}
   hidden: {<<: *idle, networks: [back]}
   loner: {<<: *idle, networks: [other]}
@@ -371,11 +372,15 @@ def test_networks_are_kept_apart(lan: Lan) -> None:
 
 def test_an_internal_network_has_no_way_out(lan: Lan) -> None:
     hidden = lan.pid("net-hidden-1")
-    lan.upstream.asked.clear()
     with servers({"machine": lan.machine}, 7777):
-        assert fetch(lan.pid("net-web-1"), "10.77.0.1", 7777).startswith("machine")
+        solo = lan.pid("the-solo")  # it declares that it knows the machine
+        gateway = lan.node.exec("solo", "getent", "hosts", "machine").split()[0]
+        assert fetch(solo, "10.77.0.1", 7777).startswith("machine")
+        assert fetch(solo, gateway, 7777).startswith("machine")
+        assert refused(lambda: fetch(lan.pid("net-web-1"), gateway, 7777)) == "refused"
         for address in ("10.77.0.1", "10.77.0.9", "192.0.2.1", "169.254.169.254", "100.64.0.1"):
             assert refused(lambda address=address: fetch(hidden, address, 7777, timeout=1)) == "unreachable"
+    lan.upstream.asked.clear()
     assert ask(hidden, "out.test") == ("NXDOMAIN", [])
     assert ask(hidden, "secrets.in.a.name.out.test", tcp=True) == ("NXDOMAIN", [])
     assert lan.upstream.asked == []

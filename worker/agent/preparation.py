@@ -161,7 +161,10 @@ async def _network(runner: Runner) -> str | None:
     container = runner.spec.container
     dns = DnsOptions(tuple(container.dns), tuple(container.dns_search), aliases=tuple(container.links.items()))
     attachments = () if mode == "none" else attachments_of(runner.task, runner.spec, runner.agent.desired.networks)
-    return str(await runner.agent.network.attach(runner.id, attachments, dns))
+    guest = any(
+        line.partition(":")[2] == "host-gateway" for line in (one.replace("=", ":", 1) for one in container.extra_hosts)
+    )
+    return str(await runner.agent.network.attach(runner.id, attachments, dns, guest=guest))
 
 
 async def _shared_memory(runner: Runner) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ A packet's way out: task -> gateway (bridge) -> uplink -> masqueraded by the mac
 ``manager``             ``NodeNetwork``, the seam: apply a view, attach and detach containers
 ``errors``              the exception tree
 ``rules``               pure: view -> nftables scripts
+``portfilter``          pure: what a container may send on its bridge; ``nft_elements``: its sets' elements
+``pool``                container namespaces that are made ahead
 ``zone``                pure: DNS question + zones -> answer, refusal or 'ask upstream'
 ``etcfiles``            pure: /etc/hosts, /etc/resolv.conf, /etc/hostname of a container
 ``names``               pure: names of kernel objects, MAC addresses, transfer addresses

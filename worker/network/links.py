@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -18,7 +19,7 @@ from ipaddress import (
 )
 from pathlib import Path
 
-from pycompose.worker.network import names, netlink, netns
+from pycompose.worker.network import names, netlink, netns, nft_elements, portfilter
 from pycompose.worker.network.errors import KernelRefused
 from pycompose.worker.network.model import Attachment, NetworkSpec
 from pycompose.worker.network.netlink import Netlink
@@ -29,12 +30,11 @@ EVERYWHERE6 = IPv6Network("::/0")
 
 
 class Links:
-    """Args: directory: where namespaces are kept as files; instance: see ``names.link_prefix``."""
+    """Args: directory: where namespaces are kept as files; instance: see ``names.link_prefix``; table: nftables'."""
 
-    def __init__(self, directory: Path, instance: str) -> None:
-        self._directory, self._instance = directory, instance
+    def __init__(self, directory: Path, instance: str, table: str) -> None:
+        self._directory, self._instance, self._table = directory, instance, table
         self._home = netns.current()
-        self._nonce = int(time.monotonic_ns())
         #: Whether the machine did not forward before us.
         self.forwarding_set = False
 
@@ -75,6 +75,8 @@ class Links:
                 netns.sysctl("ipv4/ip_forward", "1")
                 if spec.subnet6 is not None:
                     netns.sysctl("ipv6/conf/all/forwarding", "1")
+                else:
+                    netns.sysctl("ipv6/conf/default/disable_ipv6", "1")
                 with Netlink() as link:
                     mac = names.mac_of(spec.gateway)
                     link.run([netlink.set_up(LOOPBACK), netlink.add_bridge(names.BRIDGE, mac, spec.mtu)])
@@ -110,8 +112,29 @@ class Links:
                 messages.append(netlink.add_route(way.everywhere, way.machine, number))
             link.run(messages)
 
+    def prepare(self) -> int:
+        """Make a namespace for a container that is yet to come: its descriptor, with loopback up.
+
+        Interfaces that are put in have no IPv6 until they are given an address of it.
+        """
+        descriptor = netns.make(self._home)
+        try:
+            with netns.inside(descriptor, self._home), Netlink() as link:
+                link.run([netlink.set_up(LOOPBACK)])
+                netns.sysctl("ipv4/ip_unprivileged_port_start", "0")
+                netns.sysctl("ipv6/conf/default/disable_ipv6", "1")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
     def make_container(
-        self, name: str, attachments: Sequence[tuple[Attachment, str, NetworkSpec]], outward: NetworkSpec | None
+        self,
+        name: str,
+        attachments: Sequence[tuple[Attachment, str, NetworkSpec]],
+        outward: NetworkSpec | None,
+        nonce: int,
+        descriptor: int | None = None,
     ) -> None:
         """Make a container's namespace.
 
@@ -119,25 +142,42 @@ class Links:
             name: of its file.
             attachments: one interface per (attachment, its network's name, network).
             outward: the network that the default route leads to.
+            nonce: see ``names.port_name``.
+            descriptor: of a namespace from ``prepare``, closed here; None: make one.
         """
-        descriptor = netns.make(self._home)
+        if descriptor is None:
+            descriptor = self.prepare()
         try:
             inside = names.interface_names([(attachment.interface, spec.prefix) for attachment, _, spec in attachments])
             for link_name, (attachment, network, spec) in zip(inside, attachments, strict=True):
                 if spec.driver == "macvlan":
                     self._sit(descriptor, link_name, attachment, spec)
                 else:
-                    self._plug(descriptor, name, link_name, attachment, self.path(network), spec)
+                    port = portfilter.port_of(name, attachment, nonce)
+                    self._plug(descriptor, link_name, port, self.path(network), spec)
             with netns.inside(descriptor, self._home):
-                netns.sysctl("ipv4/ip_unprivileged_port_start", "0")
-                for link_name, (attachment, _, _) in zip(inside, attachments, strict=True):
+                for link_name, (attachment, _, spec) in zip(inside, attachments, strict=True):
+                    if spec.driver == "macvlan" or _speaks6(attachment):
+                        netns.sysctl(f"ipv6/conf/{link_name}/disable_ipv6", "0")
                     for key, value in attachment.sysctls:
                         netns.sysctl(key.replace("IFNAME", link_name), value)
-                with Netlink() as link:
-                    link.run(_addresses(inside, attachments, outward))
+                if inside:
+                    with Netlink() as link:
+                        link.run(_addresses(inside, attachments, outward))
             netns.keep(descriptor, self.path(name))
         finally:
             os.close(descriptor)
+
+    def unplug(self, ports: Sequence[tuple[str, portfilter.Port]]) -> None:
+        """Take ports, (their network's name, port) each, out of the filters of their networks."""
+        for network, port in ports:
+            with suppress(FileNotFoundError):
+                target = netns.open_file(self.path(network))
+                try:
+                    with netns.inside(target, self._home):
+                        nft_elements.change(self._table, portfilter.keys(port), add=False)
+                finally:
+                    os.close(target)
 
     def _sit(self, descriptor: int, inside: str, attachment: Attachment, spec: NetworkSpec) -> None:
         """Make a macvlan interface above a link of the machine."""
@@ -154,26 +194,23 @@ class Links:
             )
             link.run([made])
 
-    def _plug(
-        self, descriptor: int, name: str, inside: str, attachment: Attachment, network: Path, spec: NetworkSpec
-    ) -> None:
+    def _plug(self, descriptor: int, inside: str, port: portfilter.Port, network: Path, spec: NetworkSpec) -> None:
         """Make a pair of interfaces, one end in the container, the other on the network's bridge."""
-        self._nonce += 1
-        bridge_end = names.port_name(name, attachment.network_id, self._nonce)
         target = netns.open_file(network)
         try:
             with netns.inside(target, self._home), Netlink() as link:
                 veth = netlink.add_veth(
-                    bridge_end,
+                    port.link,
                     peer=inside,
                     peer_netns=descriptor,
-                    peer_mac=attachment.mac,
+                    peer_mac=port.mac,
                     master=socket.if_nametoindex(names.BRIDGE),
                     mtu=spec.mtu,
                 )
                 link.run([veth])
-                if not spec.talk:
-                    link.run([netlink.isolate(socket.if_nametoindex(bridge_end))])
+                number = socket.if_nametoindex(port.link)
+                link.run([netlink.set_port(number, isolated=not spec.talk), netlink.add_station(number, port.mac)])
+                nft_elements.change(self._table, portfilter.keys(port), add=True)
         finally:
             os.close(target)
 
@@ -196,6 +233,10 @@ def _gateways(spec: NetworkSpec) -> list[IPv4Interface | IPv6Interface]:
     return found
 
 
+def _speaks6(attachment: Attachment) -> bool:
+    return attachment.address6 is not None or any(address.version == 6 for address in attachment.more)
+
+
 def _addresses(
     inside: Sequence[str], attachments: Sequence[tuple[Attachment, str, NetworkSpec]], outward: NetworkSpec | None
 ) -> list[netlink.Message]:
@@ -203,7 +244,7 @@ def _addresses(
 
     ``inside``: their names; ``outward``: the network that the default routes lead to.
     """
-    messages = [netlink.set_up(LOOPBACK)]
+    messages: list[netlink.Message] = []
     for name, (attachment, _, spec) in zip(inside, attachments, strict=True):
         index = socket.if_nametoindex(name)
         messages += [netlink.set_up(index), netlink.add_address(index, attachment.address)]

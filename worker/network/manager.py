@@ -12,14 +12,15 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pycompose.worker.network import names, routes, rules, zone
+from pycompose.worker.network import names, portfilter, routes, rules, zone
 from pycompose.worker.network.errors import KernelRefused, NetworkError
 from pycompose.worker.network.guard import Guard
 from pycompose.worker.network.helper import Helper
@@ -32,12 +33,34 @@ from pycompose.worker.network.model import (
     NetworkView,
     PublishedPort,
 )
+from pycompose.worker.network.pool import Pool, Prepared
 from pycompose.worker.network.ports import Forwarder, reserve
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 TABLE = "pycompose"
 MACHINE = "/proc/self/ns/net"
+
+
+@dataclass(frozen=True)
+class Plugged:
+    """A container that is here: its interfaces, its resolver's settings, and the ``nonce`` of its ports' names.
+
+    ``guest``: it may reach the machine's own services.
+    """
+
+    attachments: tuple[Attachment, ...]
+    dns: DnsOptions
+    nonce: int
+    guest: bool = False
+
+    def ports(self, container_id: str, networks: Collection[str]) -> list[tuple[str, portfilter.Port]]:
+        """(network id, port) of each interface on one of these networks."""
+        return [
+            (one.network_id, portfilter.port_of(container_id, one, self.nonce))
+            for one in self.attachments
+            if one.network_id in networks
+        ]
 
 
 class NodeNetwork:
@@ -49,9 +72,11 @@ class NodeNetwork:
 
     def __init__(self, run_dir: Path, instance: str = "", on_change: Callable[[], None] = lambda: None) -> None:
         self._files = run_dir / "network"
-        self._links = Links(run_dir / "netns", instance)
         self._instance = instance
         self._table = f"{TABLE}{instance}"
+        self._links = Links(run_dir / "netns", instance, self._table)
+        self._pool = Pool(self._prepare, lambda one: self._resolver.tell({"op": "close", "key": one.key}))
+        self._prepared = 0
         self._thread = ThreadPoolExecutor(1, "network")
         self._nft = Helper("pycompose.worker.network.nft_helper")
         resolver = "pycompose.worker.network.resolver"
@@ -62,8 +87,10 @@ class NodeNetwork:
         self._view = NetworkView()
         #: Networks that exist here: id -> index of the uplink's transfer addresses.
         self._networks: dict[str, int] = {}
-        #: Containers that exist here: what they are attached to, and their resolver's ports.
-        self._containers: dict[str, tuple[tuple[Attachment, ...], DnsOptions]] = {}
+        #: Networks whose ports are filtered by a table of this run of the node.
+        self._filtered: set[str] = set()
+        #: Containers that exist here, and their resolver's ports.
+        self._containers: dict[str, Plugged] = {}
         self._dns_ports: dict[str, tuple[int, int]] = {}
         #: Services whose VIPs a container has been told: its namespace translates these.
         self._told: dict[str, set[str]] = {}
@@ -95,7 +122,8 @@ class NodeNetwork:
                 self._written[name] = ""  # something may be written there: look at it at the first chance
             else:
                 attachments = tuple(Attachment.from_json(item) for item in meta["attachments"])
-                self._containers[name] = (attachments, DnsOptions.from_json(meta["dns"]))
+                dns = DnsOptions.from_json(meta["dns"])
+                self._containers[name] = Plugged(attachments, dns, meta["nonce"], meta["guest"])
                 self._dns_ports[name] = (*meta["ports"],) if meta.get("ports") else (0, 0)
                 self._told[name] = set(meta["told"])
         self._view = view or NetworkView()
@@ -103,6 +131,7 @@ class NodeNetwork:
         if view is not None:
             await self.apply(view)
         self._guard.start()
+        self._pool.start()
 
     async def _write_again(self) -> None:
         """Another program changed the machine's table."""
@@ -114,6 +143,7 @@ class NodeNetwork:
         """Tell the resolver everything: names first, then who asks, so that it never denies what it has not heard."""
         self._zones = {}
         self._update_zones()
+        self._pool.drain()  # its sockets have gone
         async with self._lock:
             for container_id in list(self._containers):
                 before = self._dns_ports.get(container_id)
@@ -124,6 +154,7 @@ class NodeNetwork:
     async def close(self, *, remove_all: bool = False) -> None:
         """End the helpers; with `remove_all` nothing of ours stays in the kernel."""
         await self._guard.stop(remove_all=remove_all)
+        await self._pool.stop()
         if remove_all:
             for container_id in list(self._containers):
                 await self.detach(container_id)
@@ -161,10 +192,14 @@ class NodeNetwork:
                     except (NetworkError, OSError) as error:
                         log.error("network %s cannot be made: %s", spec.name, error)
                         self.network_problems[spec.id] = f"network {spec.name} cannot be made: {error}"
+            for spec in view.networks:
+                if spec.id in self._networks and spec.id not in self._filtered:
+                    await self._filter_ports(spec)
             await self._open_ports()
             self._update_zones()
             await self._update_rules()
             await self._remove_networks()
+            self._pool.want(bool(self._networks))
             if not uplinks and self._uplinks():
                 self._guard.look_soon()
 
@@ -187,11 +222,21 @@ class NodeNetwork:
             raise
         self._networks[spec.id] = index
 
+    async def _filter_ports(self, spec: NetworkSpec) -> None:
+        """Write the filter of a network's ports: of those that are there; ``Links`` adds and removes others."""
+        ports = [port for name, each in self._containers.items() for _, port in each.ports(name, {spec.id})]
+        text = portfilter.table(self._table, ports, version6=spec.subnet6 is not None)
+        answer = await self._nft.ask({"netns": str(self._links.path(f"n-{spec.id}")), "script": text})
+        if answer["error"]:
+            raise KernelRefused(f"nftables refused the filter of network {spec.name}: {answer['error']}")
+        self._filtered.add(spec.id)
+
     async def _remove_networks(self) -> None:
         wanted = {spec.id for spec in self._view.networks}
-        used = {a.network_id for attachments, _ in self._containers.values() for a in attachments}
+        used = {a.network_id for each in self._containers.values() for a in each.attachments}
         for network_id in [n for n in self._networks if n not in wanted | used]:
             del self._networks[network_id]
+            self._filtered.discard(network_id)
             await self._forget(f"n-{network_id}")
 
     async def _open_ports(self) -> None:
@@ -242,9 +287,9 @@ class NodeNetwork:
         }
 
     async def _update_rules(self) -> None:
+        await self._update_machine()
         uplinks = self._uplinks()
         numbers = rules.transfer_ports(self._ports)
-        await self._write_rules("machine", MACHINE, rules.machine_table(self._table, uplinks, numbers))
         for spec in self._view.networks:
             own = {port: number for port, number in numbers.items() if port.network_id == spec.id}
             text = rules.network_table(self._table, uplinks.get(spec.id), own, self._view.endpoints)
@@ -258,6 +303,13 @@ class NodeNetwork:
                     await self._update_container(container_id, backends)
             except NetworkError:  # its namespace is going, or was changed from inside: the others matter
                 log.exception("container %s: its rules could not be written", container_id[:12])
+
+    async def _update_machine(self) -> None:
+        guests = [each.attachments for each in self._containers.values() if each.guest]
+        addresses = [one for attachments in guests for each in attachments for one in each.all_addresses()]
+        numbers = rules.transfer_ports(self._ports)
+        text = rules.machine_table(self._table, self._uplinks(), numbers, addresses)
+        await self._write_rules("machine", MACHINE, text)
 
     async def _update_container(
         self, container_id: str, backends: rules.Backends | None = None, *, fresh: bool = False
@@ -296,8 +348,17 @@ class NodeNetwork:
 
     # Containers.
 
-    async def attach(self, container_id: str, attachments: Sequence[Attachment], dns: DnsOptions | None = None) -> Path:
+    async def attach(
+        self,
+        container_id: str,
+        attachments: Sequence[Attachment],
+        dns: DnsOptions | None = None,
+        *,
+        guest: bool = False,
+    ) -> Path:
         """Return the path of the container's namespace, made and plugged in when it is new.
+
+        ``guest``: it may reach services of the machine itself, at any of the machine's addresses.
 
         Raises:
             NetworkError: a network of it is not in the view.
@@ -305,42 +366,91 @@ class NodeNetwork:
         path = self._links.path(container_id)
         if container_id in self._containers:
             return path
-        async with self._lock:
-            specs = {spec.id: spec for spec in self._view.networks}
-            sitting = {spec.id for spec in self._view.networks if spec.driver == "macvlan"}
-            missing = [a.network_id for a in attachments if a.network_id not in self._networks.keys() | sitting]
-            if missing:
-                problem = self.network_problems.get(missing[0])
-                raise NetworkError(problem or f"network {missing[0]} is not on this node yet")
-            known = [(a, f"n-{a.network_id}", specs[a.network_id]) for a in attachments if a.network_id in specs]
-            ways = [(a.gateway_priority, -i, s) for i, (a, _, s) in enumerate(known) if not s.internal]
-            outward = max(ways, key=lambda way: way[:2])[2] if ways else None
-            self._containers[container_id] = (tuple(attachments), dns or DnsOptions())
-            try:
-                self._save_container(container_id)
-                await self._do(self._links.make_container, container_id, known, outward)
+        with self._pool.in_use():
+            async with self._lock:
+                plugged = Plugged(tuple(attachments), dns or DnsOptions(), time.monotonic_ns(), guest)
+                await self._attach(container_id, plugged)
+        return path
+
+    async def _attach(self, container_id: str, plugged: Plugged) -> None:
+        attachments = plugged.attachments
+        specs = {spec.id: spec for spec in self._view.networks}
+        sitting = {spec.id for spec in self._view.networks if spec.driver == "macvlan"}
+        missing = [a.network_id for a in attachments if a.network_id not in self._networks.keys() | sitting]
+        if missing:
+            problem = self.network_problems.get(missing[0])
+            raise NetworkError(problem or f"network {missing[0]} is not on this node yet")
+        known = [(a, f"n-{a.network_id}", specs[a.network_id]) for a in attachments if a.network_id in specs]
+        ways = [(a.gateway_priority, -i, s) for i, (a, _, s) in enumerate(known) if not s.internal]
+        outward = max(ways, key=lambda way: way[:2])[2] if ways else None
+        self._containers[container_id] = plugged
+        prepared = None
+        try:
+            self._save_container(container_id)
+            prepared = self._pool.take() if attachments else None
+            descriptor = None if prepared is None else prepared.descriptor
+            await self._do(self._links.make_container, container_id, known, outward, plugged.nonce, descriptor)
+            if prepared is not None:
+                self._adopt(container_id, prepared)
+            else:
                 await self._open_dns(container_id)
                 await self._update_container(container_id, fresh=True)
-            except BaseException:
-                self._containers.pop(container_id)
-                self._dns_ports.pop(container_id, None)
-                await self._forget(container_id)
-                raise
-        return path
+            if plugged.guest:
+                await self._update_machine()
+        except BaseException:
+            if prepared is not None:
+                self._resolver.tell({"op": "close", "key": prepared.key})
+            await self._drop(container_id)
+            raise
 
     async def detach(self, container_id: str) -> None:
         """Remove the container's namespace."""
         async with self._lock:
-            if container_id in self._dns_ports:
-                await self._resolver.ask({"op": "close", "key": container_id})
-            self._containers.pop(container_id, None)
-            self._dns_ports.pop(container_id, None)
-            self._told.pop(container_id, None)
-            await self._forget(container_id)
+            guest = container_id in self._containers and self._containers[container_id].guest
+            await self._drop(container_id)
             await self._remove_networks()
+            if guest:
+                await self._update_machine()
+
+    async def _drop(self, container_id: str) -> None:
+        if self._dns_ports.pop(container_id, None) is not None:
+            self._resolver.tell({"op": "close", "key": container_id})
+        plugged = self._containers.pop(container_id, None)
+        self._told.pop(container_id, None)
+        ports = plugged.ports(container_id, self._filtered) if plugged else []
+        await self._do(self._links.unplug, [(f"n-{network_id}", port) for network_id, port in ports])
+        await self._forget(container_id)
+
+    async def _prepare(self) -> Prepared:
+        """Make a namespace for a container that is yet to come (``Pool``)."""
+        self._prepared += 1
+        key = f"prepared-{self._prepared}"
+        descriptor = await self._do(self._links.prepare)
+        try:
+            path = f"/proc/{os.getpid()}/fd/{descriptor}"
+            answer = await self._resolver.ask({"op": "open", "key": key, "netns": path})
+            if answer.get("error"):
+                raise KernelRefused(f"the resolver cannot listen: {answer['error']}")
+            ports = answer["udp"], answer["tcp"]
+            text = rules.container_table(self._table, ports, {})
+            await self._write_rules(key, path, text, fresh=True)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        finally:
+            self._written.pop(key, None)
+        return Prepared(descriptor, key, ports, text)
+
+    def _adopt(self, container_id: str, prepared: Prepared) -> None:
+        """Make what waited in the pool a container's."""
+        self._dns_ports[container_id] = prepared.dns_ports
+        self._written[container_id] = prepared.rules
+        self._resolver.tell({"op": "rename", "key": prepared.key, "to": container_id})
+        self._tell_client(container_id)
+        self._save_container(container_id)
 
     async def _open_dns(self, container_id: str) -> None:
-        if not self._containers[container_id][0]:
+        if not self._containers[container_id].attachments:
             return
         before = self._dns_ports.get(container_id, (0, 0))
         path = str(self._links.path(container_id))
@@ -353,12 +463,12 @@ class NodeNetwork:
             self._save_container(container_id)
 
     def _tell_client(self, container_id: str) -> None:
-        attachments, dns = self._containers[container_id]
+        plugged = self._containers[container_id]
         client = {
-            "networks": [a.network_id for a in attachments],
-            "servers": list(dns.servers),
-            "aliases": {alias.lower(): name.lower() for alias, name in dns.aliases},
-            "forward": any(not self._internal.get(a.network_id, True) for a in attachments),
+            "networks": [a.network_id for a in plugged.attachments],
+            "servers": list(plugged.dns.servers),
+            "aliases": {alias.lower(): name.lower() for alias, name in plugged.dns.aliases},
+            "forward": any(not self._internal.get(a.network_id, True) for a in plugged.attachments),
         }
         self._resolver.tell({"op": "client", "key": container_id, "container": container_id, "client": client})
 
@@ -415,10 +525,12 @@ class NodeNetwork:
         os.rename(temporary, self._files / f"{name}.json")
 
     def _save_container(self, container_id: str) -> None:
-        attachments, dns = self._containers[container_id]
+        plugged = self._containers[container_id]
         meta = {
-            "attachments": [attachment.to_json() for attachment in attachments],
-            "dns": asdict(dns),
+            "attachments": [attachment.to_json() for attachment in plugged.attachments],
+            "dns": asdict(plugged.dns),
+            "nonce": plugged.nonce,
+            "guest": plugged.guest,
             "ports": self._dns_ports.get(container_id),
             "told": sorted(self._told.get(container_id, ())),
         }

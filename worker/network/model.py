@@ -72,6 +72,10 @@ class Attachment:
     more: tuple[Interface, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
 
+    def all_addresses(self) -> list[IPv4Address | IPv6Address]:
+        """Every address that it was given."""
+        return [one.ip for one in (self.address, self.address6, *self.more) if one is not None]
+
     def to_json(self) -> dict[str, Any]:
         """For the file that outlives the daemon."""
         texts = {"address": str(self.address), "address6": str(self.address6) if self.address6 else None}

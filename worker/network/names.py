@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from pycompose.worker.network.model import Attachment
+
 TRANSFER_POOL = IPv4Network("100.64.0.0/16")
 """Transfer addresses between the machine and a network's namespace (RFC 6598), four per network."""
 
@@ -60,6 +62,17 @@ def interface_names(wanted: Sequence[tuple[str, str]]) -> list[str]:
 def mac_of(address: IPv4Address) -> str:
     """The locally administered MAC that belongs to an IPv4 address, as Docker derives it: 02:42 + the address."""
     return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + address.packed)
+
+
+def mac_of_interface(attachment: Attachment) -> str:
+    """The MAC of a container's interface: its own, or the one of its address."""
+    return (attachment.mac or mac_of(attachment.address.ip)).lower().replace("-", ":")
+
+
+def link_local(mac: str) -> IPv6Address:
+    """The IPv6 link-local address that the kernel makes from a MAC (RFC 4291, appendix A: modified EUI-64)."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:])
 
 
 def transfer_pair(index: int) -> tuple[IPv4Address, IPv4Address]:

@@ -24,13 +24,14 @@ from ipaddress import (
 
 from pycompose.worker.network.errors import KernelRefused
 
-_NEWLINK, _SETLINK, _NEWADDR, _GETADDR, _NEWROUTE = 16, 19, 20, 22, 24
+_NEWLINK, _SETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _NEWNEIGH = 16, 19, 20, 22, 24, 28
 _REQUEST, _ACK, _EXCL, _DUMP, _CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
 _REPLACE = 0x100
 _ERROR, _DONE = 2, 3
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _IFLA_LINK, _IFLA_PROTINFO, _NESTED = 5, 12, 0x8000
-_IFLA_BRPORT_ISOLATED = 33
+_IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_ISOLATED = 8, 9, 33
+_NTF_MASTER, _NUD_NOARP = 0x04, 0x40
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_F_NODAD, _IFA_F_PERMANENT = 1, 2, 8, 0x02, 0x80
 _AF_BRIDGE = 7
 _UP = 0x1
@@ -109,11 +110,22 @@ def add_veth(
     return Message(_NEWLINK, _CREATE | _EXCL, payload, f"add veth {name} with peer {peer}")
 
 
-def isolate(index: int) -> Message:
-    """Let a bridge's port reach no other isolated port of it, only the bridge itself (bridge(8), "isolated")."""
+def set_port(index: int, *, isolated: bool) -> Message:
+    """Let a bridge's port teach the bridge no MACs, and get no frames for MACs that the bridge does not know.
+
+    ``isolated``: it reaches no other such port, only the bridge itself. Source: bridge(8), "learning", "flood".
+    """
     head = struct.pack("=BxHiII", _AF_BRIDGE, 0, index, 0, 0)
-    setting = _attr(_IFLA_BRPORT_ISOLATED, b"\1")
-    return Message(_SETLINK, 0, head + _attr(_IFLA_PROTINFO | _NESTED, setting), f"isolate port {index}")
+    setting = _attr(_IFLA_BRPORT_LEARNING, b"\0") + _attr(_IFLA_BRPORT_UNICAST_FLOOD, b"\0")
+    setting += _attr(_IFLA_BRPORT_ISOLATED, b"\1") if isolated else b""
+    return Message(_SETLINK, 0, head + _attr(_IFLA_PROTINFO | _NESTED, setting), f"set up port {index}")
+
+
+def add_station(index: int, mac: str) -> Message:
+    """Tell a bridge which MAC is behind its port, for good (bridge(8), "fdb add ... master static")."""
+    head = struct.pack("=BxHiHBB", _AF_BRIDGE, 0, index, _NUD_NOARP, _NTF_MASTER, 0)
+    payload = head + _attr(2, bytes.fromhex(mac.replace(":", "")))
+    return Message(_NEWNEIGH, _CREATE | _REPLACE, payload, f"tell the bridge of {mac}")
 
 
 def add_macvlan(

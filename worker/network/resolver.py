@@ -6,7 +6,8 @@ standard input:
 
     {"id", "op": "open", "key", "netns", "ports"} -> {"id", "udp", "tcp"}
                                                                       sockets for a namespace, on these ports if free
-    {"id", "op": "close", "key"}           -> {"id"}
+    {"op": "rename", "key", "to"}                                     of a namespace that was made ahead
+    {"op": "close", "key"}
     {"op": "client", "key", "container", "client"}                    whose namespace it is, what it may see
     {"op": "zones", "zones", "gone"}                                  names of networks, changed ones
 
@@ -103,7 +104,10 @@ class Resolver:
                 await self._open(message)
             case "close":
                 self._close(message["key"])
-                _say({"id": message["id"]})
+            case "rename":
+                listener = self._listeners.pop(message["key"], None)
+                if listener is not None:
+                    self._listeners[message["to"]] = listener
             case "client":
                 listener = self._listeners.get(message["key"])
                 if listener is not None:

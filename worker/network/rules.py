@@ -3,7 +3,8 @@
 Three kinds of namespace have a table:
 
 * the machine: published ports are translated to the transfer address of their network; outbound is masqueraded;
-  nothing else reaches a network from outside, nor one network another;
+  nothing else reaches a network from outside, nor one network another; a container reaches services of the machine
+  only where it was declared so (``extra_hosts: ["NAME:host-gateway"]``);
 * a network: what arrives at the transfer address goes to one of the port's backends in turn (``numgen inc``);
 * a container: its DNS server is found on port 53 of 127.0.0.11; VIPs it has looked up lead to one backend.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from pycompose.worker.network.model import Endpoint, NetworkView, PublishedPort
 
@@ -79,19 +80,55 @@ def transfer_ports(ports: Iterable[PublishedPort]) -> dict[PublishedPort, int]:
     return result
 
 
-def machine_table(table: str, uplinks: Mapping[str, Uplink], ports: Mapping[PublishedPort, int]) -> str:
-    """The machine's tables. ``uplinks`` by network id (no internal networks); ``ports`` from ``transfer_ports``."""
-    return _machine_table4(table, uplinks, ports) + _machine_table6(table, uplinks)
+def machine_table(
+    table: str,
+    uplinks: Mapping[str, Uplink],
+    ports: Mapping[PublishedPort, int],
+    guests: Sequence[IPv4Address | IPv6Address] = (),
+) -> str:
+    """The machine's tables.
+
+    Args:
+        table: its name.
+        uplinks: by network id (no internal networks).
+        ports: from ``transfer_ports``.
+        guests: addresses of containers that may reach the machine's own services.
+    """
+    four, six = [[one for one in guests if one.version == version] for version in (4, 6)]
+    return _machine_table4(table, uplinks, ports, four) + _machine_table6(table, uplinks, ports, six)
 
 
-def _machine_table6(table: str, uplinks: Mapping[str, Uplink]) -> str:
+def _host(links: str, family: str, guests: Sequence[IPv4Address | IPv6Address], published: Sequence[str]) -> list[str]:
+    """What containers may reach on the machine itself. What is published was translated before, or is let in here."""
+    allowed = [f"  iifname {links} {family} saddr {_set(map(str, guests))} accept"] if guests else []
+    return [
+        "chain host {",
+        "  type filter hook input priority filter; policy accept;",
+        f"  iifname {links} ct state established,related accept",
+        *allowed,
+        *(f"  iifname {links} {each} accept" for each in published),
+        f"  iifname {links} meta l4proto {{ icmp, ipv6-icmp }} accept",
+        f"  iifname {links} reject",
+        "}",
+    ]
+
+
+def _machine_table6(
+    table: str,
+    uplinks: Mapping[str, Uplink],
+    ports: Mapping[PublishedPort, int],
+    guests: Sequence[IPv4Address | IPv6Address],
+) -> str:
     """IPv6 goes out only; published ports are forwarded by the sockets that hold them (``ports``)."""
     own = [uplink for uplink in uplinks.values() if uplink.subnet6 is not None]
     if not own:
         return replace_table(table, [], "ip6")
     hidden = [str(uplink.subnet6) for uplink in own if uplink.masquerade]
     links = _set(f'"{uplink.link}"' for uplink in own)
-    body = [*_postrouting("ip6", hidden), *_forward(links)]
+    open_ports = sorted(
+        {f"{port.protocol} dport {port.published}" for port in ports if not _loopback(port.host_ip)}
+    )  # by the sockets that hold them
+    body = [*_postrouting("ip6", hidden), *_forward(links), *_host(links, "ip6", guests, open_ports)]
     return replace_table(table, body, "ip6")
 
 
@@ -116,7 +153,12 @@ def _forward(links: str) -> list[str]:
     ]
 
 
-def _machine_table4(table: str, uplinks: Mapping[str, Uplink], ports: Mapping[PublishedPort, int]) -> str:
+def _machine_table4(
+    table: str,
+    uplinks: Mapping[str, Uplink],
+    ports: Mapping[PublishedPort, int],
+    guests: Sequence[IPv4Address | IPv6Address],
+) -> str:
     if not uplinks:
         return replace_table(table, [])
     links = _set(f'"{uplink.link}"' for uplink in uplinks.values())
@@ -137,6 +179,7 @@ def _machine_table4(table: str, uplinks: Mapping[str, Uplink], ports: Mapping[Pu
         "ip daddr != 127.0.0.0/8 fib daddr type local jump published; }",
         *_postrouting("ip", hidden),
         *_forward(links),
+        *_host(links, "ip", guests, ()),
     ]
     return replace_table(table, body)
 
