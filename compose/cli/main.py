@@ -92,6 +92,9 @@ _VERSION = click.option("-v", "--version", is_flag=True, help="Print the version
 @click.option(
     "-H", "--host", default="", metavar="ADDRESS", help="Node to talk to, e.g. unix:///run/pycompose/api.sock."
 )
+@click.option(
+    "--trust-remote", is_flag=True, help="Let remote files name any file of this machine (PYCOMPOSE_TRUST_REMOTE)."
+)
 @click.option("--verbose", "-D", "--debug", is_flag=True, hidden=True)
 @standalone
 @_VERSION
@@ -111,6 +114,7 @@ def cli(
     all_resources: bool,
     dry_run: bool,
     host: str,
+    trust_remote: bool,
     verbose: bool,
     version: bool,
 ) -> None:
@@ -135,6 +139,7 @@ def cli(
         all_resources=all_resources,
         dry_run=dry_run,
         host=host,
+        trust_remote=trust_remote,
     )
     chosen.ansi = "never" if no_ansi else _choice("--ansi", ansi or chosen.variable("COMPOSE_ANSI"), ANSI)
     chosen.progress = _choice("--progress", progress or chosen.variable("COMPOSE_PROGRESS"), (*PROGRESS, "none"))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from pycompose.compose.cli.display import Display
     from pycompose.compose.client import Client
-    from pycompose.compose.loader import Model, Project
+    from pycompose.compose.loader import Fetched, Model, Project
+    from pycompose.compose.remote.fetch import Remotes
 
 
 @dataclass
@@ -38,8 +39,10 @@ class Settings:
     parallel: int = -1
     compatibility: bool = False
     host: str = ""
+    trust_remote: bool = False
     warned: set[str] = field(default_factory=set)
     _dotenv: dict[str, str] | None = None
+    _remotes: Remotes | None = None
 
     def warn(self, text: str) -> None:
         """Print a warning once, on stderr."""
@@ -70,6 +73,19 @@ class Settings:
         from pycompose.compose.loader import default_environment
 
         return default_environment(self._directory(), os.environ, self._env_files() or None, warn=self.warn)
+
+    def remotes(self) -> Remotes:
+        """Return what fetches remote files, made when one is named."""
+        if self._remotes is None:
+            from pycompose.compose.remote.cache import Cache, folder
+            from pycompose.compose.remote.fetch import Remotes
+            from pycompose.compose.remote.git import Git
+
+            self._remotes = Remotes(Cache(folder(os.environ)), Git(os.environ), os.environ, self.warn)
+        return self._remotes
+
+    def _fetch(self, written: str) -> Fetched:
+        return self.remotes().fetch(written)
 
     def sources(self) -> list[str]:
         """Return the files to load: those named, else those found.
@@ -117,6 +133,8 @@ class Settings:
             resolve_environment=resolve_environment,
             all_env_files=all_env_files,
             all_resources=all_resources or self.all_resources,
+            fetch=self._fetch,
+            trust_remote=self._trusts(),
         )
         for warning in project.warnings:
             self.warn(warning)
@@ -138,10 +156,15 @@ class Settings:
             env_files=self._env_files() or None,
             normalise=normalise,
             resolve_paths=resolve_paths,
+            fetch=self._fetch,
+            trust_remote=self._trusts(),
         )
         for warning in model.warnings:
             self.warn(warning)
         return model
+
+    def _trusts(self) -> bool:
+        return self.trust_remote or self.truth("PYCOMPOSE_TRUST_REMOTE")
 
     def known_project(self) -> Project | None:
         """Load the project unless the command line names only its name, as Docker Compose does."""
@@ -213,7 +236,11 @@ class Settings:
         if self.project_directory:
             return os.path.abspath(self.project_directory)
         first = next((path for path in self.files if path != "-"), None)
-        return os.path.dirname(os.path.abspath(first)) if first else os.getcwd()
+        if first is None:
+            return os.getcwd()
+        from pycompose.compose.loader.remotes import is_remote
+
+        return os.getcwd() if is_remote(first) else os.path.dirname(os.path.abspath(first))
 
     def _env_files(self) -> list[str]:
         named = self.env_files or tuple(one for one in os.environ.get("COMPOSE_ENV_FILES", "").split(",") if one)

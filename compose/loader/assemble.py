@@ -18,6 +18,7 @@ from pycompose.compose.loader import include as including
 from pycompose.compose.loader import interpolate as interpolation
 from pycompose.compose.loader.attributes import PROJECT, SERVICE
 from pycompose.compose.loader.canonical import canonical, set_defaults
+from pycompose.compose.loader.confine import Walls
 from pycompose.compose.loader.consistency import check_forms
 from pycompose.compose.loader.context import Context
 from pycompose.compose.loader.environment import read_env_files
@@ -27,6 +28,7 @@ from pycompose.compose.loader.kinds import check
 from pycompose.compose.loader.merge import RULES, apply_resets, deduplicate, merge
 from pycompose.compose.loader.normalise import resolve_names
 from pycompose.compose.loader.paths import Resolver
+from pycompose.compose.loader.remote_documents import confine_base, granted, localise, located
 from pycompose.compose.loader.tree import Map, Mark, Path, Reset, Seq, clone
 from pycompose.compose.loader.typed import Typer
 from pycompose.compose.loader.yaml_source import Document
@@ -64,12 +66,16 @@ def _add_document(document: Document, path: str, base: Map, context: Context) ->
         except LoadError as error:
             raise LoadError(_with_others(error.problems, tree)) from None
 
+    folder = context.directory
+    if (walls := context.walls(path)) is not None:
+        folder = localise(tree, path, base, walls, context)
+
     def load_base(other: str, service: str, mark: Mark | None, key: Path) -> Base:
-        return _load_base(other, service, mark, key, context)
+        return _load_base(other, service, mark, key, folder, walls, context)
 
     apply_extends(tree, path, document.resets, load_base)
     apply_resets(base, document.resets)
-    _apply_includes(tree, path, context)
+    _apply_includes(tree, path, folder, walls, context)
     tree = _mapping(merge(base, tree, (), RULES), path)
     deduplicate(tree)
     problems: list[Problem] = []
@@ -131,12 +137,16 @@ def _to_long_forms(tree: Map, context: Context) -> None:
     deduplicate(tree)
 
 
-def _load_base(written: str, service: str, mark: Mark | None, key: Path, context: Context) -> Base:
-    """Load the file that a service extends: its services in long form, its paths absolute."""
-    if including.is_remote(written):
-        message = f"{written}: remote files cannot be extended yet"
-        raise LoadError(Problem.at(mark, key, message, "fetch it, and name the local file"))
-    path = posixpath.normpath(posixpath.join(context.directory, written))
+def _load_base(
+    written: str, service: str, mark: Mark | None, key: Path, folder: str, walls: Walls | None, context: Context
+) -> Base:
+    """Load the file that a service extends: its services in long form, its paths absolute.
+
+    Args:
+        folder: what relative paths start from in the file that extends.
+        walls: what that file may name.
+    """
+    path = located(written, mark, (*key, "file"), folder, walls, context)
     try:
         documents = context.documents(path)
     except NoComposeFileError:
@@ -163,12 +173,18 @@ def _load_base(written: str, service: str, mark: Mark | None, key: Path, context
         if problems:
             del services[name]
     _to_long_forms(only, context)
-    # relative to the extending project's folder, which makes them absolute where paths are resolved
-    Resolver(posixpath.relpath(posixpath.dirname(path), context.directory), context.home, context.files).resolve(only)
+    inner = context.walls(path)
+    if inner is not None:
+        confine_base(only, service, path, inner, context)
+    start = posixpath.dirname(path)
+    if not (context.resolve_paths and (walls or inner)):
+        # relative to the extending project's folder, which makes them absolute where paths are resolved
+        start = posixpath.relpath(start, folder)
+    Resolver(start, context.home, context.files).resolve(only)
     return services, resets, path
 
 
-def _apply_includes(tree: Map, path: str, context: Context) -> None:
+def _apply_includes(tree: Map, path: str, folder: str, walls: Walls | None, context: Context) -> None:
     if "include" not in tree:
         return
     problems: list[Problem] = []
@@ -176,9 +192,13 @@ def _apply_includes(tree: Map, path: str, context: Context) -> None:
     if problems:
         raise LoadError(problems)
     chain = (*context.included, path)
-    for one in including.read_includes(tree, context.directory):
+
+    def locate(written: str, mark: Mark | None, key: Path) -> str:
+        return located(written, mark, key, folder, walls, context)
+
+    for one in including.read_includes(tree, locate):
         if one.paths[0] in chain:
-            steps = " -> ".join((*chain[chain.index(one.paths[0]) :], one.paths[0]))
+            steps = " -> ".join(map(context.remotes.name, (*chain[chain.index(one.paths[0]) :], one.paths[0])))
             raise LoadError(Problem.at(one.mark, ("include",), f"include cycle detected: {steps}"))
         if len(chain) > 50:
             raise LoadError(Problem.at(one.mark, ("include",), "more than 50 files include one another in a chain"))
@@ -186,8 +206,11 @@ def _apply_includes(tree: Map, path: str, context: Context) -> None:
         if env_files is None:
             default = posixpath.join(one.directory, ".env")
             env_files = (default,) if context.files.is_file(default) else ()
+            if env_files and (owner := context.walls(default)) and not context.trusted and not owner.holds(default):
+                raise LoadError(owner.refuse(one.mark, ("include",), default))
         inner = replace(
             context,
+            granted=granted(one, context),
             directory=one.directory,
             variables=context.variables.beneath(
                 read_env_files(env_files, context.variables, context.files, context.warn)

@@ -10,6 +10,7 @@ from pycompose.compose.loader.environment import read_env_files
 from pycompose.compose.loader.errors import LoadError, NoComposeFileError, Problem
 from pycompose.compose.loader.files import DiskFiles, Files
 from pycompose.compose.loader.interpolate import Warn
+from pycompose.compose.loader.remotes import is_remote
 from pycompose.compose.loader.variables import Variables
 
 FILE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -41,10 +42,14 @@ def discover_files(
     files = files or DiskFiles()
     if variables.get("COMPOSE_FILE"):
         separator = variables.get("COMPOSE_PATH_SEPARATOR") or ":"
-        named = variables["COMPOSE_FILE"].split(separator)
-        paths = [name if name == "-" else posixpath.normpath(posixpath.join(directory, name)) for name in named]
-        for path in paths:
-            if path != "-" and not files.is_file(path):
+        named = _split(variables["COMPOSE_FILE"], separator)
+        whole = [name == "-" or is_remote(name) for name in named]
+        paths = [
+            name if kept else posixpath.normpath(posixpath.join(directory, name))
+            for name, kept in zip(named, whole, strict=True)
+        ]
+        for path, kept in zip(paths, whole, strict=True):
+            if not kept and not files.is_file(path):
                 raise NoComposeFileError(Problem(f"{path}: no such file", remedy="COMPOSE_FILE names it"))
         return paths
     folder = directory
@@ -68,6 +73,24 @@ def discover_files(
                 )
             )
         folder = parent
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Return the files that COMPOSE_FILE names.
+
+    Raises:
+        LoadError: a remote one is among several that ":" separates.
+    """
+    if separator != ":" or not any(is_remote(text[at:]) for at in (0, *_after_colons(text))):
+        return text.split(separator)
+    if is_remote(text) and "://" not in text.partition("://")[2]:
+        return [text]
+    remedy = 'separate them by another character: COMPOSE_PATH_SEPARATOR="|" COMPOSE_FILE="one|other"'
+    raise LoadError(Problem("COMPOSE_FILE names a remote file, which has colons itself, among others", remedy=remedy))
+
+
+def _after_colons(text: str) -> list[int]:
+    return [at + 1 for at, char in enumerate(text) if char == ":"]
 
 
 def default_environment(

@@ -14,6 +14,7 @@ from pycompose.compose.loader.context import Context
 from pycompose.compose.loader.environment import resolve_labels, resolve_service
 from pycompose.compose.loader.errors import LoadError
 from pycompose.compose.loader.project import Project
+from pycompose.compose.loader.references import variables_read
 from pycompose.compose.loader.select import select_services, without_unused
 from pycompose.compose.loader.tree import Map
 from pycompose.compose.loader.typed import Typer
@@ -97,6 +98,8 @@ def finish(tree: Map, context: Context, name: str, paths: tuple[str, ...], wishe
         config_values=config_values,
         env_file_values=from_files,
         tree=tree,
+        remotes=tuple(context.remotes.fetched.values()),
+        remote_variables=variables_read(context.remotes.trees),
     )
 
 

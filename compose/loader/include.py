@@ -6,35 +6,42 @@ An included project has its own folder and its own variables; a resource of the 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pycompose.compose.loader.errors import LoadError, Problem
-from pycompose.compose.loader.tree import Map, Mark, mark_of, marked
+from pycompose.compose.loader.tree import Map, Mark, Path, mark_of, marked
 
 SECTIONS = ("services", "volumes", "networks", "secrets", "configs", "models")
-_REMOTE = ("oci://", "https://", "http://", "git://", "ssh://", "git@", "github.com/")
+Locate = Callable[[str, "Mark | None", Path], str]
+"""Make a path absolute, and bring a remote file here: (as written, its place, its path in the tree) to the path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Include:
-    """One entry of `include`: absolute paths of its files, of its folder, and its variables' files (None: default)."""
+    """One entry of `include`.
+
+    Absolute paths of its files, of its folder (`chosen`: the entry names the folder), and of its variables' files
+    (None: default).
+    """
 
     paths: tuple[str, ...]
     directory: str
     env_files: tuple[str, ...] | None
     mark: Mark | None
+    chosen: bool
 
 
-def read_includes(tree: Map, working_dir: str) -> list[Include]:
+def read_includes(tree: Map, locate: Locate) -> list[Include]:
     """Read the `include` list of one file.
 
     Args:
         tree: the file's tree; its `include` has passed the check of kinds.
-        working_dir: the folder that relative paths start from.
+        locate: finds the paths that it names.
 
     Raises:
-        LoadError: an entry is remote.
+        LoadError: an entry names no file, or one that cannot be had.
     """
     found = []
     for index, (entry, mark) in enumerate(marked(tree.get("include") or ())):
@@ -42,22 +49,13 @@ def read_includes(tree: Map, working_dir: str) -> list[Include]:
         written = _strings(entry.get("path"))
         if not written:
             raise LoadError(Problem.at(mark, ("include", index), "an include needs a path"))
-        for path in written:
-            if is_remote(path):
-                message = f"{path}: remote files cannot be included yet"
-                raise LoadError(Problem.at(mark, ("include", index), message, "fetch it, and include the local file"))
-        paths = tuple(posixpath.normpath(posixpath.join(working_dir, path)) for path in written)
-        directory = entry.get("project_directory")
-        base = posixpath.normpath(posixpath.join(working_dir, directory)) if directory else posixpath.dirname(paths[0])
-        env_files = _strings(entry.get("env_file"))
-        resolved = tuple(posixpath.join(working_dir, file) for file in env_files) if env_files else None
-        found.append(Include(paths, base, resolved, mark))
+        place: Path = ("include", index)
+        paths = tuple(locate(path, mark, place) for path in written)
+        folder = entry.get("project_directory")
+        base = locate(folder, mark, (*place, "project_directory")) if folder else posixpath.dirname(paths[0])
+        env_files = tuple(locate(file, mark, (*place, "env_file")) for file in _strings(entry.get("env_file")))
+        found.append(Include(paths, base, env_files or None, mark, bool(folder)))
     return found
-
-
-def is_remote(path: str) -> bool:
-    """Tell whether a path names something that would have to be fetched."""
-    return path.startswith(_REMOTE)
 
 
 def import_resources(imported: Any, tree: Map) -> None:

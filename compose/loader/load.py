@@ -19,6 +19,7 @@ from pycompose.compose.loader.finish import Wishes, finish
 from pycompose.compose.loader.interpolate import TemplateError, substitute
 from pycompose.compose.loader.normalise import normalise as normalise_tree
 from pycompose.compose.loader.project import Model, Project
+from pycompose.compose.loader.remotes import CheckedFiles, Fetch, RemoteError, RemoteFiles, is_remote, no_remotes
 from pycompose.compose.loader.tree import Map, mark_of
 from pycompose.compose.loader.variables import Variables
 
@@ -40,12 +41,15 @@ def load(
     all_env_files: bool = False,
     all_resources: bool = False,
     files: Files | None = None,
+    fetch: Fetch = no_remotes,
+    trust_remote: bool = False,
 ) -> Project:
     """Load a project.
 
     Args:
-        sources: the files in the order of merging; `-` is standard input.
-        project_directory: base of relative paths and of `.env`; default: the first file's folder.
+        sources: the files in the order of merging; `-` is standard input, and some may be remote.
+        project_directory: base of relative paths and of `.env`; default: the first file's folder, the working
+            directory where that file is remote. Relative paths in a remote file start at its own folder.
         project_name: as given by the user; default: see `default_project_name`.
         environment: the caller's variables; they win over env files.
         env_files: files of variables for interpolation; default: `.env` of the project directory.
@@ -55,6 +59,8 @@ def load(
         all_env_files: read the env files of enabled services that are not selected, too.
         all_resources: keep networks, volumes, secrets and configs that no service uses.
         files: the file system.
+        fetch: brings remote files here.
+        trust_remote: let remote files name any path of this machine.
 
     Raises:
         LoadError: with every problem found in the step that failed.
@@ -62,6 +68,7 @@ def load(
     """
     paths = _absolute(sources)
     context = _context(paths, project_directory, environment, env_files, files, interpolate, resolve_paths)
+    paths, context = _with_remotes(paths, context, fetch, trust_remote)
     name = _project_name(paths, context, project_name, normalise)
     tree = _read(paths, context, name, normalise)
     wishes = Wishes(
@@ -72,7 +79,7 @@ def load(
         all_env_files=all_env_files,
         all_resources=all_resources,
     )
-    return finish(tree, context, name, tuple(paths), wishes)
+    return finish(tree, context, name, tuple(map(context.remotes.name, paths)), wishes)
 
 
 def load_model(
@@ -85,6 +92,8 @@ def load_model(
     normalise: bool = True,
     resolve_paths: bool = True,
     files: Files | None = None,
+    fetch: Fetch = no_remotes,
+    trust_remote: bool = False,
 ) -> Model:
     """Load the files without interpolating them: merged and in long form, but with every variable still in place.
 
@@ -93,6 +102,7 @@ def load_model(
     """
     paths = _absolute(sources)
     context = _context(paths, project_directory, environment, env_files, files, False, resolve_paths)
+    paths, context = _with_remotes(paths, context, fetch, trust_remote)
     name = _project_name(paths, context, project_name, normalise)
     context = replace(context, variables=Variables({}))
     tree = _read(paths, context, name, normalise)
@@ -102,10 +112,25 @@ def load_model(
 
 
 def _absolute(sources: Sequence[str | os.PathLike[str]]) -> list[str]:
-    paths = [str(source) if str(source) == "-" else os.path.abspath(source) for source in sources]
+    plain = [str(source) for source in sources]
+    paths = [one if one == "-" or is_remote(one) else os.path.abspath(one) for one in plain]
     if not paths:
         raise NoComposeFileError(Problem("no configuration file provided", remedy="name one with -f"))
     return paths
+
+
+def _with_remotes(paths: list[str], context: Context, fetch: Fetch, trusted: bool) -> tuple[list[str], Context]:
+    """Bring the remote ones of the project's own files here; returns the paths of all.
+
+    Raises:
+        LoadError: one cannot be had.
+    """
+    remotes = RemoteFiles(fetch)
+    context = replace(context, remotes=remotes, trusted=trusted, files=CheckedFiles(context.files, remotes))
+    try:
+        return [remotes.bring(path).path if is_remote(path) else path for path in paths], context
+    except RemoteError as error:
+        raise LoadError(Problem(error.message, remedy=error.remedy)) from None
 
 
 def _context(
@@ -129,7 +154,7 @@ def _directory(paths: list[str], given: str | os.PathLike[str] | None) -> str:
     if given:
         return os.path.abspath(given)
     first = next((path for path in paths if path != "-"), None)
-    return posixpath.dirname(first) if first else os.getcwd()
+    return posixpath.dirname(first) if first and not is_remote(first) else os.getcwd()
 
 
 def _read(paths: list[str], context: Context, name: str, normalised: bool) -> Map:
@@ -137,7 +162,7 @@ def _read(paths: list[str], context: Context, name: str, normalised: bool) -> Ma
     context.variables["COMPOSE_PROJECT_NAME"] = name
     tree = assemble(paths, context)
     if not tree:
-        raise LoadError(Problem("empty compose file", file=paths[0], remedy="define services"))
+        raise LoadError(Problem("empty compose file", file=context.remotes.name(paths[0]), remedy="define services"))
     if normalised:
         tree["name"] = name
         normalise_tree(tree, name, context.variables)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pycompose.compose.loader.errors import LoadError, Problem
 from pycompose.compose.loader.files import Files
+from pycompose.compose.loader.remotes import is_remote
 from pycompose.compose.loader.tree import mark_of
 
 _REMOTE = ("https://", "http://", "git://", "ssh://", "github.com/", "git@")
@@ -90,7 +91,7 @@ class Resolver:
         if isinstance(labels := service.get("label_file"), list):
             labels[:] = [self.absolute(path) for path in labels]
         extends = service.get("extends")
-        if isinstance(extends, dict) and "file" in extends:
+        if isinstance(extends, dict) and "file" in extends and not is_remote(extends["file"]):
             extends["file"] = self.absolute(extends["file"])
         for watch in ((service.get("develop") or {}).get("watch")) or ():
             if isinstance(path := self.absolute(watch.get("path")), str):

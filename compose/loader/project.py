@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pycompose.compose.loader.errors import Problem
+from pycompose.compose.loader.references import Reference
+from pycompose.compose.loader.remotes import Fetched
 from pycompose.compose.loader.tree import Path, locate
 from pycompose.compose.loader.variables import Definition
 
@@ -42,7 +44,8 @@ class Project:
     read-only. `disabled_services` are those whose profiles are not active, in the same form. `environment` is what
     interpolation saw. `secret_values` and `config_values` hold the content of those that come from a variable.
     `env_file_values` are the variables that each service's env files define, every definition in the order of reading.
-    `warnings` are lines for the user.
+    `warnings` are lines for the user. `remotes` are the remote files, and `remote_variables` what those read of the
+    caller's environment, by name, wherever it ends.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Project:
     config_values: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_file_values: Mapping[str, Mapping[str, Sequence[Definition]]] = field(default_factory=dict, repr=False)
     tree: Any = field(default=None, repr=False, compare=False)
+    remotes: tuple[Fetched, ...] = ()
+    remote_variables: Mapping[str, Reference] = field(default_factory=dict)
 
     @property
     def services(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pycompose.compose.loader.interpolate import FORM, closing_brace
@@ -31,6 +31,37 @@ def references_in(tree: Any) -> dict[str, Reference]:
         elif isinstance(value, list):
             pending.extend(reversed(value))
     return found
+
+
+def variables_read(trees: Sequence[Any]) -> dict[str, Reference]:
+    """Return what files read of the caller's environment, in any form, by the variable's name.
+
+    Those are the references in values, variables that a service lists without a value, and the contents of secrets and
+    configs that come from one.
+
+    Args:
+        trees: of whole files, as they are written.
+    """
+    found = references_in(list(trees))
+    for tree in trees:
+        for name in _passed_on(tree):
+            found.setdefault(name, Reference(name))
+    return {name: found[name] for name in sorted(found)}
+
+
+def _passed_on(tree: Any) -> Iterator[str]:
+    services = tree.get("services") if isinstance(tree, dict) else None
+    for service in services.values() if isinstance(services, dict) else ():
+        listed = service.get("environment") if isinstance(service, dict) else None
+        if isinstance(listed, dict):
+            yield from (name for name, value in listed.items() if value is None)
+        elif isinstance(listed, list):
+            yield from (one for one in listed if isinstance(one, str) and "=" not in one)
+    for section in ("secrets", "configs"):
+        entries = tree.get(section) if isinstance(tree, dict) else None
+        for entry in entries.values() if isinstance(entries, dict) else ():
+            if isinstance(entry, dict) and isinstance(entry.get("environment"), str):
+                yield entry["environment"]
 
 
 def references(text: str) -> Iterator[Reference]:

@@ -114,8 +114,8 @@ def test_dependencies_in_a_circle() -> None:
 
 @pytest.mark.parametrize("name", ["https://example.com/x.git", "oci://example.com/x", "git@example.com:x/y.git"])
 def test_nothing_is_fetched(name: str) -> None:
-    assert "remote files cannot be included yet" in said(f"include: ['{name}']\nservices: {{a: {{image: x}}}}\n")
-    assert "remote files cannot be extended yet" in said(
+    assert "remote files are not fetched here" in said(f"include: ['{name}']\nservices: {{a: {{image: x}}}}\n")
+    assert "remote files are not fetched here" in said(
         f"services: {{a: {{extends: {{file: '{name}', service: b}}}}}}\n"
     )
 

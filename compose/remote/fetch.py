@@ -1,0 +1,108 @@
+"""The one way in: a name of a remote file to the file on this machine, once a command."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pycompose.compose.loader.discover import FILE_NAMES
+from pycompose.compose.loader.remotes import Fetched, RemoteError
+from pycompose.compose.remote.cache import Cache
+from pycompose.compose.remote.git import Git
+from pycompose.compose.remote.references import GitReference, parse
+
+GIT_SWITCH = "COMPOSE_EXPERIMENTAL_GIT_REMOTE"
+
+
+class Remotes:
+    """Remote files of one command.
+
+    Args:
+        cache: where they are kept.
+        git: fetches from repositories.
+        environment: the caller's.
+        warn: is told what the user should know.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        git: Git,
+        environment: Mapping[str, str],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._cache, self._git = cache, git
+        self._environment, self._warn = environment, warn
+        self._done: dict[str, Fetched] = {}
+
+    def fetch(self, written: str) -> Fetched:
+        """Return a remote file; the network is asked once for each name. Raises RemoteError."""
+        if written not in self._done:
+            reference = parse(written)
+            if isinstance(reference, GitReference):
+                self._allowed(GIT_SWITCH, reference.shown)
+                self._done[written] = self._repository(reference)
+            else:
+                raise RemoteError(f"{reference.shown}: artifacts of registries are not fetched yet")
+        return self._done[written]
+
+    def _allowed(self, switch: str, shown: str) -> None:
+        """Refuse what Docker Compose's own switches turn off."""
+        word = self._environment.get(switch, "")
+        if word in ("0", "f", "F", "false", "FALSE", "False"):
+            raise RemoteError(f"{shown}: remote files of this kind are turned off by {switch}={word}", "unset it")
+        if word not in ("", "1", "t", "T", "true", "TRUE", "True"):
+            raise RemoteError(f"{switch}={word}: want true or false")
+
+    def _repository(self, reference: GitReference) -> Fetched:
+        name = f"{reference.url}#{reference.ref}"
+        commit = self._meaning(name, reference.shown, lambda: self._git.resolve(reference))
+        if not commit.startswith(reference.checksum):
+            raise RemoteError(
+                f"{reference.shown}: it is {commit} now", "the commit that the reference asks for is another"
+            )
+        kept = self._cache.find(commit)
+        if kept is None:
+            with self._cache.fetching() as place:
+                files = self._git.fetch(reference, commit, place)
+                kept = self._cache.put(commit, files, {"from": reference.pinned(commit)})
+        self._cache.remember(name, commit)
+        path = compose_file(kept.root, reference.subfolder, reference.shown)
+        return Fetched(reference.shown, reference.pinned(commit), str(kept.root), path, kept.hashes)
+
+    def _meaning(self, name: str, shown: str, ask: Callable[[], str]) -> str:
+        """Return what a name means now; where nobody answers, what it meant last."""
+        try:
+            return ask()
+        except RemoteError as error:
+            before = self._cache.recall(name)
+            if not error.passing or before is None or self._cache.find(before[0].replace(":", "-")) is None:
+                raise
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(before[1]))
+            self._warn(f"{error.message}; it is taken as it was fetched on {when}, {before[0]}")
+            return before[0]
+
+
+def compose_file(root: Path, below: str, shown: str) -> str:
+    """Return the path of the Compose file in what was fetched.
+
+    Args:
+        below: a file, or a folder where the usual names are looked for.
+
+    Raises:
+        RemoteError: there is none, or a symbolic link leads out.
+    """
+    place = posixpath.join(str(root), below) if below else str(root)
+    real_root = os.path.realpath(root)
+    tried = [place] if not os.path.isdir(place) else [posixpath.join(place, name) for name in FILE_NAMES]
+    for path in tried:
+        real = os.path.realpath(path)
+        if not (real == real_root or real.startswith(f"{real_root}/")):
+            raise RemoteError(f"{shown}: {below or 'its Compose file'} is a symbolic link that leads out of it")
+        if os.path.isfile(real):
+            return path
+    what = f"no {below}" if len(tried) == 1 else f"no {' or '.join(FILE_NAMES)} in {below or 'its top folder'}"
+    raise RemoteError(f"{shown}: it has {what}", "name the file or its folder after #REF: as in #main:deploy")
