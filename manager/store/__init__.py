@@ -16,6 +16,7 @@ from pycompose.manager.store.interface import (
     StoreClosedError,
     StoreError,
     StoreFullError,
+    StoreUnavailableError,
     TooManyOperationsError,
     TransactionResult,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "StoreClosedError",
     "StoreError",
     "StoreFullError",
+    "StoreUnavailableError",
     "TooManyOperationsError",
     "TransactionResult",
 ]

@@ -15,6 +15,7 @@ Errors::
     ├── CompactedError            the past asked for is gone, or of another epoch
     ├── TooManyOperationsError    more operations than `max_operations`
     ├── StoreFullError            no space left where the store lies
+    ├── StoreUnavailableError     no answer: members cannot be reached, or are no majority
     └── StoreClosedError          the store was closed
 """
 
@@ -39,6 +40,10 @@ class TooManyOperationsError(StoreError):
 
 class StoreFullError(StoreError):
     """There is no space left where the store lies; nothing was changed."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store does not answer; a write may have been done all the same."""
 
 
 class StoreClosedError(StoreError):
