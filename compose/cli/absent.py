@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pycompose.compose.cli.errors import CliError
-from pycompose.compose.cli.flags import command, group, option
+from pycompose.compose.cli.flags import command, group
 
 
 @command()
@@ -34,22 +34,6 @@ def build(**flags: Any) -> None:
     """Build images (not there yet)."""
     raise CliError(
         "building images is not there yet; build elsewhere and load the result: pycompose image load -i FILE.tar"
-    )
-
-
-@command()
-@click.argument("repository", metavar="REPOSITORY[:TAG]")
-@click.option("--app", is_flag=True, help="Also the images that the project refers to.")
-@click.option("--oci-version", metavar="VERSION", help="Version of the OCI specification.")
-@click.option("--resolve-image-digests", is_flag=True, help="Pin images to digests.")
-@click.option("--with-env", is_flag=True, help="Also the values of variables.")
-@option("-y", "--yes", also=["--y"], is_flag=True, help="Answer every question with yes.")
-def publish(repository: str, **flags: Any) -> None:
-    """Publish the project in a registry (not there)."""
-    raise CliError(
-        f"publish {repository}: a project is not published as an OCI artifact here, and what is published is not read "
-        "back; keep the file in a repository, and make it self-contained with: "
-        "pycompose config --lock-image-digests -o FILE"
     )
 
 

@@ -38,7 +38,7 @@ COMMANDS = {
     "plan": (_CLI + "planning:plan_", "Print what up would do (exit status 3 when that is anything)"),
     "port": (_CLI + "inspection:port", "Print the public address of a container's port"),
     "ps": (_CLI + "ps:ps", "List containers"),
-    "publish": (_CLI + "absent:publish", "Publish the project in a registry (not there)"),
+    "publish": (_CLI + "publish:publish", "Publish the project at a registry"),
     "pull": (_CLI + "pull:pull", "Pull the images of services"),
     "push": (_CLI + "pull:push", "Push the images of services that are built"),
     "restart": (_CLI + "lifecycle:restart", "Restart containers"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pycompose.compose.cli.display import Display
     from pycompose.compose.client import Client
     from pycompose.compose.loader import Fetched, Model, Project
+    from pycompose.compose.remote.artifacts import Registry
     from pycompose.compose.remote.fetch import Remotes
 
 
@@ -81,8 +82,14 @@ class Settings:
             from pycompose.compose.remote.fetch import Remotes
             from pycompose.compose.remote.git import Git
 
-            self._remotes = Remotes(Cache(folder(os.environ)), Git(os.environ), os.environ, self.warn)
+            cache = Cache(folder(os.environ))
+            self._remotes = Remotes(cache, Git(os.environ), self._registry, os.environ, self.warn)
         return self._remotes
+
+    def _registry(self) -> Registry:
+        from pycompose.compose.remote.artifacts import NodeRegistry
+
+        return NodeRegistry(self.client)
 
     def _fetch(self, written: str) -> Fetched:
         return self.remotes().fetch(written)

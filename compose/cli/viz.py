@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from pycompose.compose.cli.absent import publish
 from pycompose.compose.cli.flags import group
+from pycompose.compose.cli.publish import publish
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.loader import Project
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pycompose.proto.v1.control_pb2_grpc import ControlServiceStub
     from pycompose.proto.v1.image_pb2_grpc import ImageServiceStub
 
-READING = ("Get", "List", "Watch", "Explain", "Inspect", "Read", "Probe", "Measure", "Stat", "Resolve")
+READING = ("Get", "List", "Watch", "Explain", "Inspect", "Read", "Probe", "Measure", "Stat", "Resolve", "Fetch")
 """How the names of calls begin that change nothing."""
 MESSAGE_LIMIT = 64 << 20
 TIMEOUT, LONG_TIMEOUT, CONNECT_SECONDS = 30.0, 600.0, 10.0
-_LONG = ("CommitTask", "MeasureVolumes", "PruneImages", "RemoveImage")
+_LONG = ("CommitTask", "PushArtifact", "MeasureVolumes", "PruneImages", "RemoveImage")
 
 
 def run_dir() -> str:

@@ -7,14 +7,18 @@ import posixpath
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pycompose.compose.loader.discover import FILE_NAMES
 from pycompose.compose.loader.remotes import Fetched, RemoteError
 from pycompose.compose.remote.cache import Cache
 from pycompose.compose.remote.git import Git
-from pycompose.compose.remote.references import GitReference, parse
+from pycompose.compose.remote.references import ArtifactReference, GitReference, parse
 
-GIT_SWITCH = "COMPOSE_EXPERIMENTAL_GIT_REMOTE"
+if TYPE_CHECKING:
+    from pycompose.compose.remote.artifacts import Registry
+
+GIT_SWITCH, OCI_SWITCH = "COMPOSE_EXPERIMENTAL_GIT_REMOTE", "COMPOSE_EXPERIMENTAL_OCI_REMOTE"
 
 
 class Remotes:
@@ -23,6 +27,7 @@ class Remotes:
     Args:
         cache: where they are kept.
         git: fetches from repositories.
+        registry: makes what fetches artifacts, where one is named.
         environment: the caller's.
         warn: is told what the user should know.
     """
@@ -31,10 +36,11 @@ class Remotes:
         self,
         cache: Cache,
         git: Git,
+        registry: Callable[[], Registry],
         environment: Mapping[str, str],
         warn: Callable[[str], None],
     ) -> None:
-        self._cache, self._git = cache, git
+        self._cache, self._git, self._registry = cache, git, registry
         self._environment, self._warn = environment, warn
         self._done: dict[str, Fetched] = {}
 
@@ -46,7 +52,8 @@ class Remotes:
                 self._allowed(GIT_SWITCH, reference.shown)
                 self._done[written] = self._repository(reference)
             else:
-                raise RemoteError(f"{reference.shown}: artifacts of registries are not fetched yet")
+                self._allowed(OCI_SWITCH, reference.shown)
+                self._done[written] = self._artifact(reference)
         return self._done[written]
 
     def _allowed(self, switch: str, shown: str) -> None:
@@ -72,6 +79,25 @@ class Remotes:
         self._cache.remember(name, commit)
         path = compose_file(kept.root, reference.subfolder, reference.shown)
         return Fetched(reference.shown, reference.pinned(commit), str(kept.root), path, kept.hashes)
+
+    def _artifact(self, reference: ArtifactReference) -> Fetched:
+        name = str(reference.image)
+        digest = reference.image.digest or self._meaning(name, reference.shown, lambda: self._registry().resolve(name))
+        key = digest.replace(":", "-")
+        kept = self._cache.find(key)
+        if kept is None:
+            from pycompose.compose.remote.artifacts import files_of
+
+            layers = self._registry().fetch(f"{reference.image.repository}@{digest}")
+            with self._cache.fetching() as place:
+                files = place / "files"
+                files.mkdir(mode=0o700)
+                for file, content in files_of(layers, reference.shown).items():
+                    (files / file).write_bytes(content)
+                kept = self._cache.put(key, files, {"from": reference.pinned(digest)})
+        self._cache.remember(name, digest)
+        path = compose_file(kept.root, "", reference.shown)
+        return Fetched(reference.shown, reference.pinned(digest), str(kept.root), path, kept.hashes)
 
     def _meaning(self, name: str, shown: str, ask: Callable[[], str]) -> str:
         """Return what a name means now; where nobody answers, what it meant last."""

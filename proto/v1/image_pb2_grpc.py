@@ -74,6 +74,16 @@ class ImageServiceStub:
                 request_serializer=pycompose_dot_v1_dot_image__pb2.PushImageRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_image__pb2.PushImageResponse.FromString,
                 _registered_method=True)
+        self.FetchArtifact = channel.unary_unary(
+                '/pycompose.v1.ImageService/FetchArtifact',
+                request_serializer=pycompose_dot_v1_dot_image__pb2.FetchArtifactRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_image__pb2.FetchArtifactResponse.FromString,
+                _registered_method=True)
+        self.PushArtifact = channel.unary_unary(
+                '/pycompose.v1.ImageService/PushArtifact',
+                request_serializer=pycompose_dot_v1_dot_image__pb2.PushArtifactRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_image__pb2.PushArtifactResponse.FromString,
+                _registered_method=True)
         self.LoadImages = channel.stream_stream(
                 '/pycompose.v1.ImageService/LoadImages',
                 request_serializer=pycompose_dot_v1_dot_image__pb2.LoadImagesRequest.SerializeToString,
@@ -167,6 +177,21 @@ class ImageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchArtifact(self, request, context):
+        """Content of a registry that is no image, such as a published Compose project. Nothing is kept on the node. Fails as
+        PullImage does; INVALID_ARGUMENT: it is of another type, or larger than 8 MiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushArtifact(self, request, context):
+        """Writes such content, and copies of images beside it; fails as PushImage does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LoadImages(self, request_iterator, context):
         """A docker or OCI archive, compressed or not; the first request names the node.
         """
@@ -251,6 +276,16 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     servicer.PushImage,
                     request_deserializer=pycompose_dot_v1_dot_image__pb2.PushImageRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_image__pb2.PushImageResponse.SerializeToString,
+            ),
+            'FetchArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.FetchArtifact,
+                    request_deserializer=pycompose_dot_v1_dot_image__pb2.FetchArtifactRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_image__pb2.FetchArtifactResponse.SerializeToString,
+            ),
+            'PushArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.PushArtifact,
+                    request_deserializer=pycompose_dot_v1_dot_image__pb2.PushArtifactRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_image__pb2.PushArtifactResponse.SerializeToString,
             ),
             'LoadImages': grpc.stream_stream_rpc_method_handler(
                     servicer.LoadImages,
@@ -499,6 +534,60 @@ class ImageService:
             '/pycompose.v1.ImageService/PushImage',
             pycompose_dot_v1_dot_image__pb2.PushImageRequest.SerializeToString,
             pycompose_dot_v1_dot_image__pb2.PushImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ImageService/FetchArtifact',
+            pycompose_dot_v1_dot_image__pb2.FetchArtifactRequest.SerializeToString,
+            pycompose_dot_v1_dot_image__pb2.FetchArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ImageService/PushArtifact',
+            pycompose_dot_v1_dot_image__pb2.PushArtifactRequest.SerializeToString,
+            pycompose_dot_v1_dot_image__pb2.PushArtifactResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,12 @@ class ImageServiceStub:
     """
     PushImage: _grpc.UnaryStreamMultiCallable[_image_pb2.PushImageRequest, _image_pb2.PushImageResponse]
     """Progress, then the digest as last message; fails as PullImage does."""
+    FetchArtifact: _grpc.UnaryUnaryMultiCallable[_image_pb2.FetchArtifactRequest, _image_pb2.FetchArtifactResponse]
+    """Content of a registry that is no image, such as a published Compose project. Nothing is kept on the node. Fails as
+    PullImage does; INVALID_ARGUMENT: it is of another type, or larger than 8 MiB.
+    """
+    PushArtifact: _grpc.UnaryUnaryMultiCallable[_image_pb2.PushArtifactRequest, _image_pb2.PushArtifactResponse]
+    """Writes such content, and copies of images beside it; fails as PushImage does."""
     LoadImages: _grpc.StreamStreamMultiCallable[_image_pb2.LoadImagesRequest, _image_pb2.LoadImagesResponse]
     """A docker or OCI archive, compressed or not; the first request names the node."""
     SaveImages: _grpc.UnaryStreamMultiCallable[_image_pb2.SaveImagesRequest, _image_pb2.SaveImagesResponse]
@@ -88,6 +94,12 @@ class ImageServiceAsyncStub(ImageServiceStub):
     """
     PushImage: _aio.UnaryStreamMultiCallable[_image_pb2.PushImageRequest, _image_pb2.PushImageResponse]  # type: ignore[assignment]
     """Progress, then the digest as last message; fails as PullImage does."""
+    FetchArtifact: _aio.UnaryUnaryMultiCallable[_image_pb2.FetchArtifactRequest, _image_pb2.FetchArtifactResponse]  # type: ignore[assignment]
+    """Content of a registry that is no image, such as a published Compose project. Nothing is kept on the node. Fails as
+    PullImage does; INVALID_ARGUMENT: it is of another type, or larger than 8 MiB.
+    """
+    PushArtifact: _aio.UnaryUnaryMultiCallable[_image_pb2.PushArtifactRequest, _image_pb2.PushArtifactResponse]  # type: ignore[assignment]
+    """Writes such content, and copies of images beside it; fails as PushImage does."""
     LoadImages: _aio.StreamStreamMultiCallable[_image_pb2.LoadImagesRequest, _image_pb2.LoadImagesResponse]  # type: ignore[assignment]
     """A docker or OCI archive, compressed or not; the first request names the node."""
     SaveImages: _aio.UnaryStreamMultiCallable[_image_pb2.SaveImagesRequest, _image_pb2.SaveImagesResponse]  # type: ignore[assignment]
@@ -168,6 +180,24 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_image_pb2.PushImageResponse], _abc.AsyncIterator[_image_pb2.PushImageResponse]]:
         """Progress, then the digest as last message; fails as PullImage does."""
+
+    @_abc_1.abstractmethod
+    def FetchArtifact(
+        self,
+        request: _image_pb2.FetchArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.FetchArtifactResponse, _abc.Awaitable[_image_pb2.FetchArtifactResponse]]:
+        """Content of a registry that is no image, such as a published Compose project. Nothing is kept on the node. Fails as
+        PullImage does; INVALID_ARGUMENT: it is of another type, or larger than 8 MiB.
+        """
+
+    @_abc_1.abstractmethod
+    def PushArtifact(
+        self,
+        request: _image_pb2.PushArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.PushArtifactResponse, _abc.Awaitable[_image_pb2.PushArtifactResponse]]:
+        """Writes such content, and copies of images beside it; fails as PushImage does."""
 
     @_abc_1.abstractmethod
     def LoadImages(

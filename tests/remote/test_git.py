@@ -16,6 +16,7 @@ from conformance.peer import Outcome, binary, outcome, run_ours, start_peer
 from remote.serving import Site, git, serving
 
 from pycompose.compose.loader import RemoteError
+from pycompose.compose.remote.artifacts import Registry
 from pycompose.compose.remote.cache import Cache
 from pycompose.compose.remote.fetch import Remotes
 from pycompose.compose.remote.git import Git
@@ -206,10 +207,15 @@ def test_a_broken_repository(site: Site, here: Path) -> None:
     assert left(here) == []
 
 
+def no_registry() -> Registry:
+    """There is none here."""
+    raise AssertionError("no registry is needed for git")
+
+
 def remotes(here: Path, **limits: float) -> Remotes:
     """Return what fetches, with limits of the test's."""
     most = Git(variables(here), **limits)  # type: ignore[arg-type]
-    return Remotes(Cache(here / "cache" / "pycompose" / "remote"), most, {}, print)
+    return Remotes(Cache(here / "cache" / "pycompose" / "remote"), most, no_registry, {}, print)
 
 
 def test_a_repository_that_is_too_large(site: Site, here: Path) -> None:

@@ -12,6 +12,8 @@ import os
 MANIFEST_BYTES, CONFIG_BYTES, TOKEN_BYTES = 4 << 20, 8 << 20, 1 << 20
 #: Bytes of any other answer of a registry that is read as a whole: lists of tags, errors.
 ANSWER_BYTES, ERROR_BYTES = 4 << 20, 64 << 10
+#: Bytes of all pieces of an artifact that is no image: text that people wrote.
+ARTIFACT_BYTES = 8 << 20
 #: Layers of one image, images in one archive, and entries of an index.
 LAYERS, ARCHIVE_IMAGES, INDEX_ENTRIES = 500, 1_000, 1_000
 #: One layer unpacked: bytes (also those of holes), entries, and bytes of one entry's extended headers.

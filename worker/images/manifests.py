@@ -99,7 +99,7 @@ def parse(raw: bytes, media_type: str = "") -> Manifest | Index:
     """
     if len(raw) > limits.MANIFEST_BYTES:
         raise BadArchive(f"a manifest has more than {limits.MANIFEST_BYTES >> 20} MiB")
-    document = _object(raw, "a manifest")
+    document = json_object(raw, "a manifest")
     media_type = media_type.partition(";")[0].strip().lower()
     own = document.get("mediaType", "")
     if own and media_type in (*MANIFESTS, *INDEXES) and own != media_type:
@@ -111,13 +111,13 @@ def parse(raw: bytes, media_type: str = "") -> Manifest | Index:
     if has_layers and has_entries:
         raise BadArchive("a manifest has both layers and manifests, and could be read in two ways")
     if has_entries and media_type not in MANIFESTS:
-        entries = _list(document, "manifests", limits.INDEX_ENTRIES)
+        entries = listed(document, "manifests", limits.INDEX_ENTRIES)
         kind = media_type if media_type in INDEXES else OCI_INDEX
-        return Index(raw, digest_of(raw), kind, tuple(_descriptor(one, "manifests") for one in entries))
+        return Index(raw, digest_of(raw), kind, tuple(descriptor(one, "manifests") for one in entries))
     if not has_layers or media_type in INDEXES:
         raise BadArchive(f"this is no container image: its manifest has neither layers nor manifests ({_short(own)})")
-    config = _descriptor(document.get("config"), "config")
-    layers = tuple(_descriptor(one, "layers") for one in _list(document, "layers", limits.LAYERS))
+    config = descriptor(document.get("config"), "config")
+    layers = tuple(descriptor(one, "layers") for one in listed(document, "layers", limits.LAYERS))
     if config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
         raise BadArchive(f"this is no container image, but {_short(config.media_type)}")
     for layer in layers:
@@ -149,7 +149,7 @@ def config_of(raw: bytes, layers: int) -> dict[str, Any]:
     """
     if len(raw) > limits.CONFIG_BYTES:
         raise BadArchive(f"an image configuration has more than {limits.CONFIG_BYTES >> 20} MiB")
-    document = _object(raw, "an image configuration")
+    document = json_object(raw, "an image configuration")
     root = document.get("rootfs")
     diff_ids = root.get("diff_ids") if isinstance(root, dict) else None
     if not isinstance(diff_ids, list) or not all(map(is_digest, diff_ids)):
@@ -223,7 +223,8 @@ def _health_problem(check: Any) -> str:
     return "" if isinstance(retries, int) and retries >= 0 else "Healthcheck.Retries is no number"
 
 
-def _object(raw: bytes, what: str) -> dict[str, Any]:
+def json_object(raw: bytes, what: str) -> dict[str, Any]:
+    """Read a JSON object; `what` names it in messages. Raises BadArchive."""
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError):
@@ -233,7 +234,8 @@ def _object(raw: bytes, what: str) -> dict[str, Any]:
     return document
 
 
-def _list(document: dict[str, Any], key: str, most: int) -> list[Any]:
+def listed(document: dict[str, Any], key: str, most: int) -> list[Any]:
+    """Return a list of a document, empty where it has none. Raises BadArchive."""
     found = document.get(key)
     if found is None:
         return []
@@ -242,7 +244,8 @@ def _list(document: dict[str, Any], key: str, most: int) -> list[Any]:
     return found
 
 
-def _descriptor(value: Any, where: str) -> Descriptor:
+def descriptor(value: Any, where: str) -> Descriptor:
+    """Read what a manifest's part `where` says about other content. Raises BadArchive."""
     if not isinstance(value, dict):
         raise BadArchive(f"a manifest's {where} has no descriptor")
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")

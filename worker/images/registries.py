@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from pycompose.worker.images import hosts, platforms, references
+from pycompose.worker.images.blobs import digest_of
 from pycompose.worker.images.credentials import Credentials
 from pycompose.worker.images.errors import BadReference
 from pycompose.worker.images.progress import Report
@@ -15,6 +16,7 @@ from pycompose.worker.images.shared import Shared
 from pycompose.worker.images.store import ImageStore
 
 if TYPE_CHECKING:
+    from pycompose.worker.images.artifacts import Kind, Piece
     from pycompose.worker.images.manifests import Manifest
     from pycompose.worker.images.pull import Pulled
     from pycompose.worker.images.registry import Registry
@@ -70,7 +72,50 @@ class Registries:
         """Return the digest that a name means at its registry now. Raises ImageError."""
         name = references.parse(reference)
         async with self._open(name, credentials) as registry:
-            return await registry.head(name.which) or (await registry.manifest(name.which)).digest
+            return await registry.head(name.which) or digest_of((await registry.document(name.which))[0])
+
+    async def fetch_artifact(
+        self, reference: str, types: Sequence[str], credentials: Credentials | None = None
+    ) -> tuple[list[Piece], str]:
+        """Return the pieces of what is no image, and the digest of its manifest. Raises ImageError."""
+        from pycompose.worker.images import artifacts
+
+        name = references.parse(reference)
+        async with self._open(name, credentials) as registry:
+            return await artifacts.fetch(registry, name, types)
+
+    async def push_artifact(
+        self,
+        reference: str,
+        kind: Kind,
+        version: str,
+        pieces: Sequence[Piece],
+        notes: Mapping[str, str],
+        images: Sequence[tuple[str, Credentials]] = (),
+        credentials: Credentials | None = None,
+    ) -> tuple[str, str]:
+        """Write an artifact, and an index of copies of images; returns the digests of both, "" for no index.
+
+        Args:
+            version, notes: see `artifacts.push`.
+            images: names with digest, each with the account for its registry.
+
+        Raises:
+            ImageError.
+        """
+        from pycompose.worker.images import artifacts
+
+        name = references.parse(reference)
+        async with self._open(name, credentials, "pull,push") as target:
+            manifest = await artifacts.push(target, name, kind, version, pieces, notes)
+            copied = []
+            for text, account in images:
+                image = references.parse(text)
+                near = image.path if image.registry == name.registry and image.path != name.path else ""
+                async with self._open(image, account) as source:
+                    copied.append(await artifacts.copy_image(source, target, image.which, near))
+            index = await artifacts.index(target, manifest, kind, copied, notes) if copied else ""
+            return manifest.digest, index
 
     async def tags(self, repository: str, credentials: Credentials | None = None) -> list[str]:
         """Return the tags of a repository. Raises ImageError."""

@@ -64,6 +64,10 @@ class Registry:
 
     async def manifest(self, which: str) -> manifests.Manifest | manifests.Index:
         """Return a manifest or an index by tag or digest. Raises RegistryError, BadArchive."""
+        return manifests.parse(*await self.document(which))
+
+    async def document(self, which: str) -> tuple[bytes, str]:
+        """Return a manifest or index of anything, unread, and its media type as it was sent. Raises RegistryError."""
         headers = {"Accept": manifests.ACCEPT}
         async with self._call("GET", self._url(f"manifests/{which}"), headers, follow=True) as response:
             if response.status != 200:
@@ -76,7 +80,7 @@ class Registry:
                         f"{self.host} sends a manifest with digest {digest_of(raw)} in place of {wanted}; "
                         "it, or something on the way, changes what it stores"
                     )
-            return manifests.parse(raw, response.headers.get("Content-Type", ""))
+            return raw, response.headers.get("Content-Type", "")
 
     async def small(self, blob: manifests.Descriptor, most: int) -> bytes:
         """Return a blob that is read as a whole, such as a configuration. Raises RegistryError."""
@@ -160,8 +164,8 @@ class Registry:
             if response.status not in (201, 204):
                 raise await self._failure(response, digest)
 
-    async def put_manifest(self, which: str, manifest: manifests.Manifest) -> None:
-        """Upload a manifest under a tag. Raises RegistryError."""
+    async def put_manifest(self, which: str, manifest: manifests.Manifest | manifests.Index) -> None:
+        """Upload a manifest or an index under a tag, or under its digest. Raises RegistryError."""
         headers = {"Content-Type": manifest.media_type}
         async with self._call("PUT", self._url(f"manifests/{which}"), headers, body=manifest.raw) as response:
             if response.status not in (201, 200, 202):
