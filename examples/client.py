@@ -1,16 +1,18 @@
 """A service from a program: create it, watch its tasks, read its logs, remove it. Needs pycompose.proto alone."""
 
+import os
 import sys
 
 import grpc
 
 from pycompose.proto.v1 import access_pb2, access_pb2_grpc, control_pb2, control_pb2_grpc, service_pb2, task_pb2
 
-with grpc.insecure_channel(sys.argv[1] if sys.argv[1:] else "unix:/run/pycompose/api.sock") as channel:
+socket = f"unix:{os.environ.get('PYCOMPOSE_RUN_DIR') or '/run/pycompose'}/api.sock"
+with grpc.insecure_channel(socket) as channel:
     control, access = control_pb2_grpc.ControlServiceStub(channel), access_pb2_grpc.TaskAccessServiceStub(channel)
     spec = service_pb2.ServiceSpec(name="clock")
     spec.replicated.replicas = 2
-    spec.task.container.image = sys.argv[2] if sys.argv[2:] else "example/hello"
+    spec.task.container.image = sys.argv[1] if sys.argv[1:] else "example/hello"
     spec.task.container.command.args.extend(["sh", "-c", "while date; do sleep 1; done"])
     service = control.CreateService(control_pb2.CreateServiceRequest(spec=spec)).service
     tasks: dict[str, task_pb2.Task] = {}

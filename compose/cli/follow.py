@@ -6,6 +6,7 @@ request, which the manager carries out at once: their order is kept here, by the
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -131,6 +132,22 @@ def _failed(observed: Observed, goal: Goal) -> list[task_pb2.Task]:
     ]
 
 
+def said_once(failures: Iterable[str]) -> list[str]:
+    """Return the reasons without what a check said where it stands before, or in a container's own line."""
+    lines = list(failures)
+    known = {" ".join(line.split()) for line in lines if not _SAID.search(line)}
+    found = []
+    for line in lines:
+        said = _SAID.search(line)
+        if said is not None:
+            if said[1] in known or any(one.endswith(said[1]) for one in known):
+                line = line[: said.start()]
+            known.add(said[1])
+        found.append(line)
+    return found
+
+
+_SAID = re.compile(r" \(its check said: (.*)\)$", re.DOTALL)
 _NOTHING = Progress("")
 
 
@@ -163,7 +180,7 @@ class _View:
                     failures += hopeless(self._observed, service_id)
         for name in before - there:
             self._display.set(f"Container {name}", "Removed", state="done")
-        return left, list(dict.fromkeys(failures))
+        return left, said_once(dict.fromkeys(failures))
 
     def _show(self, name: str, row: Progress) -> None:
         if row.word == "Removing":

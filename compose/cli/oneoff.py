@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -38,7 +37,7 @@ class Attachment:
     """One foreground `run`.
 
     Without a terminal the output is read from the log, which misses nothing; input goes over an attachment. With one,
-    both go over the attachment.
+    both go over the attachment, which begins with what the program wrote before: kept for us, or else from the log.
 
     Args:
         client: the node.
@@ -96,9 +95,7 @@ class Attachment:
 
     def _terminal(self, task: task_pb2.Task) -> int:
         size = terminal_size() or access_pb2.TerminalSize(rows=24, columns=80)
-        start = access_pb2.AttachStart(task_id=task.id, stdin=self._stdin, size=size)
-        before = access_pb2.ReadLogsRequest(task_ids=[task.id], until=_now(), since=self._since)
-        last = self._print(before)
+        start = access_pb2.AttachStart(task_id=task.id, stdin=self._stdin, size=size, from_start=self._since is None)
         session = Session(
             self._client.access.Attach,
             access_pb2.AttachRequest,
@@ -108,6 +105,7 @@ class Attachment:
             forward=lambda name: kill(self._client, [task.id], name),
             detach_keys=self._keys,
             proxy=self._proxy,
+            begun=lambda started: self._print_earlier(task.id, started),
         )
         try:
             if session.run().left:
@@ -116,19 +114,19 @@ class Attachment:
             if error.code != "FAILED_PRECONDITION":
                 raise
             # it ended before anybody could join it: the rest is in its log
-            rest = access_pb2.ReadLogsRequest(task_ids=[task.id], follow=True, until_exit=True)
-            rest.since.FromNanoseconds(last + 1)
-            self._print(rest)
+            self._print(access_pb2.ReadLogsRequest(task_ids=[task.id], since=self._since, follow=True, until_exit=True))
         # the watch has the truth about how it ended
         return self._status()
 
-    def _print(self, request: access_pb2.ReadLogsRequest) -> int:
-        """Print logs; return the time of the last entry, in nanoseconds since the epoch."""
-        last = request.since.ToNanoseconds()
+    def _print_earlier(self, task_id: str, started: access_pb2.AttachStarted) -> None:
+        """Print what was written before the streams were joined and does not follow."""
+        if not started.from_start:
+            self._print(access_pb2.ReadLogsRequest(task_ids=[task_id], until=started.at, since=self._since))
+
+    def _print(self, request: access_pb2.ReadLogsRequest) -> None:
         for answer in self._client.access.ReadLogs(request):
             self._printer.entries(answer.entries)
-            last = max([last, *(entry.time.ToNanoseconds() for entry in answer.entries)])
-        return last
+        self._printer.flush()
 
     def _piped(self, task: task_pb2.Task) -> int:
         if self._stdin and not stop_done(task):
@@ -248,9 +246,3 @@ class _Input:
                 pass
         finally:
             done.set()
-
-
-def _now() -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromNanoseconds(time.time_ns())
-    return stamp

@@ -76,6 +76,7 @@ class Session:
         output: whether to write what the program writes.
         detach_keys: what a user of a terminal types to leave.
         proxy: whether signals are passed on; if not, an interrupt ends the session.
+        begun: hears the first answer, before any output is written.
     """
 
     def __init__(
@@ -90,7 +91,9 @@ class Session:
         output: bool = True,
         detach_keys: bytes = b"",
         proxy: bool = True,
+        begun: Callable[[Any], None] = lambda started: None,
     ) -> None:
+        self._begun = begun
         self._call, self._message, self._start = call, message, start
         self._stdin, self._tty, self._forward, self._output = stdin, tty, forward, output
         self._leaving = Leaving(detach_keys if tty else b"")
@@ -117,6 +120,7 @@ class Session:
                     if kind == "started":
                         if getattr(self._start, "detach", False):
                             return Outcome(0)
+                        self._begun(answer.started)
                         self._begin()
                     elif kind in ("stdout", "stderr"):
                         if self._output:

@@ -5,6 +5,7 @@ Every wait in the command line ends by these functions; they know what a state m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ _ENDED = (task_pb2.TASK_STATE_COMPLETE, task_pb2.TASK_STATE_SHUTDOWN, task_pb2.T
 _LOST = (task_pb2.TASK_STATE_REJECTED, task_pb2.TASK_STATE_ORPHANED)
 _HEALTHY = service_pb2.DEPENDENCY_CONDITION_HEALTHY
 _COMPLETED = service_pb2.DEPENDENCY_CONDITION_COMPLETED_SUCCESSFULLY
+#: The manager's word for what `waits` says to people.
+_GATE = re.compile(r"waiting for [^ ]+: (healthy|started|completed successfully)$")
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ def start(task: task_pb2.Task, *, wait: bool, waits: str = "") -> Progress:
         if status.run > 0 and not wait and not _never_began(status):
             return Progress("Restarting", status.error, done=True)
         return Progress("Restarting", status.error)
+    if status.state == task_pb2.TASK_STATE_PENDING and not waits and _GATE.match(status.message):
+        return Progress("Creating")  # what it waited for is there, and the manager has not said so yet
     if status.state == task_pb2.TASK_STATE_PENDING:
         return Progress("Waiting", waits or _placing(status.message))
     if status.state == task_pb2.TASK_STATE_PREPARING:

@@ -51,8 +51,8 @@ def down(task: task_pb2.Task, policy: service_pb2.RestartPolicy) -> bool:
         return state not in (task_pb2.TASK_STATE_STARTING, task_pb2.TASK_STATE_RUNNING)
     if state not in states.ENDED or state in (task_pb2.TASK_STATE_ORPHANED, task_pb2.TASK_STATE_REMOVE):
         return False  # an orphan may go on running where nobody sees it
-    if task.desired_state in (task_pb2.DESIRED_STATE_STOPPED, task_pb2.DESIRED_STATE_REMOVED):
-        return True
+    if task.desired_state != task_pb2.DESIRED_STATE_RUNNING:
+        return task.desired_state == task_pb2.DESIRED_STATE_STOPPED
     never = policy.condition in (service_pb2.RESTART_CONDITION_UNSPECIFIED, service_pb2.RESTART_CONDITION_NONE)
     asked = task.run_request > task.status.run_request
     return never and not asked
@@ -61,15 +61,25 @@ def down(task: task_pb2.Task, policy: service_pb2.RestartPolicy) -> bool:
 def at_rest(service: service_pb2.Service, tasks: Iterable[task_pb2.Task]) -> bool:
     """Return whether a service has containers and all of them are down; `tasks`: the service's.
 
-    One whose template was changed meanwhile is not at rest: its containers will be replaced.
+    One whose template was changed meanwhile, or whose containers go, is not at rest: others will take their place.
     """
     policy, some = service.spec.task.restart, False
     for task in tasks:
-        replaced = task.revision != service.revision and task.desired_state != task_pb2.DESIRED_STATE_REMOVED
-        if replaced or not down(task, policy):
+        if task.revision != service.revision or not down(task, policy):
             return False
         some = True
     return some
+
+
+def serving(service: service_pb2.Service, tasks: Iterable[task_pb2.Task]) -> bool:
+    """Return whether one of a service's containers is up, comes up, or may come up again by itself."""
+    policy = service.spec.task.restart
+    return any(
+        task.status.state >= task_pb2.TASK_STATE_ASSIGNED
+        and not down(task, policy)
+        and not (task.desired_state == task_pb2.DESIRED_STATE_REMOVED and task.status.state in states.ENDED)
+        for task in tasks
+    )
 
 
 TasksOf = Callable[[str], Iterable[task_pb2.Task]]

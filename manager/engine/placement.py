@@ -71,20 +71,16 @@ def _port_gate(work: Pass, service: service_pb2.Service) -> str:
 
     Of two that both wait the older one goes first.
     """
-    if any(map(_placed, work.tasks(service.id))):
+    if alloc.serving(service, work.tasks(service.id)):
         return ""
     for held in alloc.start_conflicts(service, work.ports()):
         other = work.get(SERVICE, held.owner)
         ours = service.meta.created_at.ToNanoseconds(), service.id
         first = other is not None and (other.meta.created_at.ToNanoseconds(), other.id) < ours
-        if other is None or first or any(map(_placed, work.tasks(other.id))):
+        if other is None or first or alloc.serving(other, work.tasks(other.id)):
             work.wake(work.now + 1.0)
             return f"waiting for port {held.port}, which {held.holder} publishes"
     return ""
-
-
-def _placed(task: task_pb2.Task) -> bool:
-    return task.status.state >= task_pb2.TASK_STATE_ASSIGNED
 
 
 def _say(work: Pass, task: task_pb2.Task, message: str) -> None:

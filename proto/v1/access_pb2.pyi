@@ -469,10 +469,15 @@ class AttachStart(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     STDIN_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    FROM_START_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Id of the task."""
     stdin: _builtins.bool
     """Keep stdin open for the client."""
+    from_start: _builtins.bool
+    """Also the terminal's output since the run began, where it is still at hand: nobody has attached before, and it is
+    at most 256 KiB. AttachStarted says whether it comes.
+    """
     @_builtins.property
     def size(self) -> Global___TerminalSize:
         """Size of the terminal at the start."""
@@ -483,10 +488,11 @@ class AttachStart(_message.Message):
         task_id: _builtins.str = ...,
         stdin: _builtins.bool = ...,
         size: Global___TerminalSize | None = ...,
+        from_start: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size", "stdin", b"stdin", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_start", b"from_start", "size", b"size", "stdin", b"stdin", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -537,16 +543,26 @@ class AttachStarted(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TTY_FIELD_NUMBER: _builtins.int
+    FROM_START_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
     tty: _builtins.bool
     """Whether it has a terminal."""
+    from_start: _builtins.bool
+    """Whether output since the run began follows."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When the streams were joined, by the node's clock: what was written before, and does not follow, is in the log."""
+
     def __init__(
         self,
         *,
         tty: _builtins.bool = ...,
+        from_start: _builtins.bool = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tty", b"tty"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "from_start", b"from_start", "tty", b"tty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

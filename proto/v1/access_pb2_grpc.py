@@ -281,7 +281,8 @@ class TaskAccessServiceServicer:
     def WatchEvents(self, request, context):
         """What happened to containers: create, start, restart, die, oom, health_status: healthy, stop, kill, pause, unpause,
         exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
-        thousands), then what comes, until `until` or for ever.
+        thousands), then what comes, until `until` or for ever. A client that reads so slowly that events are lost gets
+        OUT_OF_RANGE with ErrorInfo COMPACTED after the last one that it was given, and asks again with `since`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -86,7 +86,8 @@ class TaskAccessServiceStub:
     WatchEvents: _grpc.UnaryStreamMultiCallable[_access_pb2.WatchEventsRequest, _access_pb2.WatchEventsResponse]
     """What happened to containers: create, start, restart, die, oom, health_status: healthy, stop, kill, pause, unpause,
     exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
-    thousands), then what comes, until `until` or for ever.
+    thousands), then what comes, until `until` or for ever. A client that reads so slowly that events are lost gets
+    OUT_OF_RANGE with ErrorInfo COMPACTED after the last one that it was given, and asks again with `since`.
     """
 
 @_typing.type_check_only
@@ -143,7 +144,8 @@ class TaskAccessServiceAsyncStub(TaskAccessServiceStub):
     WatchEvents: _aio.UnaryStreamMultiCallable[_access_pb2.WatchEventsRequest, _access_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """What happened to containers: create, start, restart, die, oom, health_status: healthy, stop, kill, pause, unpause,
     exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
-    thousands), then what comes, until `until` or for ever.
+    thousands), then what comes, until `until` or for ever. A client that reads so slowly that events are lost gets
+    OUT_OF_RANGE with ErrorInfo COMPACTED after the last one that it was given, and asks again with `since`.
     """
 
 class TaskAccessServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -317,7 +319,8 @@ class TaskAccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_access_pb2.WatchEventsResponse], _abc.AsyncIterator[_access_pb2.WatchEventsResponse]]:
         """What happened to containers: create, start, restart, die, oom, health_status: healthy, stop, kill, pause, unpause,
         exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
-        thousands), then what comes, until `until` or for ever.
+        thousands), then what comes, until `until` or for ever. A client that reads so slowly that events are lost gets
+        OUT_OF_RANGE with ErrorInfo COMPACTED after the last one that it was given, and asks again with `since`.
         """
 
 def add_TaskAccessServiceServicer_to_server(servicer: TaskAccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

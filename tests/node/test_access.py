@@ -335,6 +335,30 @@ def test_an_attached_reader_that_stands_still_holds_the_container_and_no_memory(
     until(lambda: written(pid) > held)
 
 
+def test_who_attaches_first_has_a_terminals_output_from_the_start(api: Api) -> None:
+    script = "echo first; read word; echo $word; while :; do sleep 0.1; done"
+    task = api.service("early", script, tty=True, open_stdin=True)[0]
+    until(lambda: b"first" in b"".join(data for _, data in lines(api, [task])))
+    run = attach(api, task, stdin=True, from_start=True)
+    assert run.started().from_start
+    run.send(stdin=b"second\n")
+    run.read_until(b"second\r\nsecond\r\n")
+    assert run.out["stdout"] == b"first\r\nsecond\r\nsecond\r\n"
+    again = attach(api, task, from_start=True)
+    started = again.started()
+    assert not started.from_start
+    assert started.at.ToNanoseconds()
+    earlier = api.access.ReadLogs(pb.ReadLogsRequest(task_ids=[task.id], until=started.at))
+    assert b"".join(entry.data for answer in earlier for entry in answer.entries) == run.out["stdout"]
+
+
+def test_a_terminals_output_that_nobody_takes_is_kept_no_longer_than_it_is_short(api: Api) -> None:
+    script = "i=0; while [ $i -lt 3000 ]; do echo $(printf '%0100d' $i); i=$((i+1)); done; echo over; sleep 1000"
+    task = api.service("much", script, tty=True)[0]
+    until(lambda: b"over" in b"".join(data for _, data in lines(api, [task], tail=1)))
+    assert not attach(api, task, from_start=True).started().from_start
+
+
 # -- logs ---------------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ def test_the_readme_shows_the_program() -> None:
 
 
 def test_the_program_creates_watches_reads_and_removes(shared: Node) -> None:
-    done = shared.run(sys.executable, str(PROGRAM), f"unix:{shared.folder}/run/api.sock", IMAGE)
+    done = shared.run(sys.executable, str(PROGRAM), IMAGE)
     assert done.returncode == 0, done.stdout + done.stderr + shared.log()
     lines = done.stdout.splitlines()
     for name in ("clock-1", "clock-2"):
@@ -29,3 +29,24 @@ def test_the_program_creates_watches_reads_and_removes(shared: Node) -> None:
         dates = [line for line in lines if re.match(rf"{name} \| \w+ \w+ +\d+ [\d:]+ UTC \d{{4}}$", line)]
         assert dates, done.stdout
     until(lambda: "clock" not in shared.compose("service", "ls"))
+
+
+ABSENT = """
+import os, grpc
+from grpc_status import rpc_status
+from google.rpc import error_details_pb2
+from pycompose.proto.v1 import image_pb2, image_pb2_grpc
+
+images = image_pb2_grpc.ImageServiceStub(grpc.insecure_channel(f"unix:{os.environ['PYCOMPOSE_RUN_DIR']}/api.sock"))
+try:
+    images.InspectImage(image_pb2.InspectImageRequest(image="absent"))
+except grpc.RpcError as error:
+    info = error_details_pb2.ResourceInfo()
+    assert rpc_status.from_call(error).details[0].Unpack(info)
+    print(error.code().name, info.resource_type)
+"""
+
+
+def test_refusals_about_images_have_details(shared: Node) -> None:
+    done = shared.run(sys.executable, "-c", ABSENT)
+    assert done.stdout.split() == ["NOT_FOUND", "image"], done.stderr

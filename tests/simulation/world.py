@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pycompose.manager import states
-from pycompose.manager.allocator import Pools, down, own_range
+from pycompose.manager.allocator import Pools, own_range, serving
 from pycompose.manager.cache import Cache
 from pycompose.manager.control import Api, ControlServicer
 from pycompose.manager.dispatcher import assignments, statuses
@@ -440,10 +440,7 @@ class World:
             for service in services.values()
             for port in service.endpoint.ports
             if port.published_port and not own_range(port)
-            if any(
-                task.status.state >= task_pb2.TASK_STATE_ASSIGNED and not down(task, service.spec.task.restart)
-                for task in self.cache.tasks_of_service(service.id)
-            )
+            if serving(service, self.cache.tasks_of_service(service.id))
         ]
         assert len(ports) == len(set(ports)), "two services publish one port"
 

@@ -18,8 +18,9 @@ from pycompose.proto.v1 import container_pb2, image_pb2
 from pycompose.worker.agent.provision import wants_pull
 from pycompose.worker.images import compression, limits, manifests, platforms
 from pycompose.worker.images.changes import Refused, clean
-from pycompose.worker.images.errors import BadArchive, BadReference, ImageInUse, ImageNotFound
+from pycompose.worker.images.errors import BadArchive, BadReference, ImageError, ImageInUse, ImageNotFound
 from pycompose.worker.images.index import Index, load
+from pycompose.worker.images.instructions import config_of
 from pycompose.worker.images.layers import chain_ids
 from pycompose.worker.images.references import familiar, full, parse
 from pycompose.worker.images.tarstream import TarError, TarStream, number, records
@@ -413,3 +414,45 @@ def test_filters_of_image_ls() -> None:
     assert shown({}, before=30_000_000_000, after=10_000_000_000) == [[]]
     assert imagerows.canonical("redis") == "docker.io/library/redis:latest"
     assert imagerows.canonical("h:5/x@" + D) == "h:5/x@" + D
+
+
+@pytest.mark.parametrize(
+    ("line", "config"),
+    [
+        ("CMD nginx -g x", {"Cmd": ["/bin/sh", "-c", "nginx -g x"]}),
+        ('HEALTHCHECK CMD ["probe", "-q"]', {"Healthcheck": {"Test": ["CMD", "probe", "-q"]}}),
+        (
+            "healthcheck --interval=1m30s --timeout=500ms --retries=4 CMD curl -f x || exit 1",
+            {
+                "Healthcheck": {
+                    "Test": ["CMD-SHELL", "curl -f x || exit 1"],
+                    "Interval": 90_000_000_000,
+                    "Timeout": 500_000_000,
+                    "Retries": 4,
+                }
+            },
+        ),
+        ("HEALTHCHECK NONE", {"Healthcheck": {"Test": ["NONE"]}}),
+        ("ONBUILD RUN make", {"OnBuild": ["RUN make"]}),
+    ],
+)
+def test_instructions_that_change_an_image(line: str, config: dict[str, Any]) -> None:
+    assert config_of([line]) == config
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "HEALTHCHECK",
+        "HEALTHCHECK probe",
+        "HEALTHCHECK --retries=x CMD a",
+        "HEALTHCHECK --every=1s CMD a",
+        "HEALTHCHECK --interval=soon CMD a",
+        "HEALTHCHECK --interval=1s NONE",
+        "FROM a",
+        "CMD [1]",
+    ],
+)
+def test_instructions_that_are_none(line: str) -> None:
+    with pytest.raises(ImageError, match="change"):
+        config_of([line])

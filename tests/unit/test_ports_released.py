@@ -45,7 +45,7 @@ def task(desired: t.DesiredState, state: t.TaskState, *, asked: bool = False, re
         (STOPPED, t.TASK_STATE_SHUTDOWN, ANY, True),
         (CREATED, t.TASK_STATE_READY, ANY, True),
         (REMOVED, t.TASK_STATE_RUNNING, NO, False),
-        (REMOVED, t.TASK_STATE_SHUTDOWN, NO, True),
+        (REMOVED, t.TASK_STATE_SHUTDOWN, NO, False),
     ],
 )
 def test_a_service_rests_when_its_containers_are_down_for_good(

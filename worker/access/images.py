@@ -6,14 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import grpc
 
 from pycompose.proto.v1 import image_pb2, image_pb2_grpc
 from pycompose.worker.access import pipes
-from pycompose.worker.images import Image, ImageError, archives, describe, errors, intake
+from pycompose.worker.images import Image, archives, describe, intake
 from pycompose.worker.images.credentials import Credentials
 from pycompose.worker.images.instructions import config_of
 from pycompose.worker.images.progress import LayerState, Report
@@ -26,21 +25,8 @@ if TYPE_CHECKING:
     from pycompose.worker.images.pull import Pulled
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Status = grpc.StatusCode
 T = TypeVar("T")
 REPORT_SECONDS = 0.1
-_STATUS: tuple[tuple[type[ImageError], grpc.StatusCode], ...] = (
-    (errors.ImageNotFound, Status.NOT_FOUND),
-    (errors.ImageInUse, Status.FAILED_PRECONDITION),
-    (errors.DiskFull, Status.RESOURCE_EXHAUSTED),
-    (errors.NotInRegistry, Status.NOT_FOUND),
-    (errors.Denied, Status.UNAUTHENTICATED),
-    (errors.Unreachable, Status.UNAVAILABLE),
-    (errors.Untrusted, Status.PERMISSION_DENIED),
-    (errors.BadAnswer, Status.DATA_LOSS),
-    (errors.WrongPlatform, Status.FAILED_PRECONDITION),
-    (ImageError, Status.INVALID_ARGUMENT),
-)
 
 
 def message_of(image: Image) -> image_pb2.Image:
@@ -115,24 +101,8 @@ def _progress(state: LayerState) -> image_pb2.LayerProgress:
     )
 
 
-class Answering:
-    """What goes wrong with images inside of it ends the call with the fitting status. An async context manager."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def __aenter__(self) -> None:
-        return
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        if isinstance(error, ImageError):
-            await self._context.abort(next(code for kind, code in _STATUS if isinstance(error, kind)), str(error))
-
-
 class ImageCalls(image_pb2_grpc.ImageServiceServicer):
-    """Serves one node's images."""
+    """Serves one node's images. Its errors are translated for the whole server (`refusals`)."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -150,26 +120,24 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         self, request: image_pb2.InspectImageRequest, context: Context
     ) -> image_pb2.InspectImageResponse:
         """Return one image."""
-        async with Answering(context):
-            image = self._store.require(request.image)
-            text = json.dumps(describe.inspect(image, self._store.layers(image.id)))
-            return image_pb2.InspectImageResponse(image=message_of(image), json=text)
+        image = self._store.require(request.image)
+        text = json.dumps(describe.inspect(image, self._store.layers(image.id)))
+        return image_pb2.InspectImageResponse(image=message_of(image), json=text)
 
     async def GetImageHistory(
         self, request: image_pb2.GetImageHistoryRequest, context: Context
     ) -> image_pb2.GetImageHistoryResponse:
         """Return how an image was built."""
         response = image_pb2.GetImageHistoryResponse()
-        async with Answering(context):
-            image = self._store.require(request.image)
-            for number, step in enumerate(describe.history(image, self._store.layer_sizes(image))):
-                found = response.steps.add(
-                    created_by=step["CreatedBy"],
-                    comment=step["Comment"],
-                    size_bytes=step["Size"],
-                    image_id=image.id if number == 0 else "",
-                )
-                _set_time(found.created_at, step["Created"])
+        image = self._store.require(request.image)
+        for number, step in enumerate(describe.history(image, self._store.layer_sizes(image))):
+            found = response.steps.add(
+                created_by=step["CreatedBy"],
+                comment=step["Comment"],
+                size_bytes=step["Size"],
+                image_id=image.id if number == 0 else "",
+            )
+            _set_time(found.created_at, step["Created"])
         return response
 
     async def PullImage(
@@ -185,13 +153,12 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
                 report=report,
             )
 
-        async with Answering(context):
-            async for item in reported(pull):
-                if isinstance(item, list):
-                    yield image_pb2.PullImageResponse(layers=item)
-                else:
-                    found = message_of(item.image)
-                    yield image_pb2.PullImageResponse(image=found, digest=item.digest, previous_image_id=item.previous)
+        async for item in reported(pull):
+            if isinstance(item, list):
+                yield image_pb2.PullImageResponse(layers=item)
+            else:
+                found = message_of(item.image)
+                yield image_pb2.PullImageResponse(image=found, digest=item.digest, previous_image_id=item.previous)
 
     async def PushImage(
         self, request: image_pb2.PushImageRequest, context: Context
@@ -201,20 +168,18 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         def push(report: Report) -> Coroutine[Any, Any, Manifest]:
             return self._registries.push(request.reference, _credentials(request.credentials), report)
 
-        async with Answering(context):
-            async for item in reported(push):
-                if isinstance(item, list):
-                    yield image_pb2.PushImageResponse(layers=item)
-                else:
-                    yield image_pb2.PushImageResponse(digest=item.digest, manifest_bytes=len(item.raw))
+        async for item in reported(push):
+            if isinstance(item, list):
+                yield image_pb2.PushImageResponse(layers=item)
+            else:
+                yield image_pb2.PushImageResponse(digest=item.digest, manifest_bytes=len(item.raw))
 
     async def ResolveImage(
         self, request: image_pb2.ResolveImageRequest, context: Context
     ) -> image_pb2.ResolveImageResponse:
         """Return what a name means at its registry."""
-        async with Answering(context):
-            digest = await self._registries.resolve(request.reference, _credentials(request.credentials))
-            return image_pb2.ResolveImageResponse(digest=digest)
+        digest = await self._registries.resolve(request.reference, _credentials(request.credentials))
+        return image_pb2.ResolveImageResponse(digest=digest)
 
     async def FetchArtifact(
         self, request: image_pb2.FetchArtifactRequest, context: Context
@@ -251,16 +216,14 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         self, request: image_pb2.ListRegistryTagsRequest, context: Context
     ) -> image_pb2.ListRegistryTagsResponse:
         """Return a repository's tags."""
-        async with Answering(context):
-            tags = await self._registries.tags(request.repository, _credentials(request.credentials))
-            return image_pb2.ListRegistryTagsResponse(tags=tags)
+        tags = await self._registries.tags(request.repository, _credentials(request.credentials))
+        return image_pb2.ListRegistryTagsResponse(tags=tags)
 
     async def CheckCredentials(
         self, request: image_pb2.CheckCredentialsRequest, context: Context
     ) -> image_pb2.CheckCredentialsResponse:
         """Try credentials."""
-        async with Answering(context):
-            await self._registries.check(request.registry, _credentials(request.credentials))
+        await self._registries.check(request.registry, _credentials(request.credentials))
         return image_pb2.CheckCredentialsResponse()
 
     async def LoadImages(
@@ -272,22 +235,20 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
             async for request in requests:
                 yield request.data
 
-        async with Answering(context):
-            images = await pipes.received(pieces(), lambda file: intake.load(self._store, file))
-            yield image_pb2.LoadImagesResponse(images=[message_of(image) for image in images])
+        images = await pipes.received(pieces(), lambda file: intake.load(self._store, file))
+        yield image_pb2.LoadImagesResponse(images=[message_of(image) for image in images])
 
     async def SaveImages(
         self, request: image_pb2.SaveImagesRequest, context: Context
     ) -> AsyncIterator[image_pb2.SaveImagesResponse]:
         """Send an archive."""
-        async with Answering(context):
-            images = intake.saved(self._store, list(request.images))
+        images = intake.saved(self._store, list(request.images))
 
-            def write(file: BinaryIO) -> None:
-                archives.write(file, self._store.blobs, images)
+        def write(file: BinaryIO) -> None:
+            archives.write(file, self._store.blobs, images)
 
-            async for piece in pipes.sent(write):
-                yield image_pb2.SaveImagesResponse(data=piece)
+        async for piece in pipes.sent(write):
+            yield image_pb2.SaveImagesResponse(data=piece)
 
     async def ImportImage(
         self, requests: AsyncIterator[image_pb2.ImportImageRequest], context: Context
@@ -308,26 +269,23 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
                 self._store, file, start.reference, settings, platform=start.platform, message=start.message
             )
 
-        async with Answering(context):
-            image = await pipes.received(pieces(), work)
-            return image_pb2.ImportImageResponse(image=message_of(image))
+        image = await pipes.received(pieces(), work)
+        return image_pb2.ImportImageResponse(image=message_of(image))
 
     async def TagImage(self, request: image_pb2.TagImageRequest, context: Context) -> image_pb2.TagImageResponse:
         """Give an image another name."""
-        async with Answering(context):
-            await self._store.tag(request.image, request.reference)
+        await self._store.tag(request.image, request.reference)
         return image_pb2.TagImageResponse()
 
     async def RemoveImage(
         self, request: image_pb2.RemoveImageRequest, context: Context
     ) -> image_pb2.RemoveImageResponse:
         """Remove a name or an image."""
-        async with Answering(context):
-            words = await self._store.remove(request.image, force=request.force, in_use=self._agent.in_use())
-            return image_pb2.RemoveImageResponse(
-                untagged=[word.removeprefix("Untagged: ") for word in words if word.startswith("Untagged")],
-                deleted=[word.removeprefix("Deleted: ") for word in words if word.startswith("Deleted")],
-            )
+        words = await self._store.remove(request.image, force=request.force, in_use=self._agent.in_use())
+        return image_pb2.RemoveImageResponse(
+            untagged=[word.removeprefix("Untagged: ") for word in words if word.startswith("Untagged")],
+            deleted=[word.removeprefix("Deleted: ") for word in words if word.startswith("Deleted")],
+        )
 
     async def PruneImages(
         self, request: image_pb2.PruneImagesRequest, context: Context

@@ -79,11 +79,13 @@ class StreamCalls(Calls):
         start, rest = await begin(requests)
         check_size(start)
         runner = await self._running(start.task_id)
-        session = await self._agent.runtime.attach(runner.id)
+        session = await self._agent.runtime.attach(runner.id, from_start=start.from_start)
         runner.happened("attach")
         try:
             tty = runner.spec.container.tty
-            yield access_pb2.AttachResponse(started=access_pb2.AttachStarted(tty=tty))
+            started = access_pb2.AttachStarted(tty=tty, from_start=session.from_start)
+            started.at.FromNanoseconds(session.at_ns)
+            yield access_pb2.AttachResponse(started=started)
             if start.HasField("size") and tty:
                 await session.resize(start.size.rows, start.size.columns)
             async with fed(rest, session) as feed:

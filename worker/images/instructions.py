@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from pycompose.worker.images.errors import ImageError
 
-KNOWN = "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"
+KNOWN = "CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR"
+_CHECK_TIMES = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start-period": "StartPeriod",
+    "start-interval": "StartInterval",
+}
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
 _TEXTS = {"USER": "User", "STOPSIGNAL": "StopSignal", "WORKDIR": "WorkingDir"}
 
 
@@ -41,10 +49,44 @@ def _apply(config: dict[str, Any], word: str, rest: str, line: str) -> None:
         if word == "EXPOSE":
             words = [port if "/" in port else f"{port}/tcp" for port in words]
         config.setdefault(key, {}).update({item: {} for item in words})
+    elif word == "HEALTHCHECK":
+        config["Healthcheck"] = _healthcheck(rest)
+    elif word == "ONBUILD":
+        config.setdefault("OnBuild", []).append(rest)
     elif word in _TEXTS:
         config[_TEXTS[word]] = rest
     else:
         raise ImageError(f"change {line!r}: use {KNOWN}")
+
+
+def _healthcheck(text: str) -> dict[str, Any]:
+    """Return `[--interval=30s …] CMD …` or `NONE` as an image's configuration has it, times in ns."""
+    check: dict[str, Any] = {}
+    while text.startswith("--"):
+        flag, _, text = text.partition(" ")
+        name, _, value = flag[2:].partition("=")
+        text = text.strip()
+        if name == "retries":
+            if not value.isdecimal():
+                raise ValueError(f"--retries={value}: want a number")
+            check["Retries"] = int(value)
+        elif name in _CHECK_TIMES:
+            check[_CHECK_TIMES[name]] = _nanoseconds(flag, value)
+        else:
+            raise ValueError(f"{flag}: want --retries or --{', --'.join(_CHECK_TIMES)}")
+    kind, _, rest = text.partition(" ")
+    rest = rest.strip()
+    if kind.upper() == "NONE" and not check and not rest:
+        return {"Test": ["NONE"]}
+    if kind.upper() != "CMD" or not rest:
+        raise ValueError("want HEALTHCHECK [OPTIONS] CMD COMMAND, or HEALTHCHECK NONE")
+    return {"Test": ["CMD", *_words(rest)] if rest.startswith("[") else ["CMD-SHELL", rest], **check}
+
+
+def _nanoseconds(flag: str, text: str) -> int:
+    if not re.fullmatch(r"(\d+(\.\d+)?(ns|us|ms|s|m|h))+", text):
+        raise ValueError(f"{flag}: want a duration such as 1m30s")
+    return sum(round(float(number) * _UNITS[unit]) for number, unit in re.findall(r"([\d.]+)([a-z]+)", text))
 
 
 def _words(text: str) -> list[str]:

@@ -433,10 +433,16 @@ class Runtime:
         request = {"op": "exec", "process": process, "tty": tty, "stdin": stdin, "window": window, "detach": detach}
         return await self._session(container_id, request)
 
-    async def attach(self, container_id: str) -> Session:
-        """The container's own streams from now on; several may be attached."""
+    async def attach(self, container_id: str, *, from_start: bool = False) -> Session:
+        """The container's own streams from now on; several may be attached.
+
+        Args:
+            container_id: it runs.
+            from_start: also a terminal's output before, if nobody has attached yet and it is not much: the session's
+                ``from_start`` says so.
+        """
         self._running(container_id)
-        return await self._session(container_id, {"op": "attach"})
+        return await self._session(container_id, {"op": "attach", "from_start": from_start})
 
     async def resize(self, container_id: str, rows: int, columns: int) -> None:
         """Set the size of the container's terminal."""
@@ -489,7 +495,9 @@ class Runtime:
             connection.close()
             raise
         own = request["op"] == "attach"
-        return Session(connection, report.get("pid", 0), lambda beside: self._ask(container_id, beside), own=own)
+        session = Session(connection, report.get("pid", 0), lambda beside: self._ask(container_id, beside), own=own)
+        session.from_start, session.at_ns = report.get("from_start", False), report.get("at_ns", 0)
+        return session
 
     async def _ask(self, container_id: str, request: dict[str, Any]) -> None:
         session = await self._session(container_id, request)

@@ -24,6 +24,8 @@ class Session:
         """``control`` asks the shim something beside the streams; ``own``: an attach, not an exec."""
         self._connection, self.pid, self._control, self._own = connection, pid, control, own
         self._loop = asyncio.get_running_loop()
+        #: Of an attach: output since the start comes; else that from this time on (ns since the epoch).
+        self.from_start, self.at_ns = False, 0
         self._code: int | None = None
         self._ended = False
 

@@ -310,9 +310,12 @@ class Shim:
         try:
             if operation in ("watch", "attach"):
                 peer.role = str(operation)
-                peer.send(protocol.encode(protocol.JSON, {"pid": self.pid, "started_ns": self.started_ns}))
+                early = (self.streams.early if message.get("from_start") else None) or []
+                whole = bool(message.get("from_start")) and self.streams.early is not None
+                report = {"pid": self.pid, "started_ns": self.started_ns, "from_start": whole, "at_ns": time.time_ns()}
+                peer.send(protocol.encode(protocol.JSON, report))
                 if operation == "attach":
-                    self.streams.join(peer)
+                    self.streams.join(peer, early)
             elif operation == "exec":
                 shim_exec.begin(self, peer, message)
             else:

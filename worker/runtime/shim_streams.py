@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 READ = 32 * 1024
 #: Bytes that may wait for a program to read them before those who send them are held.
 FULL = 256 * 1024
+#: Bytes of a terminal's first output that are kept for whoever joins it first; beyond, they are in the log alone.
+EARLY = 256 * 1024
 
 
 def reap() -> Iterator[tuple[int, int]]:
@@ -163,6 +165,7 @@ class Streams:
         self.attached: list[Peer] = []
         self.held = False
         self.terminal = -1
+        self.early: list[bytes] | None = None
 
     def make_pipes(self, open_stdin: bool) -> tuple[int, int, int]:
         """Pipes for a container without terminal; returns the container's ends."""
@@ -179,12 +182,15 @@ class Streams:
         return ends[0], ends[1], ends[2]
 
     def take_terminal(self, master: int) -> None:
-        self.terminal = master
+        self.terminal, self.early = master, []
         self.sources.append(Source(self.shim, master, "stdout", self.deliver))
         self.stdin = Terminal(self.shim, os.dup(master))
 
-    def join(self, peer: Peer) -> None:
-        """A peer reads and feeds the container from now on; the slowest one sets the pace."""
+    def join(self, peer: Peer, early: list[bytes]) -> None:
+        """A peer reads and feeds the container from now on, after `early`; the slowest one sets the pace."""
+        self.early = None
+        for data in early:
+            peer.send(protocol.STDOUT + data)
         if self.stdin:
             peer.input = self.stdin.take
         peer.eased = self._mind
@@ -193,6 +199,10 @@ class Streams:
     def deliver(self, stream: str, data: bytes) -> None:
         if self.shim.log:
             self.shim.log.write(stream, data, time.time_ns())
+        if self.early is not None:
+            self.early.append(data)
+            if sum(map(len, self.early)) > EARLY:
+                self.early = None
         kind = protocol.STDOUT if stream == "stdout" else protocol.STDERR
         for peer in list(self.attached):
             peer.send(kind + data)
