@@ -15,6 +15,7 @@ from pycompose.compose.cli.errors import CliError, Exit
 from pycompose.compose.cli.flags import command, option
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.ordering import levels
+from pycompose.compose.cli.projectlock import LOCK_WAIT, holding
 from pycompose.compose.cli.settings import Settings, settings
 from pycompose.compose.cli.stopping import by_id, kill, stop
 from pycompose.compose.cli.upflags import REMOVE_ORPHANS, orphan_default
@@ -37,6 +38,7 @@ from pycompose.proto.v1 import access_pb2, control_pb2, image_pb2, service_pb2
 @REMOVE_ORPHANS
 @click.option("-t", "--timeout", type=int, metavar="SECONDS", help="Grace when containers are stopped.")
 @option("-y", "--yes", also=["--y"], is_flag=True, help="Answer every question with yes.")
+@LOCK_WAIT
 def down(
     services: tuple[str, ...],
     volumes: bool,
@@ -64,7 +66,10 @@ def down(
             return _show(current, name, targets, volumes=volumes, everything=not services)
         if not yes and asking.can_ask():
             _ask(client, name, current, project, targets, volumes=volumes and not services)
-        with chosen.display("Removing") as display:
+        with holding(chosen, client, name, streams) as waited, chosen.display("Removing") as display:
+            if waited:
+                current = fetch(client, name)
+                targets = _targets(chosen, current, project, services, orphan_default(remove_orphans))
             images = _images(current, targets, rmi)
             remove_services(client, streams, name, targets, display, timeout)
             if not services:

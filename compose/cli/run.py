@@ -24,6 +24,7 @@ from pycompose.compose.cli.flags import PASS_ON, command, option
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.oneoff import Attachment, begun
+from pycompose.compose.cli.projectlock import LOCK_WAIT, holding
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.upflags import REMOVE_ORPHANS, orphan_default
 from pycompose.compose.cli.watching import follow_project
@@ -96,6 +97,7 @@ class _Wishes:
 @click.option("--build", is_flag=True, help="Build the image first (not there yet).")
 @click.option("--quiet-build", is_flag=True, help="No output of builds.")
 @REMOVE_ORPHANS
+@LOCK_WAIT
 @click.argument("service")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(
@@ -171,18 +173,19 @@ def run(
     with chosen.client() as client, interrupts_into(Streams()) as streams:
         with chosen.display(quiet=quiet) as display:
             images = Display("quiet") if quiet_pull else display
-            applied = bring(
-                chosen,
-                client,
-                project,
-                desired,
-                options,
-                display,
-                images=images,
-                pull=pull,
-                ask=True,
-                leave_out=service,
-            )
+            with holding(chosen, client, project.name, streams):
+                applied = bring(
+                    chosen,
+                    client,
+                    project,
+                    desired,
+                    options,
+                    display,
+                    images=images,
+                    pull=pull,
+                    ask=True,
+                    leave_out=service,
+                )
             name = spec.name
             spec = one_off(project, desired.services[service], wishes, name)
             spec.replicated_job.remove_when_done = remove and detach

@@ -41,6 +41,7 @@ class Settings:
     compatibility: bool = False
     host: str = ""
     trust_remote: bool = False
+    lock_wait: float | None = None
     warned: set[str] = field(default_factory=set)
     _dotenv: dict[str, str] | None = None
     _remotes: Remotes | None = None

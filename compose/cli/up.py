@@ -20,6 +20,7 @@ from pycompose.compose.cli.follow import Goal, converge, warnings_of
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.planning import WOULD_CHANGE, would
 from pycompose.compose.cli.portcheck import open_ports
+from pycompose.compose.cli.projectlock import LOCK_WAIT, holding
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.syncing import Syncing
 from pycompose.compose.cli.upflags import orphan_default, recreation
@@ -206,6 +207,7 @@ def create(
 @command()
 @click.argument("words", nargs=-1, required=True, metavar="SERVICE=N...")
 @click.option("--no-deps", is_flag=True, help="Leave out what the services depend on.")
+@LOCK_WAIT
 def scale(words: tuple[str, ...], no_deps: bool) -> None:
     """Change how many containers services have."""
     numbers = scales(words)
@@ -245,7 +247,8 @@ def _background(chosen: Settings, request: _Request) -> None:
         return would(chosen, request.services, request.options, no_deps=request.no_deps, pull=request.pull)
     project, desired = load_desired(chosen, request.services, no_deps=request.no_deps)
     with chosen.client() as client, chosen.display() as display, interrupts_into(Streams()) as streams:
-        applied = _bring(chosen, client, project, desired, request, display)
+        with holding(chosen, client, project.name, streams):
+            applied = _bring(chosen, client, project, desired, request, display)
         observed = Observed()
         follow_project(client, streams, desired.project.name)
         goal = Goal(
@@ -308,7 +311,8 @@ def _foreground(
 
         options = replace(options, watching=watching if _watched(project) else None)
         attached = Attached(client, streams, desired.project.name, options, display)
-        applied = _bring(chosen, client, project, desired, request, display)
+        with holding(chosen, client, project.name, streams):
+            applied = _bring(chosen, client, project, desired, request, display)
         follow_project(client, streams, desired.project.name)
         goal = Goal(
             list(applied.services.values()),

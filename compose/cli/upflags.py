@@ -9,6 +9,7 @@ import click
 
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import option
+from pycompose.compose.cli.projectlock import LOCK_WAIT
 from pycompose.compose.cli.settings import settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,6 +46,7 @@ def recreation(function: F) -> F:
         click.option("--no-build", is_flag=True, help="Never build; nothing is built yet in any case."),
         click.option("--quiet-build", is_flag=True, help="No output of builds."),
         option("-y", "--yes", also=["--y"], is_flag=True, help="Answer every question with yes."),
+        LOCK_WAIT,
     ):
         function = add(function)
     return function

@@ -7,6 +7,7 @@
 ``objects``             networks, volumes, secrets, configs, projects
 ``tasks``               tasks: start, stop, restart, remove, explain
 ``nodes``               nodes and the manager itself
+``holding``, ``holds``  who changes a project now, one at a time
 ``watch``               objects as they are, then each change
 ``proxy``               task access and images, passed on to the worker as bytes
 ======================  =======================================================================
@@ -17,6 +18,7 @@ from __future__ import annotations
 import grpc
 
 from pycompose.manager.control.api import Api
+from pycompose.manager.control.holds import HoldCalls
 from pycompose.manager.control.nodes import NodeCalls
 from pycompose.manager.control.objects import ObjectCalls
 from pycompose.manager.control.proxy import add_proxies
@@ -27,7 +29,7 @@ from pycompose.proto.v1 import control_pb2_grpc
 
 
 class ControlServicer(
-    ServiceCalls, ObjectCalls, TaskCalls, NodeCalls, WatchCalls, control_pb2_grpc.ControlServiceServicer
+    ServiceCalls, ObjectCalls, TaskCalls, NodeCalls, WatchCalls, HoldCalls, control_pb2_grpc.ControlServiceServicer
 ):
     """All calls of ControlService."""
 

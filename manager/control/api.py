@@ -15,6 +15,7 @@ import grpc
 
 from pycompose.manager import ids
 from pycompose.manager.cache import Cache
+from pycompose.manager.control.holding import Holds
 from pycompose.manager.control.paging import Key, page
 from pycompose.manager.model import (
     NAMES,
@@ -73,6 +74,8 @@ class Api:
         self.store, self.cache, self.codec, self.clock, self.new_id = store, cache, codec, clock, new_id
         #: Held while a change is checked against other objects and written.
         self.checking = asyncio.Lock()
+        #: Clients that change a project, or wait to.
+        self.holds = Holds(clock)
 
     # Reading.
 

@@ -21,6 +21,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from pycompose.proto.v1 import meta_pb2 as _meta_pb2
@@ -2386,6 +2387,96 @@ class RemoveNodeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveNodeResponse: _TypeAlias = RemoveNodeResponse  # noqa: Y015
+
+@_typing.final
+class HoldProjectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """Name of the project; it need not exist."""
+    @_builtins.property
+    def holder(self) -> Global___ProjectHolder:
+        """Who asks, for those who wait."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        holder: Global___ProjectHolder | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldProjectRequest: _TypeAlias = HoldProjectRequest  # noqa: Y015
+
+@_typing.final
+class HoldProjectResponse(_message.Message):
+    """One for each holder that is waited for; then one that says that it is held, and nothing more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELD_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    held: _builtins.bool
+    """The client holds the project now."""
+    @_builtins.property
+    def holder(self) -> Global___ProjectHolder:
+        """Who is waited for; absent when held."""
+
+    def __init__(
+        self,
+        *,
+        held: _builtins.bool = ...,
+        holder: Global___ProjectHolder | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "holder", b"holder"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldProjectResponse: _TypeAlias = HoldProjectResponse  # noqa: Y015
+
+@_typing.final
+class ProjectHolder(_message.Message):
+    """A client that holds a project. Written by the client, but for since."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    command: _builtins.str
+    """What it does, as people type it: "pycompose up -d"."""
+    pid: _builtins.int
+    """Its process id on its machine."""
+    host: _builtins.str
+    """Name of its machine."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it holds the project. Written by the manager."""
+
+    def __init__(
+        self,
+        *,
+        command: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        host: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "host", b"host", "pid", b"pid", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProjectHolder: _TypeAlias = ProjectHolder  # noqa: Y015
 
 @_typing.final
 class WatchRequest(_message.Message):

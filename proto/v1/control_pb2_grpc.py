@@ -254,6 +254,11 @@ class ControlServiceStub:
                 request_serializer=pycompose_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_control__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.HoldProject = channel.unary_stream(
+                '/pycompose.v1.ControlService/HoldProject',
+                request_serializer=pycompose_dot_v1_dot_control__pb2.HoldProjectRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_control__pb2.HoldProjectResponse.FromString,
+                _registered_method=True)
         self.GetManager = channel.unary_unary(
                 '/pycompose.v1.ControlService/GetManager',
                 request_serializer=pycompose_dot_v1_dot_control__pb2.GetManagerRequest.SerializeToString,
@@ -575,6 +580,14 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HoldProject(self, request, context):
+        """Clients that change a project one after another: holds it for as long as the call lasts, in the order of asking.
+        A promise among those who ask: no write is refused because of it. End the call to give it back, or to give up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetManager(self, request, context):
         """Version and identity of the manager.
         """
@@ -804,6 +817,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=pycompose_dot_v1_dot_control__pb2.WatchRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_control__pb2.WatchResponse.SerializeToString,
+            ),
+            'HoldProject': grpc.unary_stream_rpc_method_handler(
+                    servicer.HoldProject,
+                    request_deserializer=pycompose_dot_v1_dot_control__pb2.HoldProjectRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_control__pb2.HoldProjectResponse.SerializeToString,
             ),
             'GetManager': grpc.unary_unary_rpc_method_handler(
                     servicer.GetManager,
@@ -1999,6 +2017,33 @@ class ControlService:
             '/pycompose.v1.ControlService/Watch',
             pycompose_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
             pycompose_dot_v1_dot_control__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pycompose.v1.ControlService/HoldProject',
+            pycompose_dot_v1_dot_control__pb2.HoldProjectRequest.SerializeToString,
+            pycompose_dot_v1_dot_control__pb2.HoldProjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

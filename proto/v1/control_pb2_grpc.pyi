@@ -138,6 +138,10 @@ class ControlServiceStub:
     on with `after` set to the last version it got, at any manager. OUT_OF_RANGE when that version is compacted or of
     another epoch: watch anew from the present. The same ends a watch whose client reads too slowly.
     """
+    HoldProject: _grpc.UnaryStreamMultiCallable[_control_pb2.HoldProjectRequest, _control_pb2.HoldProjectResponse]
+    """Clients that change a project one after another: holds it for as long as the call lasts, in the order of asking.
+    A promise among those who ask: no write is refused because of it. End the call to give it back, or to give up.
+    """
     GetManager: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetManagerRequest, _control_pb2.GetManagerResponse]
     """Version and identity of the manager."""
 
@@ -236,6 +240,10 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Objects as they are, then each change, in order, none left out and none twice. A client that was cut off goes
     on with `after` set to the last version it got, at any manager. OUT_OF_RANGE when that version is compacted or of
     another epoch: watch anew from the present. The same ends a watch whose client reads too slowly.
+    """
+    HoldProject: _aio.UnaryStreamMultiCallable[_control_pb2.HoldProjectRequest, _control_pb2.HoldProjectResponse]  # type: ignore[assignment]
+    """Clients that change a project one after another: holds it for as long as the call lasts, in the order of asking.
+    A promise among those who ask: no write is refused because of it. End the call to give it back, or to give up.
     """
     GetManager: _aio.UnaryUnaryMultiCallable[_control_pb2.GetManagerRequest, _control_pb2.GetManagerResponse]  # type: ignore[assignment]
     """Version and identity of the manager."""
@@ -596,6 +604,16 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         """Objects as they are, then each change, in order, none left out and none twice. A client that was cut off goes
         on with `after` set to the last version it got, at any manager. OUT_OF_RANGE when that version is compacted or of
         another epoch: watch anew from the present. The same ends a watch whose client reads too slowly.
+        """
+
+    @_abc_1.abstractmethod
+    def HoldProject(
+        self,
+        request: _control_pb2.HoldProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.HoldProjectResponse], _abc.AsyncIterator[_control_pb2.HoldProjectResponse]]:
+        """Clients that change a project one after another: holds it for as long as the call lasts, in the order of asking.
+        A promise among those who ask: no write is refused because of it. End the call to give it back, or to give up.
         """
 
     @_abc_1.abstractmethod
