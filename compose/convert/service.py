@@ -199,6 +199,24 @@ def _updates(
             problems.warn(("services", name, "deploy", key, "order"), f"{name} is updated stop-first: {why}")
         first = not why and (asked == "start-first" or (asked is None and bool(check)))
         config.order = pb.UPDATE_ORDER_START_FIRST if first else pb.UPDATE_ORDER_STOP_FIRST
+        _short_watch(config, spec, ("services", name, "deploy", key, "monitor"), problems)
+
+
+def _short_watch(
+    config: pb.UpdateConfig, spec: pb.ServiceSpec, path: tuple[str | int, ...], problems: Problems
+) -> None:
+    """Warn of a new task that is watched for a shorter time than its healthcheck takes to find it unhealthy."""
+    check = spec.task.container.healthcheck
+    if not config.HasField("monitor") or not check.test or check.test[0] == "NONE":
+        return
+    interval = check.interval.ToNanoseconds() if check.HasField("interval") else 30_000_000_000
+    least = check.start_period.ToNanoseconds() + interval * (check.retries or 3)
+    if config.monitor.ToNanoseconds() < least:
+        problems.warn(
+            path,
+            f"ends before the healthcheck can find a new container unhealthy ({least / 1e9:g} s: start_period + "
+            "interval x retries), so an update that fails may count as done; make it longer",
+        )
 
 
 def _update(config: pb.UpdateConfig, values: dict[str, Any], path: tuple[str | int, ...], problems: Problems) -> None:

@@ -299,6 +299,9 @@ def test_run_with_all_its_flags(node: Node) -> None:
     assert found["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"] == "18077"
     assert found["Config"]["Labels"]["com.docker.compose.oneoff"] == "True"
     node.compose("container", "rm", "-f", identity)
+    plain = node.compose("run", "-d", "--no-deps", "app", "sleep", "1000").strip()
+    assert not json.loads(node.compose("container", "inspect", plain))[0]["NetworkSettings"]["Ports"].get("80/tcp")
+    node.compose("container", "rm", "-f", plain)
     node.compose("run", "-d", "--rm", "--no-deps", "app", "sleep", "0.1")
     until(lambda: not node.containers())
     assert node.cli("run", "--build", "app").returncode == 1

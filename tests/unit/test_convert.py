@@ -197,6 +197,22 @@ def test_order_of_updates() -> None:
     assert "updated stop-first" in found.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("monitor", "check", "warned"),
+    [
+        ("5s", "{test: x, interval: 2s, retries: 3, start_period: 1s}", True),
+        ("7s", "{test: x, interval: 2s, retries: 3, start_period: 1s}", False),
+        ("1m", "{test: x}", True),
+        ("1s", "{disable: true}", False),
+    ],
+)
+def test_an_update_that_is_watched_too_shortly_is_warned_of(monitor: str, check: str, warned: bool) -> None:
+    found = desired(
+        f"services: {{a: {{image: x, healthcheck: {check}, deploy: {{update_config: {{monitor: {monitor}}}}}}}}}"
+    )
+    assert any("services.a.deploy.update_config.monitor" in text for text in found.warnings) is warned
+
+
 def test_dependencies_come_first() -> None:
     text = """
 services:
