@@ -13,11 +13,11 @@ from pycompose.compose.cli.copy import Wish, transfer
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.execute import run_exec, variables
 from pycompose.compose.cli.flags import PASS_ON, command
+from pycompose.compose.cli.flagwords import read_lines
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.logflags import LogWish, log_flags
 from pycompose.compose.cli.logprint import LogPrinter
 from pycompose.compose.cli.objects import pairs
-from pycompose.compose.cli.runflags import read_lines
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Ended, Streams

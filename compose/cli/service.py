@@ -13,22 +13,17 @@ from pycompose.compose.cli import words
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
 from pycompose.compose.cli.errors import UsageError
-from pycompose.compose.cli.execute import variables
-from pycompose.compose.cli.flags import LISTS, PASS_ON, group
-from pycompose.compose.cli.follow import Goal, converge
-from pycompose.compose.cli.images_step import find
+from pycompose.compose.cli.flags import LISTS, group
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.logflags import LogWish, log_flags
 from pycompose.compose.cli.logprint import LogPrinter
-from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, outline, pairs
-from pycompose.compose.cli.pulling import pull_one
-from pycompose.compose.cli.settings import Settings, scales, settings
+from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, outline
+from pycompose.compose.cli.servicechange import create, full_name, update, wait_for
+from pycompose.compose.cli.settings import scales, settings
 from pycompose.compose.cli.tables import show
-from pycompose.compose.cli.watching import follow_project
 from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Ended, Streams
-from pycompose.compose.plan.observed import Observed
 from pycompose.proto.v1 import control_pb2, service_pb2, task_pb2
 
 COLUMNS = {"ID": "ID", "Name": "NAME", "Mode": "MODE", "Replicas": "REPLICAS", "Image": "IMAGE", "Ports": "PORTS"}
@@ -52,11 +47,6 @@ def _get(client: Client, name: str) -> service_pb2.Service:
     return client.control.GetService(control_pb2.GetServiceRequest(service=name)).service
 
 
-def full_name(one: service_pb2.Service) -> str:
-    """Return PROJECT/NAME, or NAME alone."""
-    return f"{one.spec.project}/{one.spec.name}" if one.spec.project else one.spec.name
-
-
 def _mode(one: service_pb2.Service) -> str:
     return (one.spec.WhichOneof("mode") or "replicated").replace("_", "-")
 
@@ -74,6 +64,10 @@ def _row(one: service_pb2.Service, listing_: Listing) -> dict[str, Any]:
         "Image": one.spec.task.container.image,
         "Ports": ports,
     }
+
+
+for _command, _name in ((create, "create"), (update, "update")):
+    service.add_command(_command, _name)
 
 
 @service.command("ls")
@@ -226,129 +220,6 @@ def scale(detach: bool, texts: tuple[str, ...]) -> None:
             if not detach:
                 wait_for(chosen, client, one)
             print(f"{name} scaled to {number}")
-
-
-def wait_for(chosen: Settings, client: Client, one: service_pb2.Service, *, quiet: bool = False) -> None:
-    """Wait until a service is up, with a display."""
-    with interrupts_into(Streams()) as streams, chosen.display(quiet=quiet) as display:
-        follow_project(client, streams, one.spec.project)
-        converge(client, streams, Observed(), Goal([one.id]), display)
-
-
-@service.command("create", context_settings=PASS_ON)
-@click.option("--name", help="Name; default: the image's.")
-@click.option("--replicas", type=int, default=1, help="Number of tasks.")
-@click.option(
-    "--mode",
-    type=click.Choice(["replicated", "global", "replicated-job"]),
-    default="replicated",
-    help="How many tasks: as --replicas, one on each node, or as many to completion.",
-)
-@click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Set a variable.")
-@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the service.")
-@click.option("--container-label", "container_labels", multiple=True, metavar="KEY=VALUE", help="Label of containers.")
-@click.option("-p", "--publish", multiple=True, metavar="SPEC", help="Publish a port: 8080:80/tcp.")
-@click.option("--network", "networks", multiple=True, metavar="NAME", help="Network to join.")
-@click.option("--mount", "mounts", multiple=True, metavar="SPEC", help="type=bind,source=,target=,readonly")
-@click.option("--constraint", "constraints", multiple=True, metavar="EXPRESSION", help="Where it may run.")
-@click.option("-u", "--user", default="", help="User to run as.")
-@click.option("-w", "--workdir", default="", help="Directory to start in.")
-@click.option("--hostname", default="", help="Host name.")
-@click.option(
-    "--restart-condition",
-    type=click.Choice(["none", "on-failure", "any"]),
-    default="any",
-    help="When a task that ended is started again.",
-)
-@click.option("-d", "--detach", is_flag=True, help="Do not wait.")
-@click.argument("image")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def create(
-    name: str | None,
-    replicas: int,
-    mode: str,
-    env: tuple[str, ...],
-    labels: tuple[str, ...],
-    container_labels: tuple[str, ...],
-    publish: tuple[str, ...],
-    networks: tuple[str, ...],
-    mounts: tuple[str, ...],
-    constraints: tuple[str, ...],
-    user: str,
-    workdir: str,
-    hostname: str,
-    restart_condition: str,
-    detach: bool,
-    image: str,
-    command: tuple[str, ...],
-) -> None:
-    """Create a service outside of projects."""
-    from pycompose.compose.cli.inspection import split_reference
-
-    spec = service_pb2.ServiceSpec(name=name or split_reference(image)[0].rpartition("/")[2], labels=pairs(labels))
-    container = spec.task.container
-    container.image, container.user, container.working_dir, container.hostname = image, user, workdir, hostname
-    container.env.extend(variables(env))
-    container.labels.update(pairs(container_labels))
-    if command:
-        container.command.args.extend(command)
-    spec.task.networks.extend(service_pb2.NetworkAttachmentSpec(network=network) for network in networks)
-    spec.task.placement.constraints.extend(constraints)
-    words_ = {"none": "NONE", "on-failure": "ON_FAILURE", "any": "ANY"}
-    spec.task.restart.condition = service_pb2.RestartCondition.Value(f"RESTART_CONDITION_{words_[restart_condition]}")
-    if mode == "global":
-        getattr(spec, "global").SetInParent()
-    elif mode == "replicated-job":
-        spec.replicated_job.completions = replicas
-        spec.task.restart.condition = service_pb2.RESTART_CONDITION_NONE
-    else:
-        spec.replicated.replicas = replicas
-    _short_forms(spec, publish, mounts)
-    chosen = settings()
-    with chosen.client() as client:
-        local = find(client, image)
-        with chosen.display("Pulling") as display:
-            container.image_digest = local.id if local else pull_one(client, image, "", display).image.id
-        made = client.control.CreateService(control_pb2.CreateServiceRequest(spec=spec)).service
-        if not detach:
-            wait_for(chosen, client, made)
-        print(made.id)
-
-
-def _short_forms(spec: service_pb2.ServiceSpec, publish: tuple[str, ...], mounts: tuple[str, ...]) -> None:
-    """Read -p and --mount by the Compose file's own rules."""
-    import json
-
-    from pycompose.compose.convert import convert
-    from pycompose.compose.loader import LoadError, MemoryFiles, load
-
-    volumes = []
-    for text in mounts:
-        fields = {one.partition("=")[0]: one.partition("=")[2] for one in text.split(",")}
-        source = fields.get("source") or fields.get("src") or ""
-        target = fields.get("target") or fields.get("dst") or fields.get("destination") or ""
-        read_only = any(fields.get(key, "false") in ("", "true", "1") for key in ("readonly", "ro"))
-        volume = {"type": fields.get("type", "volume"), "target": target, "read_only": read_only}
-        volumes.append({**volume, "source": source} if source else volume)
-    if not publish and not volumes:
-        return
-    named = {
-        str(one["source"]): {"name": one["source"]}
-        for one in volumes
-        if one.get("type") == "volume" and "source" in one
-    }
-    model = {
-        "name": "none",
-        "services": {"one": {"image": "none", "ports": list(publish), "volumes": volumes}},
-        "volumes": named,
-    }
-    files = MemoryFiles({"/compose.yaml": json.dumps(model)})
-    try:
-        extra = convert(load(["/compose.yaml"], files=files, interpolate=False)).services["one"]
-    except LoadError as error:
-        raise UsageError(f"--publish or --mount: {'; '.join(one.message for one in error.problems)}") from None
-    spec.endpoint.ports.extend(extra.endpoint.ports)
-    spec.task.container.mounts.extend(extra.task.container.mounts)
 
 
 @service.command("rm")

@@ -19,7 +19,7 @@ from pycompose.compose.loader.errors import Problem
 from pycompose.proto.v1 import service_pb2
 
 NAME = "of-the-command-line"
-_KEY = re.compile(rf"(?:services\.)?{NAME}\.?(?P<attribute>[\w-]+)?(?:\.(?P<below>[\w-]+))?")
+_KEY = re.compile(rf"(?:services\.)?{NAME}\.?(?P<path>[\w.-]+)?")
 
 
 def template(
@@ -36,7 +36,7 @@ def template(
 
     Args:
         entry: attributes as in a file.
-        flags: names of flags by attribute ("ports": "--publish"), or by two parts of a path ("healthcheck.interval").
+        flags: names of flags by attribute ("ports": "--publish"), or by a longer path ("healthcheck.interval").
         volumes, networks, secrets, configs: what exists in the cluster and is meant by these names.
         directory: base of relative paths; default: the current one.
 
@@ -74,9 +74,8 @@ def template(
 def _said(problem: Problem, flags: Mapping[str, str]) -> str:
     """Return a problem with the flag that it is about in place of the attribute."""
     found = _KEY.search(problem.key)
-    flag = ""
-    if found:
-        attribute, below = found["attribute"] or "", found["below"] or ""
-        flag = flags.get(f"{attribute}.{below}") or flags.get(attribute) or (f"--{attribute}" if attribute else "")
+    parts = (found["path"] or "").split(".") if found else []
+    paths = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    flag = next((flags[path] for path in paths if path in flags), f"--{parts[0]}" if any(parts) else "")
     text = problem.message.replace(f"services.{NAME}.", "").replace(NAME, "the container")
     return f"{flag}: {text}".lstrip(": ") + (f"; {problem.remedy}" if problem.remedy else "")

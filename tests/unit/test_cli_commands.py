@@ -30,8 +30,6 @@ ON_PURPOSE = {
     "alpha generate: ": "not there yet",
     "container update --": "refused: limits are what the service says, so that a new container has them, too",
     "network connect --": "refused: a container is on the networks that its service names",
-    "service create ": "not there yet; a file and up, or container run, say the same",
-    "service update: ": "not there yet; a file and up say the same",
     "node demote: ": "comes with several managers",
     "node promote: ": "comes with several managers",
     "node update --role: ": "comes with several managers",
