@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pycompose.compose.cli import menu
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import Exit
 from pycompose.compose.cli.follow import Goal, converge, warnings_of
@@ -155,6 +156,10 @@ class Attached:
             raise DetachError
         if (name, item) == ("key", "w"):
             self._watch()
+        elif name == "key":
+            text = menu.shown(str(item), self._observed, self._ids)
+            if text is not None:
+                self._display.note(text)
         elif name == "say":
             self._display.note(str(item))
         if isinstance(item, Ended):

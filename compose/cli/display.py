@@ -21,6 +21,7 @@ from typing import TextIO
 from pycompose.compose.cli import frames
 from pycompose.compose.cli.fitting import width_of
 from pycompose.compose.cli.frames import Row, Screen
+from pycompose.compose.cli.saying import wrapped
 
 TICK = 0.1
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -136,7 +137,7 @@ class Display:
         if self.mode == "json":
             self._write(json.dumps({"id": "", "status": "Working", "text": text, "details": ""}) + "\n")
         elif self.mode != "quiet":
-            self._write(self._erase() + text + "\n")
+            self._write(self._erase() + wrapped(text, _size(self._stream)[0] if self._stream.isatty() else None) + "\n")
             self._drawn = 0.0
             self.tick()
 

@@ -1,4 +1,4 @@
-"""Keys of an attached `up` (`--menu`, COMPOSE_MENU): w watches files or ends it, d leaves the containers running."""
+"""Keys of an attached `up` (`--menu`, COMPOSE_MENU), and what those show that only look."""
 
 from __future__ import annotations
 
@@ -6,11 +6,36 @@ import os
 import select
 import sys
 import threading
+import time
+from collections.abc import Collection
 from types import TracebackType
 
+from pycompose.compose.cli import words
+from pycompose.compose.cli.portcheck import open_ports
+from pycompose.compose.cli.tables import show
 from pycompose.compose.client.streams import Streams
+from pycompose.compose.plan.observed import Observed
 
-LINE = "w: watch files   d: leave the containers running   Ctrl-C: stop them"
+LINE = "v: what runs, o: ports, w: watch files, d: leave, ?: keys, Ctrl-C: stop"
+
+
+def shown(key: str, observed: Observed, services: Collection[str]) -> str | None:
+    """Return what a key shows, None when it shows nothing.
+
+    Args:
+        key: the letter.
+        observed: the project.
+        services: ids of those that are attached.
+    """
+    if key == "v":
+        now = time.time()
+        tasks = sorted((task for one in services for task in observed.of(one)), key=lambda task: task.name)
+        rows = [{"Name": task.name, "Status": words.status(task, now), "Reason": words.reason(task)} for task in tasks]
+        return show("table", rows, {"Name": "NAME", "Status": "STATUS", "Reason": "REASON"})
+    if key == "o":
+        found = [line for one in services if one in observed.services for line in open_ports(observed.services[one])]
+        return "\n".join(sorted(found)) or "no port is published"
+    return LINE if key in ("?", "h") else None
 
 
 class Keys:

@@ -22,15 +22,18 @@ log = logging.getLogger(__name__)
 
 
 def revived(cache: Cache, hello: dispatcher_pb2.SessionHello) -> list[task_pb2.Task]:
-    """Return the node's stopped tasks that run again, as they will be."""
-    ran = {update.task_id for update in hello.status.tasks if update.status.run}
+    """Return the node's stopped tasks that run again, as they will be.
+
+    Only those that the worker knows to have been stopped before: one that is being stopped just now stays so.
+    """
+    before = set(hello.stopped_before_start)
     book = port_book(cache)
     kept: dict[str, bool] = {}
     found = []
     for task in sorted(cache.tasks_of_node(hello.node_id), key=lambda one: (one.project, one.service_name, one.slot)):
         service: service_pb2.Service | None = cache.get(SERVICE, task.service_id)
         stopped = task.desired_state == task_pb2.DESIRED_STATE_STOPPED
-        if not stopped or service is None or not (task.status.run or task.id in ran):
+        if not stopped or service is None or task.id not in before:
             continue
         if service.removing or service.spec.task.restart.condition != service_pb2.RESTART_CONDITION_ANY:
             continue

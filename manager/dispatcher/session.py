@@ -57,7 +57,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         await self._cache.synchronize()
         await self.nodes.arrived(node_id, session_id, first.hello.description)
         self.statuses.add(node_id, first.hello.status)
-        if first.hello.node_started:
+        if first.hello.stopped_before_start:
             await revive(self._store, self._cache, self._codec, first.hello)
         accepted = dispatcher_pb2.SessionAccepted(session_id=session_id)
         accepted.heartbeat_period.CopyFrom(Duration(seconds=int(HEARTBEAT_SECONDS)))

@@ -76,13 +76,9 @@ class SessionHello(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
-    NODE_STARTED_FIELD_NUMBER: _builtins.int
+    STOPPED_BEFORE_START_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Chosen by the node at its first start."""
-    node_started: _builtins.bool
-    """The node was started, and no manager has heard of it yet: tasks with the restart condition `always` that were
-    stopped by hand run again. False after a lost connection, or when the worker alone was started again.
-    """
     @_builtins.property
     def description(self) -> _node_pb2.NodeDescription:
         """What the machine is. Written by the worker at each connection."""
@@ -91,17 +87,24 @@ class SessionHello(_message.Message):
     def status(self) -> Global___StatusBatch:
         """Every task that the worker has, so that the two agree from the start."""
 
+    @_builtins.property
+    def stopped_before_start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of tasks that had been stopped by request when the node was started, until a manager has heard of it: those
+        with the restart condition `any` run again. Empty after a lost connection, or when the worker alone was started
+        again.
+        """
+
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         description: _node_pb2.NodeDescription | None = ...,
         status: Global___StatusBatch | None = ...,
-        node_started: _builtins.bool = ...,
+        stopped_before_start: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "node_id", b"node_id", "node_started", b"node_started", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "node_id", b"node_id", "status", b"status", "stopped_before_start", b"stopped_before_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

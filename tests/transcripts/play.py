@@ -13,6 +13,7 @@
     %~ pycompose up              the same, sorted between the keys: output of containers comes in no order
     > wait Attached              … which first waits for a text on the screen,
     > type y                     types a line,
+    > keys v                     letters without a line's end,
     > key ^C                     or a key (^C ^D ^Z ^\\),
     > run pycompose kill web     runs a command meanwhile, or
     > size 100x30                resizes the terminal
@@ -151,6 +152,8 @@ class Player:
                     terminal.wait(rest)
                 elif word == "type":
                     terminal.write(rest + "\r")
+                elif word == "keys":
+                    terminal.write(rest)
                 elif word == "key":
                     terminal.write(KEYS[rest])
                 elif word == "size":

@@ -290,8 +290,13 @@ class Agent:
             node_id=self.node_id(),
             description=self.description(),
             status=everything,
-            node_started=self.node_started,
+            stopped_before_start=self._stopped_before() if self.node_started else (),
         )
+
+    def _stopped_before(self) -> list[str]:
+        """Tasks that were down by request when the node was started; what a manager said since then is not here yet."""
+        stopped = task_pb2.DESIRED_STATE_STOPPED
+        return [one.id for one in self.runners.values() if one.task.desired_state == stopped and one.record.run]
 
     def _accepted(self) -> None:
         self.node_started = False
