@@ -185,14 +185,13 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         self, request: image_pb2.FetchArtifactRequest, context: Context
     ) -> image_pb2.FetchArtifactResponse:
         """Return what a registry keeps that is no image."""
-        async with Answering(context):
-            account = _credentials(request.credentials)
-            pieces, digest = await self._registries.fetch_artifact(request.reference, list(request.types), account)
-            layers = [
-                image_pb2.ArtifactLayer(media_type=one.media_type, data=one.data, annotations=one.annotations)
-                for one in pieces
-            ]
-            return image_pb2.FetchArtifactResponse(layers=layers, digest=digest)
+        account = _credentials(request.credentials)
+        pieces, digest = await self._registries.fetch_artifact(request.reference, list(request.types), account)
+        layers = [
+            image_pb2.ArtifactLayer(media_type=one.media_type, data=one.data, annotations=one.annotations)
+            for one in pieces
+        ]
+        return image_pb2.FetchArtifactResponse(layers=layers, digest=digest)
 
     async def PushArtifact(
         self, request: image_pb2.PushArtifactRequest, context: Context
@@ -200,17 +199,16 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         """Write what is no image to a registry."""
         from pycompose.worker.images.artifacts import Kind, Piece
 
-        async with Answering(context):
-            digest, index = await self._registries.push_artifact(
-                request.reference,
-                Kind(request.type, request.config_type),
-                request.oci_version,
-                [Piece(one.media_type, one.data, dict(one.annotations)) for one in request.layers],
-                dict(request.annotations),
-                [(one.reference, _credentials(one.credentials)) for one in request.images],
-                _credentials(request.credentials),
-            )
-            return image_pb2.PushArtifactResponse(digest=digest, index_digest=index)
+        digest, index = await self._registries.push_artifact(
+            request.reference,
+            Kind(request.type, request.config_type),
+            request.oci_version,
+            [Piece(one.media_type, one.data, dict(one.annotations)) for one in request.layers],
+            dict(request.annotations),
+            [(one.reference, _credentials(one.credentials)) for one in request.images],
+            _credentials(request.credentials),
+        )
+        return image_pb2.PushArtifactResponse(digest=digest, index_digest=index)
 
     async def ListRegistryTags(
         self, request: image_pb2.ListRegistryTagsRequest, context: Context
