@@ -45,7 +45,7 @@ NAMESPACE_MODES = {
     "ipc_mode": ("private", "shareable", "host", "none", "service:NAME", "container:NAME"),
     "uts_mode": ("host",),
     "cgroup_mode": ("private", "host"),
-    "userns_mode": ("host",),
+    "userns_mode": ("host", "auto"),
 }
 """Values of these fields of ContainerSpec besides ""; NAME stands for any name."""
 
@@ -71,6 +71,17 @@ def signal_number(text: str) -> int | None:
         return _SIGNALS.get(name)
     number = (_FIRST_REAL_TIME if match[1] == "MIN" else _LAST) + int(match[2] or 0)
     return number if _FIRST_REAL_TIME <= number <= _LAST else None
+
+
+def against_userns(userns_mode: str, *, privileged: bool, network_mode: str, pid_mode: str) -> str:
+    """Return the field that a user namespace of its own is not to be combined with, as in Docker; "" when none is.
+
+    All three would give the container parts of the machine that its users have no rights to.
+    """
+    if userns_mode != "auto":
+        return ""
+    wrong = {"privileged": privileged, "network_mode": network_mode == "host", "pid_mode": pid_mode == "host"}
+    return next((field for field, there in wrong.items() if there), "")
 
 
 def matches_mode(field: str, value: str) -> bool:

@@ -134,7 +134,7 @@ FLAGS = (
     Flag("--tty -t", "tty", "flag", "Allocate a terminal."),
     Flag("--ulimit", "", "many", "Resource limit: nofile=SOFT[:HARD]."),
     Flag("--user -u", "user", "text", "User: NAME|UID[:GROUP|GID]."),
-    Flag("--userns", "userns_mode", "text", "User namespace: host."),
+    Flag("--userns", "userns_mode", "text", "User namespace: host, or auto for one of its own."),
     Flag("--uts", "uts", "text", "UTS namespace: host."),
     Flag("--volume -v", "", "many", "Mount a volume or folder: SOURCE:PATH[:ro]."),
     Flag("--volume-driver", "", "text", "Accepted when it says local."),

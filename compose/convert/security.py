@@ -11,7 +11,14 @@ from pycompose.compose.convert.desired import Machine
 from pycompose.compose.convert.problems import Problems
 from pycompose.compose.loader import Project
 from pycompose.proto.v1 import container_pb2 as pb
-from pycompose.proto.vocabulary import CAPABILITIES, NAMESPACE_MODES, ULIMITS, matches_mode, signal_number
+from pycompose.proto.vocabulary import (
+    CAPABILITIES,
+    NAMESPACE_MODES,
+    ULIMITS,
+    against_userns,
+    matches_mode,
+    signal_number,
+)
 
 _MODES = {
     "pid_mode": "pid",
@@ -48,6 +55,15 @@ def security(spec: pb.ContainerSpec, project: Project, name: str, machine: Machi
             known = ", ".join(NAMESPACE_MODES[field])
             problems.error((*path, key), f'"{value}" cannot be done', f"want {known}, or leave it out")
         setattr(spec, field, value)
+    wrong = against_userns(
+        spec.userns_mode,
+        privileged=bool(service.get("privileged")),
+        network_mode=service.get("network_mode") or "",
+        pid_mode=spec.pid_mode,
+    )
+    if wrong:
+        written = {"pid_mode": "pid: host", "network_mode": "network_mode: host"}.get(wrong, wrong)
+        problems.error((*path, "userns_mode"), f"auto cannot be combined with {written}", "leave one of them out")
     if not spec.ipc_mode and any(other.get("ipc") == f"service:{name}" for other in project.services.values()):
         spec.ipc_mode = "shareable"
     signal = service.get("stop_signal")

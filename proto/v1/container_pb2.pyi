@@ -364,7 +364,9 @@ class ContainerSpec(_message.Message):
     uts_mode: _builtins.str
     """"" or "host"."""
     userns_mode: _builtins.str
-    """"", "host" or "auto"."""
+    """"" and "host": the node's users; "auto": a user namespace with a range of 65,536 ids that no other container has,
+    or that of the containers whose namespaces this one shares. Not with privileged, pid_mode or network_mode "host".
+    """
     cgroup_mode: _builtins.str
     """"", "private" or "host"."""
     cgroup_parent: _builtins.str
@@ -700,7 +702,7 @@ class Mount(_message.Message):
     """Tmpfs: permission bits; 0: 01777."""
     idmap: _builtins.str
     """Bind: "uid:gid" of the node's user to whom the files belong that the container's user makes, and whose files it
-    sees as its own (x-idmap); empty: ids as they are.
+    sees as its own (x-idmap); empty: ids as they are. With userns_mode "auto" no other user can leave files there.
     """
     @_builtins.property
     def tmpfs_options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -11,6 +11,7 @@ from unit.manager_process import spec
 from pycompose.manager.control import validate
 from pycompose.manager.control.validate import Known
 from pycompose.proto.v1 import network_pb2, service_pb2
+from pycompose.proto.v1.container_pb2 import ContainerSpec
 
 SUBNET = network_pb2.IpamSubnet(subnet="10.1.0.0/24")
 NET = network_pb2.Network(spec=network_pb2.NetworkSpec(name="net"), subnets=[SUBNET])
@@ -168,7 +169,17 @@ WRONG: list[tuple[Change, str, str]] = [
     (field("task.container.resources.blkio_weight", 5), "spec.task.container.resources.blkio_weight", "10 to 1000"),
     (field("task.container.shm_size_bytes", -1), "spec.task.container.shm_size_bytes", "is negative"),
     (field("task.container.dns", ["dns.example"]), "spec.task.container.dns[0]", "name server"),
-    (field("task.container.userns_mode", "auto"), "spec.task.container.userns_mode", "cannot be done"),
+    (field("task.container.userns_mode", "keep-id"), "spec.task.container.userns_mode", "cannot be done"),
+    (
+        lambda made: made.task.container.MergeFrom(ContainerSpec(userns_mode="auto", privileged=True)),
+        "spec.task.container.userns_mode",
+        "auto cannot be combined with privileged",
+    ),
+    (
+        lambda made: made.task.container.MergeFrom(ContainerSpec(userns_mode="auto", pid_mode="host")),
+        "spec.task.container.userns_mode",
+        "auto cannot be combined with pid_mode",
+    ),
     (field("task.container.runtime", "runc"), "spec.task.container.runtime", "there is no runtime"),
 ]
 

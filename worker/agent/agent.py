@@ -23,6 +23,7 @@ from pycompose.worker.agent import mounting
 from pycompose.worker.agent.desired import Desired
 from pycompose.worker.agent.events import Events
 from pycompose.worker.agent.files import SecretsHome
+from pycompose.worker.agent.ids import UserNamespaces
 from pycompose.worker.agent.network_view import view_of
 from pycompose.worker.agent.record import Record, Records
 from pycompose.worker.agent.runner import Runner
@@ -62,6 +63,7 @@ class Agent:
         self.informed = asyncio.Event()
         self.runners: dict[str, Runner] = {}
         self.shared_memory = SharedMemory(run / "shm")
+        self.user_namespaces = UserNamespaces(run / "userns")
         self.cgroups = Cgroups(cgroup_parent, state / "agent" / "cgroups")
         self.cgroup_version = 1 if cgroups.mounted()[0] else 2
         self.servers: tuple[str, ...] = ()
@@ -112,6 +114,7 @@ class Agent:
     def _leave_nothing(self) -> None:
         """No container is left: give back what the kernel keeps for the node itself."""
         self.secrets.unmount()
+        self.user_namespaces.close()
         for path in cgroups.directories(self.cgroup_parent):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
@@ -122,6 +125,7 @@ class Agent:
         known = self.records.load()
         wishes.fold(self.desired, self._remembered())
         await self.network.start({task.id for task, _, _ in known}, view_of(self.desired))
+        self.user_namespaces.keep_only(task.id for task, _, _ in known)
         for task, spec, record in known:
             runner = Runner(self, task, spec, record)
             self.runners[task.id] = runner

@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycompose.proto.v1 import container_pb2, secret_pb2, service_pb2
 from pycompose.worker.agent.oci_config import SpecError
 from pycompose.worker.network import etcfiles
 from pycompose.worker.network.model import DnsOptions
+
+if TYPE_CHECKING:
+    from pycompose.worker.agent.ids import Range
 
 
 def bind(source: Path | str, target: str, *options: str) -> dict[str, Any]:
@@ -48,17 +51,17 @@ class SecretsHome:
         shutil.rmtree(self.directory / task_id, ignore_errors=True)
 
 
-def write_file(path: Path, data: bytes, uid: str = "", gid: str = "", mode: int = 0o444) -> None:
+def write_file(path: Path, data: bytes, owner: tuple[int, int], mode: int = 0o444) -> None:
     """Write a file with owner and permissions."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     path.write_bytes(data)
-    os.chown(path, int(uid or 0), int(gid or 0))
+    os.chown(path, *owner)
     os.chmod(path, mode)
 
 
 def secret_mounts(
-    home: Path, spec: container_pb2.ContainerSpec, secrets: Mapping[str, secret_pb2.Secret]
+    home: Path, spec: container_pb2.ContainerSpec, secrets: Mapping[str, secret_pb2.Secret], owners: Range | None = None
 ) -> list[dict[str, Any]]:
     """Write the task's secrets below `home`; return their mounts. Raises SpecError."""
     mounts = []
@@ -67,14 +70,14 @@ def secret_mounts(
         if secret is None:
             raise SpecError(f"secret {reference.name} is not on this node; is it removed?")
         path = home / str(number)
-        write_file(path, secret.spec.data, reference.uid, reference.gid, reference.mode or 0o444)
+        write_file(path, secret.spec.data, _owner(reference, owners), reference.mode or 0o444)
         target = reference.target or reference.name
         mounts.append(bind(path, target if target.startswith("/") else f"/run/secrets/{target}", "ro"))
     return mounts
 
 
 def config_mounts(
-    home: Path, spec: container_pb2.ContainerSpec, configs: Mapping[str, secret_pb2.Config]
+    home: Path, spec: container_pb2.ContainerSpec, configs: Mapping[str, secret_pb2.Config], owners: Range | None = None
 ) -> list[dict[str, Any]]:
     """Write the task's configs below `home`; return their mounts. Raises SpecError."""
     mounts = []
@@ -83,10 +86,18 @@ def config_mounts(
         if config is None:
             raise SpecError(f"config {reference.name} is not on this node; is it removed?")
         path = home / f"config-{number}"
-        write_file(path, config.spec.data, reference.uid, reference.gid, reference.mode or 0o444)
+        write_file(path, config.spec.data, _owner(reference, owners), reference.mode or 0o444)
         target = reference.target or reference.name
         mounts.append(bind(path, target if target.startswith("/") else f"/{target}", "ro"))
     return mounts
+
+
+def _owner(
+    reference: container_pb2.SecretReference | container_pb2.ConfigReference, owners: Range | None
+) -> tuple[int, int]:
+    """Return the machine's ids. Raises SpecError."""
+    uid, gid = int(reference.uid or 0), int(reference.gid or 0)
+    return owners.outside(uid, gid) if owners else (uid, gid)
 
 
 ETC_NAMES = ("hosts", "resolv.conf", "hostname")
@@ -111,7 +122,9 @@ class Etc:
     search: tuple[str, ...] = ()
 
 
-def etc_mounts(home: Path, spec: service_pb2.TaskSpec, hostname: str, around: Etc) -> list[dict[str, Any]]:
+def etc_mounts(
+    home: Path, spec: service_pb2.TaskSpec, hostname: str, around: Etc, owners: Range | None = None
+) -> list[dict[str, Any]]:
     """Write hosts, resolv.conf and hostname below `home`, unless they are there; return their mounts."""
     container = spec.container
     if all(os.path.exists(home / name) for name in ETC_NAMES):
@@ -137,6 +150,8 @@ def etc_mounts(home: Path, spec: service_pb2.TaskSpec, hostname: str, around: Et
         path = home / name
         if not path.exists():
             path.write_text(text)
+            if owners:
+                os.chown(path, *owners.outside(0, 0))
     return etc_binds(home, read_only=container.read_only)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pycompose.proto.v1 import container_pb2 as pb
 from pycompose.proto.v1 import task_pb2
+from pycompose.worker.agent import ids
 from pycompose.worker.agent.files import bind
 from pycompose.worker.agent.oci_config import SpecError
 from pycompose.worker.runtime import idmap, mount_table
@@ -67,9 +68,9 @@ async def _one(runner: Runner, mount: pb.Mount, number: int, lower: Sequence[Pat
 
 def _bind(runner: Runner, mount: pb.Mount, user: User) -> OciMount:
     source = Path(mount.source)
-    owner = [int(number) for number in mount.idmap.split(":")] if mount.idmap else []
+    caller = [int(number) for number in mount.idmap.split(":")] if mount.idmap else []
     if not source.exists():
-        _make_source(source, mount, owner)
+        _make_source(source, mount, caller)
     propagation = mount.propagation or "rprivate"
     _check_propagation(source, propagation)
     options = ["bind" if mount.recursive == "disabled" else "rbind", propagation]
@@ -77,13 +78,34 @@ def _bind(runner: Runner, mount: pb.Mount, user: User) -> OciMount:
         # what is mounted below the source is read-only too, unless the spec says otherwise (as Docker since 25)
         options.append("ro" if mount.recursive in ("writable", "disabled") else "rro")
     found: OciMount = {"destination": mount.target, "type": "bind", "source": str(source), "options": options}
-    if owner:
-        options.append("ridmap")
-        found["uidMappings"] = idmap.swap(owner[0], user.uid)
-        found["gidMappings"] = idmap.swap(owner[1], user.gid)
+    if caller:
+        found["pairs"] = [[caller[0], user.uid], [caller[1], user.gid]]
+        found = _as_container(found, ids.range_of(runner))
     if mount.selinux and SELINUX.exists():
         runner.warn(f"bind {mount.target}: SELinux labels are not set; run chcon -Rt container_file_t {source}")
     return found
+
+
+def _as_container(mount: OciMount, owners: ids.Range | None) -> OciMount:
+    """Return a mount that shows its owners as a container sees its own ids.
+
+    Of a volume ("volume") all ids are the container's, of a bind with x-idmap ("pairs") one user and one group. With
+    no other ids in a user namespace, its root cannot leave a file behind that belongs to another user of the machine.
+    """
+    found = {key: value for key, value in mount.items() if key not in ("uidMappings", "gidMappings")}
+    options = [option for option in mount["options"] if option != "ridmap"]
+    if "pairs" in mount:
+        (uid, inner), (gid, group) = mount["pairs"]
+        if owners is None:
+            found["uidMappings"], found["gidMappings"] = idmap.swap(uid, inner), idmap.swap(gid, group)
+        else:
+            outer, outer_group = owners.outside(inner, group)
+            found["uidMappings"] = [{"containerID": uid, "hostID": outer, "size": 1}]
+            found["gidMappings"] = [{"containerID": gid, "hostID": outer_group, "size": 1}]
+        options.append("ridmap")
+    elif "volume" in mount and owners is not None:
+        options.append("ridmap")
+    return found | {"options": options}
 
 
 def _make_source(source: Path, mount: pb.Mount, owner: list[int]) -> None:
@@ -129,10 +151,11 @@ def _image(runner: Runner, mount: pb.Mount) -> OciMount:
     if image.id not in runner.record.image_mounts:
         runner.record.image_mounts.append(image.id)
     layers = runner.agent.images.layers(image.id)
+    mapped = ["ridmap"] if ids.range_of(runner) else []
     if len(layers) == 1:
-        found = bind(layers[0], mount.target, "rprivate", "ro")
+        found = bind(layers[0], mount.target, "rprivate", "ro", *mapped)
     else:
-        options = ["ro", f"lowerdir={':'.join(map(str, layers))}"]
+        options = ["ro", f"lowerdir={':'.join(map(str, layers))}", *mapped]
         found = {"destination": mount.target, "type": "overlay", "source": "overlay", "options": options}
     return _below(found, mount) | {"image": image.id}
 
@@ -147,7 +170,8 @@ async def _volume(runner: Runner, mount: pb.Mount, number: int, lower: Sequence[
     path = await agent.volumes.ensure(name, options_of(runner, name), lower, mount.target, copy=copy)
     if mount.source:
         agent.report_volume(name, str(path))
-    return _below(bind(path, mount.target, "rprivate", *(["ro"] if mount.read_only else [])), mount)
+    found = bind(path, mount.target, "rprivate", *(["ro"] if mount.read_only else [])) | {"volume": name}
+    return _below(_as_container(found, ids.range_of(runner)), mount)
 
 
 def slot_prefix(task: task_pb2.Task) -> str:
@@ -190,5 +214,5 @@ def _others(runner: Runner) -> list[OciMount]:
             ours += [name for name in theirs if name not in ours]
         for mount in other.record.data_mounts:
             more = ["ro"] if wanted.read_only else []
-            found.append({**mount, "options": [*mount["options"], *more]})
+            found.append(_as_container({**mount, "options": [*mount["options"], *more]}, ids.range_of(runner)))
     return found

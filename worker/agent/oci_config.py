@@ -36,6 +36,8 @@ class Surroundings:
         device_rules: as OCI ``linux.resources.devices``, after the default ones.
         resources: the rest of OCI ``linux.resources``.
         cgroup_path: of the container's own cgroup.
+        mappings: uidMappings and gidMappings of its user namespace; None: the machine's own.
+        user_namespace: its file.
     """
 
     network_path: str | None
@@ -46,6 +48,8 @@ class Surroundings:
     device_rules: Sequence[dict[str, Any]] = ()
     resources: Mapping[str, Any] = field(default_factory=dict)
     cgroup_path: str = ""
+    mappings: tuple[list[dict[str, int]], list[dict[str, int]]] | None = None
+    user_namespace: str = ""
 
 
 def command_of(spec: container_pb2.ContainerSpec, image: Mapping[str, Any]) -> list[str]:
@@ -112,6 +116,9 @@ def compose(
         config["annotations"][oci.INIT_ANNOTATION] = "true"
     config["mounts"] = _mounts(container, around.mounts)
     linux["namespaces"] = _namespaces(container, spec, around)
+    if around.mappings is not None:
+        linux["namespaces"].append({"type": "user", "path": around.user_namespace})
+        linux["uidMappings"], linux["gidMappings"] = around.mappings
     linux["resources"] |= around.resources
     linux["resources"]["devices"] += around.device_rules
     linux["devices"] += [device for device in around.devices if device["path"] not in _paths(linux["devices"])]

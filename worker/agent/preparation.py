@@ -8,7 +8,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pycompose.worker.agent import devices, files, mounting, oci_config, resources
+from pycompose.worker.agent import devices, files, ids, mounting, oci_config, resources
 from pycompose.worker.agent.network_view import attachments_of
 from pycompose.worker.agent.oci_config import SpecError, Surroundings
 from pycompose.worker.agent.provision import image_of
@@ -37,6 +37,7 @@ async def prepare(runner: Runner) -> None:
     runner.record.image_id = image.id
     settings: dict[str, Any] = dict(image.config.get("config") or {})
     snapshot = await agent.images.snapshot(runner.id, image.id)
+    owners = await ids.provide(runner, _givers(runner))
     network_path = await _network(runner)
     try:
         who = container.user or settings.get("User") or ""
@@ -60,9 +61,11 @@ async def prepare(runner: Runner) -> None:
         device_rules=devices.rules_of(container),
         resources=found,
         cgroup_path=agent.cgroups.path(container, runner.id),
+        mappings=owners.mappings() if owners else None,
+        user_namespace=str(agent.user_namespaces.path(owners.of)) if owners else "",
     )
     config = oci_config.compose(runner.task, runner.spec, settings, around)
-    rootfs = Rootfs(snapshot.lower, snapshot.upper, snapshot.work, container.read_only)
+    rootfs = Rootfs(snapshot.lower, snapshot.upper, snapshot.work, container.read_only, idmap=owners is not None)
     await agent.runtime.create(runner.id, config, rootfs, log=log_options(runner), open_stdin=container.open_stdin)
 
 
@@ -75,6 +78,7 @@ async def renew(runner: Runner) -> dict[str, str]:
     container, agent = runner.spec.container, runner.agent
     agent.cgroups.ready(container)
     if not runner.renewed:
+        await ids.provide(runner, _givers(runner))
         await _network(runner)
         if agent.informed.is_set():  # else those of the last start are there (Runner._may)
             _own_files(runner)
@@ -100,6 +104,13 @@ def giver(runner: Runner, mode: str) -> Runner | None:
     return other
 
 
+def _givers(runner: Runner) -> list[Runner]:
+    """Return the containers whose namespaces this one shares. Raises SpecError."""
+    container = runner.spec.container
+    found = [giver(runner, mode) for mode in (runner.spec.network_mode, container.pid_mode, container.ipc_mode)]
+    return [one for one in found if one is not None]
+
+
 def waits_for(runner: Runner) -> str:
     """Return the name of a container that must run before this one can join its namespaces; "" when all do."""
     container = runner.spec.container
@@ -120,14 +131,15 @@ def _hostname(runner: Runner) -> str:
 def _own_files(runner: Runner) -> list[dict[str, Any]]:
     """Write hosts, secrets and the like: before each start, since a reboot takes what lies on a tmpfs."""
     agent, container, mode = runner.agent, runner.spec.container, runner.spec.network_mode
+    owners = ids.range_of(runner)
     if mode.startswith(("service:", "container:")):
         other = giver(runner, mode)
         assert other is not None
         mounts = files.etc_binds(other.volatile, read_only=container.read_only)
     else:
-        mounts = files.etc_mounts(runner.volatile, runner.spec, _hostname(runner), _etc(runner))
-    mounts += files.secret_mounts(runner.volatile, container, agent.desired.secrets)
-    return mounts + files.config_mounts(runner.home, container, agent.desired.configs)
+        mounts = files.etc_mounts(runner.volatile, runner.spec, _hostname(runner), _etc(runner), owners)
+    mounts += files.secret_mounts(runner.volatile, container, agent.desired.secrets, owners)
+    return mounts + files.config_mounts(runner.home, container, agent.desired.configs, owners)
 
 
 def _etc(runner: Runner) -> files.Etc:
@@ -164,7 +176,11 @@ async def _network(runner: Runner) -> str | None:
     guest = any(
         line.partition(":")[2] == "host-gateway" for line in (one.replace("=", ":", 1) for one in container.extra_hosts)
     )
-    return str(await runner.agent.network.attach(runner.id, attachments, dns, guest=guest))
+    agent = runner.agent
+    given = agent.user_namespaces.network(runner.id)
+    path = await agent.network.attach(runner.id, attachments, dns, guest=guest, given=given)
+    agent.user_namespaces.plugged(runner.id)
+    return str(path)
 
 
 async def _shared_memory(runner: Runner) -> list[dict[str, Any]]:

@@ -58,6 +58,8 @@ class Record:
     #: OCI mounts of binds and volumes, for those who say volumes_from.
     data_mounts: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    #: The range of ids (`ids.Range`); empty: the machine's own.
+    userns: dict[str, Any] = field(default_factory=dict)
 
     def status(self) -> task_pb2.TaskStatus:
         """Return it as the manager reads it."""

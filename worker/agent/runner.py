@@ -298,6 +298,7 @@ class Runner:
         await agent.release_volumes(self)
         agent.secrets.close(self.id)
         agent.shared_memory.remove(self.id)
+        agent.user_namespaces.remove(self.id)
         agent.cgroups.release(self.spec.container)
         agent.records.remove(self.id)
 

@@ -95,10 +95,12 @@ class Files:
     def _view(self) -> dict[str, Any]:
         if not self._runner.record.created:
             raise FilesError("FAILED_PRECONDITION", f"container {self._runner.task.name} was not made yet")
+        config = self._agent.oci_of(self._runner.id)
+        linux = config.get("linux") or {}
+        users = [linux.get(key) for key in ("uidMappings", "gidMappings")] if linux.get("uidMappings") else None
         if self._runner.running:
-            return {"pid": self._runner.record.pid}
-        mounts = self._agent.oci_of(self._runner.id).get("mounts") or []
-        return {**self._rootfs(), "mounts": mounts}
+            return {"pid": self._runner.record.pid, "users": users}
+        return {**self._rootfs(), "mounts": config.get("mounts") or [], "users": users}
 
     def _rootfs(self) -> dict[str, Any]:
         upper = self._upper()

@@ -6,7 +6,9 @@ tells names. REQUEST is JSON:
 
     view   {"pid": N}: the root of a running process with all its mounts (/proc/PID/root, proc(5));
            {"rootfs": {lower, upper, work}, "mounts": [...], "place": DIR}: the same of a container that does not run,
-           mounted in a mount namespace of our own; without "mounts" the root file system alone, read-only
+           mounted in a mount namespace of our own; without "mounts" the root file system alone, read-only.
+           With "users" (uidMappings, gidMappings) the process becomes the root of the container's user namespace, so
+           that owners are its numbers, and files are made and read with its rights
     do     stat, list, remove, pack, export (a tar on standard output), unpack (a tar from standard input), layer,
            changes
     path, paths, follow   as the call's
@@ -28,7 +30,8 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from pycompose.worker.copying.tars import CHUNK, Failed, LayerPacker, Packer, Receiver
-from pycompose.worker.runtime import mounts, paths, syscalls
+from pycompose.worker.runtime import mounts, paths, syscalls, userns
+from pycompose.worker.runtime.root import bind
 
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 
@@ -37,19 +40,30 @@ _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 
 
 def enter(view: dict[str, Any]) -> None:
-    """Make the container's root ours."""
+    """Make the container's root ours, and its users."""
+    users = users_of(view)
     if "pid" in view:
         root = os.open(f"/proc/{view['pid']}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     elif "upper" in view:
         root = os.open(view["upper"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     else:
-        root = assemble(view)
+        root = assemble(view, users)
     os.fchdir(root)
     os.chroot(".")
     os.close(root)
+    if users is not None:
+        userns.enter(users.fd)
 
 
-def assemble(view: dict[str, Any]) -> int:
+def users_of(view: dict[str, Any]) -> userns.Users | None:
+    """Return the container's user namespace; of one that does not run, a new one with the same mappings."""
+    if not view.get("users"):
+        return None
+    linux = dict(zip(("uidMappings", "gidMappings"), view["users"], strict=True))
+    return userns.Users(f"/proc/{view['pid']}/ns/user" if "pid" in view else "", linux)
+
+
+def assemble(view: dict[str, Any], users: userns.Users | None = None) -> int:
     """Mount the root of a container that does not run, where nobody else sees it; returns its descriptor."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=mounts.MS_PRIVATE, recursive=True, path=b"/")
@@ -57,14 +71,15 @@ def assemble(view: dict[str, Any]) -> int:
     if "mounts" not in view and rootfs.get("upper"):
         # only to be read: what the container writes meanwhile may or may not be seen
         rootfs = {"lower": [rootfs["upper"], *rootfs["lower"]], "readonly": True}
-    root = mounts.overlay(rootfs, view["place"])
+    root = mounts.overlay(rootfs, view["place"], users.layers() if users else -1)
     place = os.open(view["place"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     syscalls.move_mount(root, place)
     for mount in view.get("mounts", ()):
         options = mounts.MountOptions(mount.get("options") or [])
         if (options.bind or mount.get("type") == "bind") and os.path.exists(mount["source"]):
-            made = mounts.clone(mount["source"].encode(), options)
-            mounts.mount_over(root, made, mount["destination"].encode())
+            made = bind(mount, users)
+            with userns.making_files(users):
+                mounts.mount_over(root, made, mount["destination"].encode())
             os.close(made)
     return root
 

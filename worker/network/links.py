@@ -112,12 +112,13 @@ class Links:
                 messages.append(netlink.add_route(way.everywhere, way.machine, number))
             link.run(messages)
 
-    def prepare(self) -> int:
+    def prepare(self, given: Path | None = None) -> int:
         """Make a namespace for a container that is yet to come: its descriptor, with loopback up.
 
-        Interfaces that are put in have no IPv6 until they are given an address of it.
+        Interfaces that are put in have no IPv6 until they are given an address of it. ``given``: the file of a
+        namespace to take instead of a new one.
         """
-        descriptor = netns.make(self._home)
+        descriptor = netns.open_file(given) if given else netns.make(self._home)
         try:
             with netns.inside(descriptor, self._home), Netlink() as link:
                 link.run([netlink.set_up(LOOPBACK)])
@@ -135,6 +136,7 @@ class Links:
         outward: NetworkSpec | None,
         nonce: int,
         descriptor: int | None = None,
+        given: Path | None = None,
     ) -> None:
         """Make a container's namespace.
 
@@ -144,9 +146,10 @@ class Links:
             outward: the network that the default route leads to.
             nonce: see ``names.port_name``.
             descriptor: of a namespace from ``prepare``, closed here; None: make one.
+            given: see ``prepare``.
         """
         if descriptor is None:
-            descriptor = self.prepare()
+            descriptor = self.prepare(given)
         try:
             inside = names.interface_names([(attachment.interface, spec.prefix) for attachment, _, spec in attachments])
             for link_name, (attachment, network, spec) in zip(inside, attachments, strict=True):

@@ -355,10 +355,12 @@ class NodeNetwork:
         dns: DnsOptions | None = None,
         *,
         guest: bool = False,
+        given: Path | None = None,
     ) -> Path:
         """Return the path of the container's namespace, made and plugged in when it is new.
 
-        ``guest``: it may reach services of the machine itself, at any of the machine's addresses.
+        ``guest``: it may reach services of the machine itself, at any of the machine's addresses. ``given``: a
+        namespace to take, instead of one that belongs to the machine's user namespace.
 
         Raises:
             NetworkError: a network of it is not in the view.
@@ -369,10 +371,10 @@ class NodeNetwork:
         with self._pool.in_use():
             async with self._lock:
                 plugged = Plugged(tuple(attachments), dns or DnsOptions(), time.monotonic_ns(), guest)
-                await self._attach(container_id, plugged)
+                await self._attach(container_id, plugged, given)
         return path
 
-    async def _attach(self, container_id: str, plugged: Plugged) -> None:
+    async def _attach(self, container_id: str, plugged: Plugged, given: Path | None) -> None:
         attachments = plugged.attachments
         specs = {spec.id: spec for spec in self._view.networks}
         sitting = {spec.id for spec in self._view.networks if spec.driver == "macvlan"}
@@ -387,9 +389,9 @@ class NodeNetwork:
         prepared = None
         try:
             self._save_container(container_id)
-            prepared = self._pool.take() if attachments else None
+            prepared = self._pool.take() if attachments and given is None else None
             descriptor = None if prepared is None else prepared.descriptor
-            await self._do(self._links.make_container, container_id, known, outward, plugged.nonce, descriptor)
+            await self._do(self._links.make_container, container_id, known, outward, plugged.nonce, descriptor, given)
             if prepared is not None:
                 self._adopt(container_id, prepared)
             else:

@@ -34,6 +34,14 @@ def shift(base: int, size: int) -> list[dict[str, int]]:
     return [{"containerID": 0, "hostID": base, "size": size}]
 
 
+def with_root(mappings: list[dict[str, int]]) -> list[dict[str, int]]:
+    """The mappings, with the machine's root as an id above all inner ones unless it is there."""
+    if any(one["hostID"] == 0 for one in mappings):
+        return mappings
+    above = max(one["containerID"] + one["size"] for one in mappings)
+    return [*mappings, {"containerID": above, "hostID": 0, "size": 1}]
+
+
 def outside(mappings: list[dict[str, int]], number: int) -> int:
     """What an id inside is outside.
 

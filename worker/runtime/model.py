@@ -13,13 +13,15 @@ class Rootfs:
 
     ``lower``: layer directories, topmost first. ``upper`` and ``work``: the writable layer and
     overlay's work directory beside it, on one file system; both None for a root without
-    writable layer (one lower directory is then used itself).
+    writable layer (one lower directory is then used itself). ``idmap``: owners on the disk are ids of the container's
+    user namespace.
     """
 
     lower: tuple[Path, ...]
     upper: Path | None = None
     work: Path | None = None
     readonly: bool = False
+    idmap: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON for the shim."""
@@ -28,6 +30,7 @@ class Rootfs:
             "upper": str(self.upper) if self.upper else None,
             "work": str(self.work) if self.work else None,
             "readonly": self.readonly,
+            "idmap": self.idmap,
         }
 
 

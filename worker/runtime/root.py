@@ -66,7 +66,7 @@ def prepare(launch: dict[str, Any], plan: Plan, users: Users, progress: Progress
     syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=mounts.MS_SLAVE, recursive=True, path=b"/")
     place: str = launch["mountpoint"]
     progress.step = f"mount the root from {', '.join(launch['rootfs']['lower'][:2])}"
-    found = Prepared(mounts.overlay(launch["rootfs"], place, users.fd if launch["rootfs"].get("idmap") else -1))
+    found = Prepared(mounts.overlay(launch["rootfs"], place, users.layers() if launch["rootfs"].get("idmap") else -1))
     for number, mount in enumerate(config.get("mounts") or []):
         if _is_machines(mount, plan):
             progress.step = f"mount {mount.get('source') or mount.get('type')} at {mount['destination']}"
@@ -131,7 +131,7 @@ def build(launch: dict[str, Any], progress: Progress, prepared: Prepared | None 
 def _of_the_machine(linux: dict[str, Any], wanted: list[dict[str, Any]], progress: Progress) -> dict[int, int]:
     """Cut this mount namespace off from the machine's; returns copies of what stays a peer of the machine's."""
     progress.step = "copy shared mounts"
-    shared = {number: _bind(mount) for number, mount in enumerate(wanted) if _is_shared(mount)}
+    shared = {number: bind(mount) for number, mount in enumerate(wanted) if _is_shared(mount)}
     progress.step = "make mounts private"
     kind, recursive = mounts.PROPAGATION.get(linux.get("rootfsPropagation") or "rslave", (mounts.MS_SLAVE, True))
     if kind not in (mounts.MS_SHARED,):
@@ -153,12 +153,12 @@ def _make(mount: dict[str, Any], scratch: str, users: Users | None = None) -> in
     options = mounts.MountOptions(mount.get("options") or [])
     kind = mount.get("type") or ""
     if options.bind or kind == "bind":
-        return _bind(mount, users)
+        return bind(mount, users)
     if kind == "cgroup":  # there is no namespace of the container's own: it sees the machine's
         return mounts.clone(b"/sys/fs/cgroup", mounts.MountOptions(["rbind", *(mount.get("options") or [])]))
     if kind == "overlay" and options.idmap and users is not None:
         layers = dict(options.data).get("lowerdir") or ""
-        made = mounts.overlay({"lower": layers.split(":"), "readonly": True}, scratch, users.fd)
+        made = mounts.overlay({"lower": layers.split(":"), "readonly": True}, scratch, users.layers())
         syscalls.mount_setattr(made, set_=options.set)
     else:
         made = mounts.new_filesystem(kind, mount.get("source") or "", mounts.layered(kind, options.data), options.set)
@@ -175,7 +175,8 @@ def _make(mount: dict[str, Any], scratch: str, users: Users | None = None) -> in
         os.close(made)
 
 
-def _bind(mount: dict[str, Any], users: Users | None = None) -> int:
+def bind(mount: dict[str, Any], users: Users | None = None) -> int:
+    """A detached copy of what a bind mount names, with its owners mapped."""
     options = mounts.MountOptions(mount.get("options") or [])
     source = os.fsencode(mount.get("source") or "")
     if mount.get("subpath"):

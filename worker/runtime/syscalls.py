@@ -171,6 +171,12 @@ def is_subreaper() -> bool:
     return bool(found.value)
 
 
+def set_file_ids(uid: int, gid: int) -> None:
+    """setfsgid(2), setfsuid(2): who owns the files that this thread makes. They tell no error."""
+    _libc.setfsgid(gid)
+    _libc.setfsuid(uid)
+
+
 def set_process_name(name: bytes) -> None:
     """prctl(2), PR_SET_NAME: at most 15 bytes."""
     _checked(_libc.prctl(PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0))

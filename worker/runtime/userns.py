@@ -27,6 +27,7 @@ from pycompose.worker.runtime.errors import ConfigError, StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 _GO = b"go"
@@ -40,7 +41,7 @@ class Users:
         uids, gids: OCI mappings: containerID, hostID, size.
     """
 
-    __slots__ = ("fd", "gids", "uids")
+    __slots__ = ("_layers", "fd", "gids", "uids")
 
     def __init__(self, path: str, linux: dict[str, Any]) -> None:
         """Open the namespace at ``path``, or make one with the mappings of ``linux`` ("").
@@ -48,6 +49,7 @@ class Users:
         Raises:
             ConfigError: the kernel refuses.
         """
+        self._layers = -1
         self.uids, self.gids = linux.get("uidMappings") or [], linux.get("gidMappings") or []
         if not path:
             self.fd = idmap.user_namespace(idmap.lines(self.uids), idmap.lines(self.gids))
@@ -55,6 +57,17 @@ class Users:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         if not self.uids or not self.gids:
             self.uids, self.gids = idmap.mappings_of(self.fd)
+
+    def layers(self) -> int:
+        """Descriptor of a namespace by which an overlay's layers are mapped.
+
+        The machine's root is in it, too, as an id on the disk that the container does not have: overlayfs makes its
+        work directory with the rights of whoever mounts it, and without that id falls back to a read-only mount.
+        """
+        if self._layers < 0:
+            tables = [idmap.lines(idmap.with_root(found)) for found in (self.uids, self.gids)]
+            self._layers = idmap.user_namespace(*tables)
+        return self._layers
 
     def outside(self, uid: int, gid: int) -> tuple[int, int]:
         """The machine's numbers of a user and a group of the container."""
@@ -73,6 +86,20 @@ def enter(fd: int) -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+
+
+@contextlib.contextmanager
+def making_files(users: Users | None) -> Iterator[None]:
+    """Files that are made meanwhile belong to the container's root; the rights to mount stay (setfsuid(2))."""
+    if users is None:
+        yield
+        return
+    uid, gid = users.outside(0, 0)
+    syscalls.set_file_ids(uid, gid)
+    try:
+        yield
+    finally:
+        syscalls.set_file_ids(0, 0)
 
 
 def raise_limits(limits: list[tuple[int, tuple[int, int]]]) -> None:

@@ -11,6 +11,7 @@ from pycompose.manager.control.validate.containers import container
 from pycompose.manager.control.validate.names import NAME, name
 from pycompose.manager.control.validate.shape import Violation, shape
 from pycompose.manager.scheduler import check_key, parse_constraint
+from pycompose.proto import vocabulary
 from pycompose.proto.v1 import network_pb2, service_pb2
 
 REPLICAS_LIMIT = 1_000_000
@@ -67,6 +68,12 @@ def _attachments(spec: service_pb2.ServiceSpec, networks: Mapping[str, network_p
         yield "spec.task.network_mode", f"{mode!r} is not none, host, service:NAME or container:ID"
     if mode and spec.task.networks:
         yield "spec.task.networks", f"cannot be combined with network_mode {mode!r}; leave one out"
+    box = spec.task.container
+    wrong = vocabulary.against_userns(
+        box.userns_mode, privileged=box.privileged, network_mode=mode, pid_mode=box.pid_mode
+    )
+    if wrong:
+        yield "spec.task.container.userns_mode", f"auto cannot be combined with {wrong}; leave one out"
     seen: set[str] = set()
     for index, attachment in enumerate(spec.task.networks):
         field = f"spec.task.networks[{index}]"
