@@ -28,7 +28,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     found = next((each for each in bundles.RUNTIMES if each in parameters), None)
     if "tests/attacks" in report.nodeid and found and (report.when == "call" or report.failed):
         case = f"{name} {parameters.rstrip(']').replace(found, '').strip('-')}".strip()
-        _outcomes.setdefault(case, {})[found] = "safe" if report.passed else "FAILS"
+        _outcomes.setdefault(case, {})[found] = "-" if report.skipped else "safe" if report.passed else "FAILS"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
