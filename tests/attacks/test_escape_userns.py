@@ -19,19 +19,16 @@ from attacks.test_escape import machine_python, mount, python
 from oci import bundles
 from oci.bundles import Bench, Change, Config, all_of, setting
 from oci.test_config import namespace
-from oci.test_userns import GIDS, UIDS, mapped
+from oci.test_userns import GIDS, UIDS, mapped, mapped_bench
 
 from pycompose.worker.runtime.capabilities import held
 
 
 @pytest.fixture(scope="module", params=list(bundles.RUNTIMES)[: None if FULL else 1])
 def runtime(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """A bench whose root file system belongs to the container's root; the peer has to reach it without our rights."""
-    with tempfile.TemporaryDirectory(prefix="userns-") as folder:
-        os.chmod(folder, 0o711)
-        with bundles.open_bench(request.param, Path(folder)) as found:
-            subprocess.run(["chown", "-Rh", f"{UIDS}:{GIDS}", str(found.bundle / "rootfs")], check=True)
-            yield found
+    """The runtime under attack."""
+    with mapped_bench(request.param) as found:
+        yield found
 
 
 def all_rights(config: Config) -> None:
@@ -223,6 +220,3 @@ def test_rogue_mappings(bench: Bench, kind: str) -> None:
     half = [{"containerID": 0, "hostID": UIDS, "size": 10}, {"containerID": 10, "hostID": 0, "size": 1}]
     change = all_of(mapped, setting("linux.uidMappings", half))
     assert bench.run(change, "stat -c %u /proc/1/root/sys; id -u").out.split()[-1] == "0"
-
-
-__all__ = ["machine_python"]

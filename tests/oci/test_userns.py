@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import tempfile
 import time
@@ -16,22 +17,29 @@ from pathlib import Path
 
 import pytest
 from oci import bundles
-from oci.bundles import Bench, Change, Config, adding, all_of, setting
+from oci.bundles import RUNTIMES, Bench, Change, Config, adding, all_of, setting
 from oci.test_config import STATUS, Row, mount, namespace, show
-from oci.test_lifecycle import until
+from oci.test_lifecycle import read_until, until
 
 UIDS, GIDS, SIZE = 1_700_000_000, 1_800_000_000, 65_536
 ID_MAPPED = "id-mapped mounts came with runc 1.2"
 
 
-@pytest.fixture(scope="module", params=list(bundles.RUNTIMES))
-def runtime(request: pytest.FixtureRequest) -> Iterator[Bench]:
+@contextmanager
+def mapped_bench(name: str) -> Iterator[Bench]:
     """A bench whose root file system belongs to the container's root; the peer has to reach it without our rights."""
     with tempfile.TemporaryDirectory(prefix="userns-") as folder:
         os.chmod(folder, 0o711)
-        with bundles.open_bench(request.param, Path(folder)) as found:
+        with bundles.open_bench(name, Path(folder)) as found:
             subprocess.run(["chown", "-Rh", f"{UIDS}:{GIDS}", str(found.bundle / "rootfs")], check=True)
             yield found
+
+
+@pytest.fixture(scope="module", params=list(bundles.RUNTIMES))
+def runtime(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """The runtime under test, then the peer."""
+    with mapped_bench(request.param) as found:
+        yield found
 
 
 def mapped(config: Config) -> None:
@@ -261,21 +269,43 @@ def test_exec(bench: Bench) -> None:
     until(bench, container, "stopped")
 
 
+def test_terminals(bench: Bench) -> None:
+    """Of the first process and of exec: the container's own, and its user's."""
+    look = "stat -c '%u' $(tty); echo said > $(tty)"
+    bench.configure(all_of(mapped, setting("process.terminal", True)), look)
+    assert in_a_terminal(bench, "run", bench.id()) == (0, ["0", "said"])
+    container = started(bench)
+    assert in_a_terminal(bench, "exec", "--tty", container, "sh", "-c", look) == (0, ["0", "said"])
+
+
+def in_a_terminal(bench: Bench, *words: str) -> tuple[int, list[str]]:
+    """Run the runtime in a terminal; returns its exit status and the lines that came."""
+    command = [*RUNTIMES[bench.name], "--root", str(bench.folder / "root"), *words]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(bench.bundle)
+        os.execvp(command[0], command)
+    lines = read_until(terminal, "said").split()
+    status = os.waitpid(pid, 0)[1]
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), lines
+
+
 def test_a_namespace_is_joined(bench: Bench) -> None:
     """All namespaces of a first container by path, the user's among them."""
     first = started(bench)
     pid = json.loads(bench.call("state", first).out)["pid"]
 
     def join(config: Config) -> None:
-        names = {"ipc": "ipc", "network": "net", "user": "user", "uts": "uts"}
+        names = {"ipc": "ipc", "network": "net", "pid": "pid", "user": "user", "uts": "uts"}
         for entry in config["linux"]["namespaces"]:
             if entry["type"] in names:
                 entry["path"] = f"/proc/{pid}/ns/{names[entry['type']]}"
 
-    look = "for n in user net ipc uts; do readlink /proc/self/ns/$n; done; id -u; stat -c %u /bin"
+    look = "for n in user net ipc uts pid; do readlink /proc/self/ns/$n; done; id -u; stat -c %u /bin; cat /proc/1/comm"
     result = bench.run(all_of(mapped, join), look)
-    there = [os.readlink(f"/proc/{pid}/ns/{name}") for name in ("user", "net", "ipc", "uts")]
-    assert result.out.split() == [*there, "0", "0"], result.err
+    there = [os.readlink(f"/proc/{pid}/ns/{name}") for name in ("user", "net", "ipc", "uts", "pid")]
+    assert result.out.split() == [*there, "0", "0", "sleep"], result.err
 
 
 @contextmanager

@@ -93,7 +93,8 @@ def _is_machines(mount: dict[str, Any], plan: Plan) -> bool:
         "proc": syscalls.CLONE_NEWPID,
         "sysfs": syscalls.CLONE_NEWNET,
     }
-    return kind in owners and not owners[kind] & (plan.new | plan.children_new)
+    inside = plan.new | plan.children_new | sum(plan.children_join)  # only the first process is in those joined
+    return kind in owners and not owners[kind] & inside
 
 
 def build(launch: dict[str, Any], progress: Progress, prepared: Prepared | None = None) -> tuple[int, list[int]]:

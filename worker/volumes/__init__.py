@@ -25,7 +25,8 @@ class Volumes:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._locks: dict[str, asyncio.Lock] = {}
-        root.mkdir(parents=True, exist_ok=True, mode=0o701)
+        root.mkdir(parents=True, exist_ok=True)
+        root.chmod(0o700)  # what containers leave in volumes, set-uid programs among it, only root reaches
 
     def path(self, name: str) -> Path:
         """Return the volume's data directory. Raises VolumeError."""
