@@ -16,6 +16,7 @@ import click
 
 from pycompose.compose.cli import providers
 from pycompose.compose.cli.bringup import bring, compared, load_desired
+from pycompose.compose.cli.consent import consent
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
@@ -170,6 +171,7 @@ def run(
             providers.remember(project, desired, current.project)
             steps = _others(compared(chosen, desired, current, options), service)
         return chosen.would([*map(str, steps), f"run container {spec.task.container_name}"])
+    consent(chosen, project)
     with chosen.client() as client, interrupts_into(Streams()) as streams:
         with chosen.display(quiet=quiet) as display:
             images = Display("quiet") if quiet_pull else display

@@ -142,7 +142,7 @@ class Settings:
             all_env_files=all_env_files,
             all_resources=all_resources or self.all_resources,
             fetch=self._fetch,
-            trust_remote=self._trusts(),
+            trust_remote=self.trusts_remote(),
         )
         for warning in project.warnings:
             self.warn(warning)
@@ -165,13 +165,14 @@ class Settings:
             normalise=normalise,
             resolve_paths=resolve_paths,
             fetch=self._fetch,
-            trust_remote=self._trusts(),
+            trust_remote=self.trusts_remote(),
         )
         for warning in model.warnings:
             self.warn(warning)
         return model
 
-    def _trusts(self) -> bool:
+    def trusts_remote(self) -> bool:
+        """Return whether remote files may name any path of this machine."""
         return self.trust_remote or self.truth("PYCOMPOSE_TRUST_REMOTE")
 
     def known_project(self) -> Project | None:

@@ -12,6 +12,7 @@ import click
 from pycompose.compose.cli import menu
 from pycompose.compose.cli.attached import Attached, AttachOptions, DetachError
 from pycompose.compose.cli.bringup import Applied, bring, load_desired
+from pycompose.compose.cli.consent import consent
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
 from pycompose.compose.cli.failure import explained
@@ -246,6 +247,7 @@ def _background(chosen: Settings, request: _Request) -> None:
     if chosen.dry_run:
         return would(chosen, request.services, request.options, no_deps=request.no_deps, pull=request.pull)
     project, desired = load_desired(chosen, request.services, no_deps=request.no_deps)
+    consent(chosen, project, yes=request.yes)
     with chosen.client() as client, chosen.display() as display, interrupts_into(Streams()) as streams:
         with holding(chosen, client, project.name, streams):
             applied = _bring(chosen, client, project, desired, request, display)
@@ -291,6 +293,7 @@ def _foreground(
         explicit: services whose output was asked for by name, whatever the file says.
     """
     project, desired = load_desired(chosen, request.services, no_deps=request.no_deps)
+    consent(chosen, project, yes=request.yes)
     if options.exit_code_from and options.exit_code_from not in desired.services:
         raise UsageError(f"--exit-code-from {options.exit_code_from}: no such service in this run")
     unknown = sorted((explicit | options.without) - set(project.services))

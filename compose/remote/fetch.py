@@ -25,7 +25,7 @@ class Remotes:
     """Remote files of one command.
 
     Args:
-        cache: where they are kept.
+        cache: where they are kept; an attribute, too.
         git: fetches from repositories.
         registry: makes what fetches artifacts, where one is named.
         environment: the caller's.
@@ -40,7 +40,7 @@ class Remotes:
         environment: Mapping[str, str],
         warn: Callable[[str], None],
     ) -> None:
-        self._cache, self._git, self._registry = cache, git, registry
+        self.cache, self._git, self._registry = cache, git, registry
         self._environment, self._warn = environment, warn
         self._done: dict[str, Fetched] = {}
 
@@ -71,12 +71,12 @@ class Remotes:
             raise RemoteError(
                 f"{reference.shown}: it is {commit} now", "the commit that the reference asks for is another"
             )
-        kept = self._cache.find(commit)
+        kept = self.cache.find(commit)
         if kept is None:
-            with self._cache.fetching() as place:
+            with self.cache.fetching() as place:
                 files = self._git.fetch(reference, commit, place)
-                kept = self._cache.put(commit, files, {"from": reference.pinned(commit)})
-        self._cache.remember(name, commit)
+                kept = self.cache.put(commit, files, {"from": reference.pinned(commit)})
+        self.cache.remember(name, commit)
         path = compose_file(kept.root, reference.subfolder, reference.shown)
         return Fetched(reference.shown, reference.pinned(commit), str(kept.root), path, kept.hashes)
 
@@ -84,18 +84,18 @@ class Remotes:
         name = str(reference.image)
         digest = reference.image.digest or self._meaning(name, reference.shown, lambda: self._registry().resolve(name))
         key = digest.replace(":", "-")
-        kept = self._cache.find(key)
+        kept = self.cache.find(key)
         if kept is None:
             from pycompose.compose.remote.artifacts import files_of
 
             layers = self._registry().fetch(f"{reference.image.repository}@{digest}")
-            with self._cache.fetching() as place:
+            with self.cache.fetching() as place:
                 files = place / "files"
                 files.mkdir(mode=0o700)
                 for file, content in files_of(layers, reference.shown).items():
                     (files / file).write_bytes(content)
-                kept = self._cache.put(key, files, {"from": reference.pinned(digest)})
-        self._cache.remember(name, digest)
+                kept = self.cache.put(key, files, {"from": reference.pinned(digest)})
+        self.cache.remember(name, digest)
         path = compose_file(kept.root, "", reference.shown)
         return Fetched(reference.shown, reference.pinned(digest), str(kept.root), path, kept.hashes)
 
@@ -104,8 +104,8 @@ class Remotes:
         try:
             return ask()
         except RemoteError as error:
-            before = self._cache.recall(name)
-            if not error.passing or before is None or self._cache.find(before[0].replace(":", "-")) is None:
+            before = self.cache.recall(name)
+            if not error.passing or before is None or self.cache.find(before[0].replace(":", "-")) is None:
                 raise
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(before[1]))
             self._warn(f"{error.message}; it is taken as it was fetched on {when}, {before[0]}")
