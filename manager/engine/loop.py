@@ -34,8 +34,20 @@ class Engine:
         self._event = asyncio.Event()
 
     async def run(self) -> None:
-        """Lead for ever."""
-        await self._leadership.acquire()
+        """For ever: wait to lead, and lead until another does."""
+        while True:
+            await self._leadership.acquire()
+            # What the last leader wrote is known before anything is decided.
+            await self._cache.synchronize()
+            leading, lost = (asyncio.ensure_future(work) for work in (self._lead(), self._leadership.lost()))
+            try:
+                await asyncio.wait([leading, lost], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (leading, lost):
+                    task.cancel()
+                await asyncio.gather(leading, lost, return_exceptions=True)
+
+    async def _lead(self) -> None:
         room = self._store.max_operations - len(self._leadership.fence())
         controller = Controller(self._cache, self._codec, self._pools, room)
 

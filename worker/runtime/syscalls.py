@@ -54,7 +54,8 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
-#: Older calls that glibc does not wrap have numbers by architecture.
+#: Older calls that glibc does not wrap have numbers by architecture. Asked for once: personality(2) changes the answer.
+_MACHINE = os.uname().machine
 _BPF = {"x86_64": 321, "aarch64": 280}
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _KEYCTL = {"x86_64": 250, "aarch64": 219}
@@ -206,7 +207,7 @@ def set_seccomp_filter(program: bytes, flags: int) -> int:
     """
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    return _syscall(_SECCOMP[os.uname().machine], 1, flags, ctypes.byref(fprog))
+    return _syscall(_SECCOMP[_MACHINE], 1, flags, ctypes.byref(fprog))
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:
@@ -283,7 +284,7 @@ def personality(value: int) -> None:
 
 def ioprio_set(value: int) -> None:
     """ioprio_set(2) for the calling process."""
-    _syscall(_IOPRIO_SET[os.uname().machine], 1, 0, value)
+    _syscall(_IOPRIO_SET[_MACHINE], 1, 0, value)
 
 
 def sched_setattr(
@@ -291,13 +292,13 @@ def sched_setattr(
 ) -> None:
     """sched_setattr(2) for the calling process; times in ns."""
     attributes = _SchedAttr(ctypes.sizeof(_SchedAttr), policy, flags, nice, priority, runtime, deadline, period)
-    _syscall(_SCHED_SETATTR[os.uname().machine], 0, ctypes.byref(attributes), 0)
+    _syscall(_SCHED_SETATTR[_MACHINE], 0, ctypes.byref(attributes), 0)
 
 
 def join_session_keyring(name: bytes) -> None:
     """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING: leave the caller's keys behind; a kernel without keys has none."""
     try:
-        _syscall(_KEYCTL[os.uname().machine], 1, ctypes.c_char_p(name))
+        _syscall(_KEYCTL[_MACHINE], 1, ctypes.c_char_p(name))
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
@@ -307,13 +308,13 @@ def bpf_load_device_program(instructions: bytes) -> int:
     """bpf(2), BPF_PROG_LOAD of a BPF_PROG_TYPE_CGROUP_DEVICE: a descriptor of the program."""
     code, license_ = ctypes.create_string_buffer(instructions), ctypes.create_string_buffer(b"Apache")
     attributes = _BpfProgram(15, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(license_))
-    return _syscall(_BPF[os.uname().machine], 5, ctypes.byref(attributes), ctypes.sizeof(attributes))
+    return _syscall(_BPF[_MACHINE], 5, ctypes.byref(attributes), ctypes.sizeof(attributes))
 
 
 def bpf_attach_device_program(program: int, cgroup: int) -> None:
     """bpf(2), BPF_PROG_ATTACH as BPF_CGROUP_DEVICE, beside those that are attached already."""
     attributes = _BpfAttach(cgroup, program, 6, 2)
-    _syscall(_BPF[os.uname().machine], 8, ctypes.byref(attributes), ctypes.sizeof(attributes))
+    _syscall(_BPF[_MACHINE], 8, ctypes.byref(attributes), ctypes.sizeof(attributes))
 
 
 def filesystem_type(fd: int) -> int:
