@@ -13,11 +13,9 @@ import contextlib
 import json
 import logging
 import os
-import platform
 import shutil
 import signal as signals
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +26,8 @@ from pycompose.worker.runtime.errors import ConfigError, NoSuchContainer, Runtim
 from pycompose.worker.runtime.model import ContainerState, ExitStatus, LogOptions, Rootfs, Usage
 from pycompose.worker.runtime.oci import OciConfig
 from pycompose.worker.runtime.sessions import Session
+from pycompose.worker.runtime.signalling import heeds
+from pycompose.worker.runtime.zygote_process import Zygote
 
 __all__ = ["ContainerState", "ExitStatus", "LogOptions", "Rootfs", "Runtime", "Usage"]
 
@@ -47,17 +47,13 @@ class Runtime:
 
     def __init__(self, state_dir: Path, cgroup_parent: str = "/pycompose", on_exit: OnExit | None = None) -> None:
         self.state_dir, self.cgroup_parent, self.on_exit = state_dir, cgroup_parent, on_exit
-        self._zygote: asyncio.subprocess.Process | None = None
-        self._channel: socket.socket | None = None
-        self._zygote_lock = asyncio.Lock()
-        self._keeper: asyncio.Task[None] | None = None
+        self.zygote = Zygote()
         self._watches: dict[str, asyncio.Task[ExitStatus]] = {}
         self._filters: dict[str, str] = {}
 
     async def __aenter__(self) -> Runtime:
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        await self._start_zygote()
-        self._keeper = asyncio.create_task(self._keep_zygote(), name="keep the zygote")
+        await self.zygote.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -65,46 +61,7 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self._watches.values(), return_exceptions=True)
         self._watches.clear()
-        if self._keeper:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-        if self._channel:
-            self._channel.close()
-        if self._zygote:
-            await self._zygote.wait()
-
-    async def _keep_zygote(self) -> None:
-        """Replace the zygote when it was killed; containers do not care."""
-        while True:
-            assert self._zygote is not None
-            status = await self._zygote.wait()
-            log.warning("the zygote ended with %d; it starts again", status)
-            try:
-                await self._live_zygote()
-            except (OSError, RuntimeFault) as error:
-                log.error("%s", error)
-                await asyncio.sleep(1)
-
-    async def _live_zygote(self) -> None:
-        """Make a new zygote unless the present one lives."""
-        async with self._zygote_lock:
-            if self._zygote is None or self._zygote.returncode is not None:
-                await self._start_zygote()
-
-    async def _start_zygote(self) -> None:
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        mine.setblocking(False)
-        self._zygote = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-s", "-m", "pycompose.worker.runtime.zygote", str(theirs.fileno())),
-            pass_fds=(theirs.fileno(),),
-            stdin=asyncio.subprocess.DEVNULL,
-        )
-        theirs.close()
-        if self._channel is not None:
-            self._channel.close()
-        self._channel = mine
-        if await asyncio.get_running_loop().sock_recv(mine, 64) != b"ready":
-            raise RuntimeFault("the zygote did not start; its reason is on standard error")
+        await self.zygote.close()
 
     # -- life cycle -------------------------------------------------------------------------
 
@@ -186,7 +143,7 @@ class Runtime:
         for attempt in (1, 2):
             mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             mine.setblocking(False)
-            await self._request_fork(directory, theirs)
+            await self.zygote.fork(directory, theirs)
             answer = await asyncio.get_running_loop().sock_recv(mine, protocol.LIMIT)
             if answer:
                 break
@@ -200,25 +157,6 @@ class Runtime:
             raise StartError(report["error"], report.get("code", 125))
         self._watch(container_id, mine)
         return int(report["pid"])
-
-    async def _request_fork(self, directory: str, theirs: socket.socket) -> None:
-        deaths = 0
-        try:
-            while deaths < 3:
-                try:
-                    assert self._channel is not None
-                    socket.send_fds(self._channel, [directory.encode()], [theirs.fileno()])
-                    return
-                except BlockingIOError:  # it is busy
-                    await asyncio.sleep(0.005)
-                except ConnectionError:  # it was killed
-                    assert self._zygote is not None
-                    await self._zygote.wait()
-                    await self._live_zygote()
-                    deaths += 1
-            raise RuntimeFault("the zygote ends as soon as it is started")
-        finally:
-            theirs.close()
 
     def _watch(self, container_id: str, connection: socket.socket) -> None:
         task = asyncio.create_task(self._follow(container_id, connection), name=f"watch {container_id[:12]}")
@@ -512,40 +450,6 @@ def _join(path: str, joins: Mapping[str, str]) -> None:
     others = [entry for entry in linux["namespaces"] if entry["type"] not in joins]
     linux["namespaces"] = [*others, *({"type": kind, "path": place} for kind, place in joins.items())]
     state.write_atomically(path, json.dumps(launch))
-
-
-def heeds(pid: int, signal: int) -> bool:
-    """Whether a signal would have any effect on the process.
-
-    PID 1 of a namespace gets only signals that it catches or blocks (pid_namespaces(7); SigCgt and
-    SigBlk of proc_pid_status(5)). While a thread sleeps in sigtimedwait(2), as tini's does, the
-    kernel shows the signals it waits for as not blocked: such a process counts as heeding.
-    """
-    if signal == signals.SIGKILL:
-        return False
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-        return any(_thread_heeds(f"/proc/{pid}/task/{thread}", signal) for thread in threads)
-    except OSError:
-        return False
-
-
-def _thread_heeds(directory: str, signal: int) -> bool:
-    fields = dict(line.split(":\t", 1) for line in Path(directory, "status").read_text().splitlines() if ":\t" in line)
-    numbers = fields.get("NSpid", "").split()
-    if len(numbers) < 2 or numbers[-1] != "1":
-        return True  # no first process of a namespace: default actions work
-    mask = int(fields["SigCgt"], 16) | int(fields["SigBlk"], 16)
-    if mask >> (signal - 1) & 1:
-        return True
-    try:
-        return Path(directory, "syscall").read_text().split()[0] == _SIGTIMEDWAIT.get(platform.machine(), "unknown")
-    except OSError:
-        return True  # not to be known: give it its grace
-
-
-#: rt_sigtimedwait(2) by architecture, as /proc/PID/syscall shows it.
-_SIGTIMEDWAIT = {"x86_64": "128", "aarch64": "137"}
 
 
 def _kill_cgroup(path: str) -> None:
