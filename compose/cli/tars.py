@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, cast
 from pycompose.compose.cli.errors import CliError
 
 CHUNK = 256 << 10
+#: A file up to so many bytes is read whole before its size is told.
+SMALL = 16 << 20
 _AHEAD = 16
 
 
@@ -64,7 +66,13 @@ def add_one(archive: tarfile.TarFile, path: str, name: str) -> None:
         return
     if info.isreg():
         with open(path, "rb") as file:
-            archive.addfile(info, file)
+            content = file.read(SMALL + 1)
+            if len(content) <= SMALL:  # another program may be writing it: the size is of what was read
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+            else:
+                file.seek(0)
+                archive.addfile(info, file)
     else:
         archive.addfile(info)
 

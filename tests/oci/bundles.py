@@ -35,12 +35,16 @@ class Result:
 
 @dataclass
 class Bench:
-    """One runtime with a root directory of its own and a bundle; `close` leaves nothing behind."""
+    """One runtime with a root directory of its own and a bundle; `close` leaves nothing behind.
+
+    `before` are words before the runtime's in each call: who runs it, and where.
+    """
 
     name: str
     folder: Path
     bundle: Path
     used: set[str] = field(default_factory=set)
+    before: tuple[str, ...] = ()
 
     def call(
         self,
@@ -51,7 +55,7 @@ class Bench:
         before: tuple[str, ...] = (),
     ) -> Result:
         """Run the runtime's command; ``before``: a command that prepares something and executes it."""
-        command = [*before, *RUNTIMES[self.name], "--root", str(self.folder / "root"), *flags, *words]
+        command = [*self.before, *before, *RUNTIMES[self.name], "--root", str(self.folder / "root"), *flags, *words]
         with open(self.folder / "out", "w+") as out, open(self.folder / "err", "w+") as err:
             # Files, not pipes: a created container keeps its standard streams open.
             done = subprocess.run(

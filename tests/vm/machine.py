@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 CACHE = HERE / ".cache"
 PACKAGES = (
-    "systemd-sysv dbus kmod linux-image-cloud-amd64 iproute2 nftables libnftables1 libseccomp2 tini runc "
+    "systemd-sysv dbus kmod linux-image-cloud-amd64 iproute2 nftables libnftables1 libseccomp2 tini runc uidmap "
     "busybox-static procps util-linux python3 ca-certificates"
 )
 UNIT = """[Unit]

@@ -118,7 +118,7 @@ class CapabilitySets:
     def become(self, uid: int, gid: int, groups: list[int], umask: int | None) -> None:
         """Change to the user with the sets kept, then set all of them."""
         syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
-        os.setgroups(groups)
+        _set_groups(groups, gid)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
         if umask is not None:
@@ -128,3 +128,13 @@ class CapabilitySets:
         for number in range(self.last + 1):
             if self.ambient >> number & 1:
                 syscalls.prctl(syscalls.PR_CAP_AMBIENT, 2, number)
+
+
+def _set_groups(groups: list[int], own: int) -> None:
+    try:
+        os.setgroups(groups)
+    except PermissionError:  # the user namespace of an ordinary user (user_namespaces(7), "setgroups")
+        if set(groups) - {own}:
+            raise ConfigError(
+                "process.user.additionalGids: an ordinary user cannot give groups; leave it out"
+            ) from None

@@ -85,7 +85,12 @@ KNOWN_V1 = frozenset(
 
 
 def at(path: str) -> Cgroup:
-    """The cgroup ``path`` (such as ``/pycompose/ID``) on this machine; a hybrid machine counts as version 1."""
+    """The cgroup ``path`` (such as ``/pycompose/ID``) on this machine; a hybrid machine counts as version 1.
+
+    ``path`` is "" for a container of an ordinary user, which has none of its own.
+    """
+    if not path:
+        return NoCgroup()
     controllers, unified = mounted()
     if controllers:
         from pycompose.worker.runtime.cgroup_v1 import CgroupV1
@@ -96,6 +101,67 @@ def at(path: str) -> Cgroup:
     from pycompose.worker.runtime.cgroup_v2 import CgroupV2
 
     return CgroupV2(path, unified)
+
+
+class NoCgroup:
+    """A container that stays in its caller's cgroup: it has no limits, and is known by its first process alone."""
+
+    def __init__(self, pid: int = 0) -> None:
+        self._pid = pid
+
+    def create(self, resources: dict[str, Any]) -> None:
+        """Refuse limits; rules for devices are void, since nothing that they allow can be made."""
+        wanted = sorted(key for key, value in resources.items() if value and key != "devices")
+        if wanted:
+            raise _none(f"linux.resources.{wanted[0]}")
+
+    def update(self, resources: dict[str, Any]) -> None:
+        """Refuse."""
+        raise _none("update")
+
+    def join(self) -> None:
+        """Stay."""
+
+    def freeze(self, frozen: bool) -> None:
+        """Refuse to stop; what was never stopped goes on."""
+        if frozen:
+            raise _none("pause")
+
+    def frozen(self) -> bool:
+        """Never."""
+        return False
+
+    def processes(self) -> list[int]:
+        """Those in the first process's pid namespace, which end with it."""
+        found = []
+        try:
+            own = os.stat(f"/proc/{self._pid}/ns/pid").st_ino
+        except OSError:
+            return []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if os.stat(f"/proc/{name}/ns/pid").st_ino == own:
+                    found.append(int(name))
+            except OSError:
+                continue
+        return found
+
+    def oom_kills(self) -> int:
+        """Unknown."""
+        return 0
+
+    def usage(self) -> dict[str, Any]:
+        """Refuse."""
+        raise _none("events")
+
+    def remove(self) -> None:
+        """There is nothing."""
+
+
+def _none(what: str) -> StepError:
+    return StepError(
+        f"{what}: a container of an ordinary user has no cgroup; name one in linux.cgroupsPath that is yours"
+    )
 
 
 def directories(path: str) -> list[str]:

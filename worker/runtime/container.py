@@ -102,13 +102,15 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
             os.dup2(fd, number)
     progress.step = "join the cgroup"
     cgroups.at(launch["cgroup"]).join()
+    progress.step = "set the out-of-memory score"
     oom_score(process.get("oomScoreAdj"))
-    for flag, path in plan.join.items():
-        progress.step = f"join the namespace {path}"
-        namespaces.join_path(path, flag)
     prepared = None
-    if plan.user is not None:
-        prepared = _descend(launch, plan, user, progress)
+    if os.geteuid():
+        prepared = _descend_as_user(launch, plan, progress)
+    else:
+        _join(plan, progress)
+        if plan.user is not None:
+            prepared = _descend(launch, plan, user, progress)
     if launch.get("new_keyring"):
         syscalls.join_session_keyring(launch["new_keyring"].encode())
     os.setsid()
@@ -153,6 +155,22 @@ def _descend(launch: dict[str, Any], plan: namespaces.Plan, user: Identity, prog
     userns.descend(users, plan, progress.channel)
     os.close(users.fd)
     return prepared
+
+
+def _descend_as_user(launch: dict[str, Any], plan: namespaces.Plan, progress: Progress) -> Prepared:
+    """The same for an ordinary user, who has rights in the own user namespace only, and so does all of it there."""
+    progress.step = "make the user namespace"
+    users = userns.Users(plan.user or "", launch["config"].get("linux") or {})
+    userns.descend(users, plan, progress.channel)
+    _join(plan, progress)
+    _sysctls(launch["config"], _joined(plan), plan, progress)
+    return prepare(launch, plan, users, progress, ordinary=True)
+
+
+def _join(plan: namespaces.Plan, progress: Progress) -> None:
+    for flag, path in plan.join.items():
+        progress.step = f"join the namespace {path}"
+        namespaces.join_path(path, flag)
 
 
 def own_streams(uid: int, gid: int) -> None:
@@ -330,6 +348,9 @@ def exec_error(name: bytes, error: OSError) -> StartError:
 
 
 def oom_score(value: int | None) -> None:
+    """Set it; what is not asked for is 0, but stays as it is for an ordinary user, who may not lower it."""
+    if value is None and os.geteuid():
+        return
     fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     os.write(fd, str(value or 0).encode())
     os.close(fd)

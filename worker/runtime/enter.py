@@ -53,6 +53,7 @@ def run(
         progress.step = "join the cgroup"
         cgroup.join()
         container.oom_score(process.get("oomScoreAdj"))
+        privileged = os.geteuid() == 0
         os.setsid()
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
@@ -63,6 +64,9 @@ def run(
                 userns.enter(fd)
             else:
                 syscalls.setns(fd, kind)
+        if not privileged:
+            userns.split(channel)
+            os.setsid()
         if terminal:
             progress.step = "open a terminal"
             _terminal(channel, user.uid, window)

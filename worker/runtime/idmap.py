@@ -149,6 +149,8 @@ def user_namespace(uid_map: bytes, gid_map: bytes) -> int:
     if child == 0:
         try:
             os.close(let_go)
+            if os.geteuid():
+                syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # else its files in /proc are root's
             syscalls.unshare(syscalls.CLONE_NEWUSER)
             os.write(say, os.readlink(b"/proc/self"))
             os.close(say)
@@ -161,6 +163,9 @@ def user_namespace(uid_map: bytes, gid_map: bytes) -> int:
         name = os.read(said, 32)
         if not name:
             raise ConfigError("the kernel gives no user namespace (see /proc/sys/user/max_user_namespaces)")
+        if os.geteuid():
+            _map_as_user(name, uid_map, gid_map)
+            return os.open(b"/proc/" + name + b"/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         for file, text in ((b"uid_map", uid_map), (b"gid_map", gid_map)):
             fd = os.open(b"/proc/" + name + b"/" + file, os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -174,3 +179,29 @@ def user_namespace(uid_map: bytes, gid_map: bytes) -> int:
         os.close(said)
         os.close(let_go)
         os.waitpid(child, 0)
+
+
+def _map_as_user(pid: bytes, uid_map: bytes, gid_map: bytes) -> None:
+    """What an ordinary user may map: the own ids without help; more of /etc/subuid's by newuidmap(1).
+
+    Without help nobody in there may change groups: a group that shuts a user out would be got rid of (setgroups(2)).
+    """
+    own = uid_map.split()[1:] == [b"%d" % os.geteuid(), b"1"] and gid_map.split()[1:] == [b"%d" % os.getegid(), b"1"]
+    if own:
+        texts = ((b"setgroups", b"deny"), (b"uid_map", uid_map), (b"gid_map", gid_map))
+        for file, text in texts:
+            fd = os.open(b"/proc/" + pid + b"/" + file, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, text)
+            finally:
+                os.close(fd)
+        return
+    for program, text in ((b"newuidmap", uid_map), (b"newgidmap", gid_map)):
+        try:
+            helper = os.posix_spawnp(program, [program, pid, *text.split()], os.environ)
+        except OSError as error:
+            raise ConfigError(
+                f"{program.decode()}: {error.strerror}; install the package uidmap, or map your own ids alone"
+            ) from None
+        if os.waitpid(helper, 0)[1]:
+            raise ConfigError(f"{program.decode()} refuses the mappings; see /etc/subuid and /etc/subgid")

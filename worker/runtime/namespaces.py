@@ -122,6 +122,9 @@ def open_offsets() -> int:
 @contextlib.contextmanager
 def for_children(plan: Plan) -> Iterator[None]:
     """Fork children into the pid and time namespaces of the plan; ones forked later are in this process's own."""
+    if plan.user is not None:  # then another process forks (userns)
+        yield
+        return
     own = [
         (os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), flag)
         for name, flag in (("pid", syscalls.CLONE_NEWPID), ("time", syscalls.CLONE_NEWTIME))
@@ -140,20 +143,33 @@ def open_all(pid: int) -> list[tuple[int, int]]:
     """Descriptors of all namespaces of ``pid`` that an exec has to enter.
 
     The mount namespace comes late, since paths are the container's then; the user namespace last, since the rights to
-    enter the others are the machine's. Where it is this process's own it is left out: setns(2) refuses that.
+    enter the others are the machine's. An ordinary user has rights in that one only: it comes first, and the pid and
+    time namespaces with it, for the next child. What is this process's own already is left out: setns(2) refuses that
+    for the user namespace, and for others where there are no rights.
     """
-    kinds = ["cgroup", "ipc", "uts", "network", "mount"]
-    kinds += [kind for kind in ("user",) if not _same(f"/proc/{pid}/ns/{kind}", f"/proc/self/ns/{kind}")]
-    return [(os.open(f"/proc/{pid}/ns/{PROC_NAMES[kind]}", os.O_RDONLY | os.O_CLOEXEC), FLAGS[kind]) for kind in kinds]
+    kinds = ["cgroup", "ipc", "uts", "network", "mount", "user"]
+    if os.geteuid():
+        kinds = ["user", "pid", "time", *kinds[:-1]]
+    names = [(PROC_NAMES[kind], FLAGS[kind]) for kind in kinds]
+    there = [
+        (f"/proc/{pid}/ns/{name}", flag)
+        for name, flag in names
+        if not _same(f"/proc/{pid}/ns/{name}", f"/proc/self/ns/{name}")
+    ]
+    return [(os.open(path, os.O_RDONLY | os.O_CLOEXEC), flag) for path, flag in there]
 
 
 def _same(one: str, other: str) -> bool:
-    return os.stat(one).st_ino == os.stat(other).st_ino
+    """Whether two files of nsfs are of one namespace, or this kernel does not have the kind."""
+    try:
+        return os.stat(one).st_ino == os.stat(other).st_ino
+    except FileNotFoundError:
+        return True
 
 
 def children_into(pid: int) -> None:
     """Let this process's next children be in the pid and time namespaces of ``pid``."""
     for kind in ("pid", "time"):
         there = f"/proc/{pid}/ns/{kind}"
-        if os.path.exists(there) and not _same(there, f"/proc/self/ns/{kind}"):
+        if not _same(there, f"/proc/self/ns/{kind}"):
             join_path(there, FLAGS[kind])

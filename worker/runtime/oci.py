@@ -148,3 +148,23 @@ def default_config(arguments: list[str]) -> OciConfig:
             "seccomp": default_seccomp(),
         },
     }
+
+
+def for_user(config: OciConfig, uid: int, gid: int) -> OciConfig:
+    """The configuration as an ordinary user can run it: no limits, the machine's network and /sys."""
+    linux = config["linux"]
+    kinds = [{"type": "user"}, *(entry for entry in linux["namespaces"] if entry["type"] != "network")]
+    own = {
+        "namespaces": kinds,
+        "uidMappings": [{"containerID": 0, "hostID": uid, "size": 1}],
+        "gidMappings": [{"containerID": 0, "hostID": gid, "size": 1}],
+    }
+    mounts = []
+    for mount in config["mounts"]:
+        options = [option for option in mount["options"] if not option.startswith("gid=")]
+        if mount["destination"] == "/sys":
+            options = ["rbind", *options[:-1], "rro"]
+            mount = mount | {"type": "none", "source": "/sys"}
+        if mount["type"] != "cgroup":  # those of the machine come with /sys
+            mounts.append(mount | {"options": options})
+    return config | {"mounts": mounts, "linux": {**linux, **own, "resources": {}}}

@@ -56,10 +56,13 @@ class Prepared:
         self.devices: dict[int, int] = {}
 
 
-def prepare(launch: dict[str, Any], plan: Plan, users: Users, progress: Progress) -> Prepared:
+def prepare(
+    launch: dict[str, Any], plan: Plan, users: Users, progress: Progress, *, ordinary: bool = False
+) -> Prepared:
     """Make what a user namespace has no rights to, in a mount namespace that is left behind.
 
-    Whoever makes a mount namespace from this one has the place of the root as its working directory.
+    ``ordinary``: for an ordinary user, within the user namespace, as far as that goes. Whoever makes a mount namespace
+    from this one has the place of the root as its working directory.
     """
     config: dict[str, Any] = launch["config"]
     syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -72,14 +75,27 @@ def prepare(launch: dict[str, Any], plan: Plan, users: Users, progress: Progress
             progress.step = f"mount {mount.get('source') or mount.get('type')} at {mount['destination']}"
             found.mounts[number] = _make(mount, place, users)
     progress.step = "make devices"
-    with mounts.scratch(place) as scratch:
-        for number, device in enumerate((config.get("linux") or {}).get("devices") or []):
-            if device["type"] != "p":
-                owner = users.outside(device.get("uid") or 0, device.get("gid") or 0)
-                _node(device, str(number).encode(), scratch, owner)
-                found.devices[number] = mounts.clone(str(number).encode(), mounts.MountOptions(["bind"]), scratch)
+    devices = (config.get("linux") or {}).get("devices") or []
+    wanted = {number: device for number, device in enumerate(devices) if device["type"] != "p"}
+    bind_ = mounts.MountOptions(["bind"])
+    if ordinary:
+        found.devices = {number: mounts.clone(_machines(device), bind_) for number, device in wanted.items()}
+    else:
+        with mounts.scratch(place) as scratch:
+            for number, device in wanted.items():
+                name = str(number).encode()
+                _node(device, name, scratch, users.outside(device.get("uid") or 0, device.get("gid") or 0))
+                found.devices[number] = mounts.clone(name, bind_, scratch)
     os.chdir(place)
     return found
+
+
+def _machines(device: dict[str, Any]) -> bytes:
+    """The machine's file of a device, for who can make none. Raises ConfigError."""
+    path: str = device["path"]
+    if not os.path.exists(path) or os.stat(path).st_rdev != os.makedev(device["major"], device["minor"]):
+        raise ConfigError(f"linux.devices: {path} is not there, and an ordinary user can make no device")
+    return path.encode()
 
 
 def _is_machines(mount: dict[str, Any], plan: Plan) -> bool:

@@ -81,7 +81,8 @@ class Users:
 
 def enter(fd: int) -> None:
     """Be root of the user namespace; other processes of it cannot look into this one."""
-    os.setgroups([])
+    if os.geteuid() == 0:
+        os.setgroups([])
     syscalls.setns(fd, syscalls.CLONE_NEWUSER)
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
@@ -114,9 +115,18 @@ def raise_limits(limits: list[tuple[int, tuple[int, int]]]) -> None:
 def descend(users: Users, plan: namespaces.Plan, channel: socket.socket) -> None:
     """The end of the outer process, and the beginning of the first one: returns there only."""
     offsets = namespaces.open_offsets() if plan.time_offsets else -1
-    namespaces.join_for_children(plan)
-    enter(users.fd)
+    if os.geteuid() == 0:
+        namespaces.join_for_children(plan)
+        enter(users.fd)
+    else:  # the rights to join are those of the namespace's root
+        enter(users.fd)
+        namespaces.join_for_children(plan)
     namespaces.make_for_children(plan, offsets)
+    split(channel)
+
+
+def split(channel: socket.socket) -> None:
+    """Go on in a child, whose parent will be whoever calls ``follow``."""
     pid = os.fork()
     if pid:
         channel.send(json.dumps({"pid": pid}).encode())
@@ -148,12 +158,28 @@ def follow(channel: socket.socket, outer: int) -> int:
     return int(report["pid"])
 
 
+@contextlib.contextmanager
+def adopting(wanted: bool) -> Iterator[None]:
+    """Be the parent of what children leave behind, for a moment; whether they are already is left as it is."""
+    option = syscalls.PR_SET_CHILD_SUBREAPER
+    before = syscalls.is_subreaper()
+    if wanted and not before:
+        syscalls.prctl(option, 1)
+    try:
+        yield
+    finally:
+        if wanted and not before:
+            syscalls.prctl(option, 0)
+
+
 def check(linux: dict[str, Any], path: str) -> None:
     """The mappings of a configuration that has a user namespace.
 
     Raises:
         ConfigError: they are missing, overlap, or leave out the container's root.
     """
+    if os.geteuid() and path:
+        raise ConfigError("linux.namespaces: an ordinary user cannot join a user namespace; leave its path out")
     given = [linux.get(key) or [] for key in ("uidMappings", "gidMappings")]
     if path:
         _check_joined(path, given)

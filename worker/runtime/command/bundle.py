@@ -137,6 +137,10 @@ def _check_namespaces(config: dict[str, Any], linux: dict[str, Any]) -> None:
     for key in ("hostname", "domainname"):
         if config.get(key) and "uts" not in kinds:
             raise ConfigError(f"{key}: needs a UTS namespace of its own (uts in linux.namespaces)")
+    if plan.user is None and os.geteuid():
+        raise ConfigError("linux.namespaces: an ordinary user needs one of type user (see `spec --rootless`)")
+    if os.geteuid() and "pid" not in kinds:
+        raise ConfigError("linux.namespaces: an ordinary user needs one of type pid, by which the container is ended")
     if plan.user is not None:
         userns.check(linux, plan.user)
     elif linux.get("uidMappings") or linux.get("gidMappings"):

@@ -48,7 +48,8 @@ class Container:
     @property
     def cgroup(self) -> cgroups.Cgroup:
         """Its place in the machine's cgroups."""
-        return cgroups.at(self.known["cgroup"])
+        path: str = self.known["cgroup"]
+        return cgroups.at(path) if path else cgroups.NoCgroup(self.pid)
 
     def config(self) -> dict[str, Any]:
         """The configuration as it was when the container was created."""

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 
-from pycompose.worker.runtime import enter, namespaces, syscalls
+from pycompose.worker.runtime import enter, namespaces, syscalls, userns
 from pycompose.worker.runtime import state as disk
 from pycompose.worker.runtime.command import bundle, console, listeners, schema
 from pycompose.worker.runtime.command.containers import Container
@@ -108,24 +108,29 @@ def _fork(found: Container, process: dict[str, Any], options: Namespace) -> tupl
     entered = namespaces.open_all(first)
     own = [(os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind) for name, kind in _CHILDRENS]
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    namespaces.children_into(first)
-    pid = os.fork()
-    if pid == 0:
-        mine.close()
-        enter.run(
-            process,
-            theirs,
-            cgroup=found.cgroup,
-            seccomp=_filter(found),
-            namespaces=entered,
-            stdio=() if terminal else (0, 1, 2),
-            terminal=terminal,
-            window=(size["height"], size["width"]) if size else None,
-            preserve_fds=options.preserve_fds,
-        )
-    for fd, kind in own:
+    ordinary = os.geteuid() != 0
+    if not ordinary:
+        namespaces.children_into(first)
+    with userns.adopting(ordinary):
+        pid = os.fork()
+        if pid == 0:
+            mine.close()
+            enter.run(
+                process,
+                theirs,
+                cgroup=found.cgroup,
+                seccomp=_filter(found),
+                namespaces=entered,
+                stdio=() if terminal else (0, 1, 2),
+                terminal=terminal,
+                window=(size["height"], size["width"]) if size else None,
+                preserve_fds=options.preserve_fds,
+            )
+        theirs.close()
+        if ordinary:
+            pid = userns.follow(mine, pid)
+    for fd, kind in () if ordinary else own:
         syscalls.setns(fd, kind)
-    theirs.close()
     for fd, _ in (*own, *entered):
         os.close(fd)
     return pid, _until_exec(mine, pid, found)

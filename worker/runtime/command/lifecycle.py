@@ -108,7 +108,7 @@ def create(known: Containers, options: Namespace) -> tuple[Container, int]:
 def _new(directory: str, place: str, config: dict[str, Any]) -> Container:
     disk.write_atomically(f"{directory}/config.json", json.dumps(config))
     os.mkdir(f"{directory}/rootfs")
-    path = (config.get("linux") or {}).get("cgroupsPath") or os.path.basename(directory)
+    path = (config.get("linux") or {}).get("cgroupsPath") or ("" if os.geteuid() else os.path.basename(directory))
     made = Container(directory, {})
     made.save(
         ociVersion=config["ociVersion"],
@@ -118,7 +118,7 @@ def _new(directory: str, place: str, config: dict[str, Any]) -> Container:
         bundle=place,
         annotations=config.get("annotations") or {},
         rootfs=config["root"]["path"],
-        cgroup=path if path.startswith("/") else f"{CGROUP_PARENT}/{path}",
+        cgroup=path if path.startswith("/") or not path else f"{CGROUP_PARENT}/{path}",
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         owner=os.getuid(),
         started=False,
@@ -162,7 +162,7 @@ def _first_process(made: Container, config: dict[str, Any], options: Namespace) 
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stdio = None if config["process"].get("terminal") else (0, 1, 2)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    with namespaces.for_children(plan), adopting(plan.user is not None):
+    with namespaces.for_children(plan), userns.adopting(plan.user is not None):
         pid = os.fork()
         if pid == 0:
             mine.close()
@@ -182,20 +182,6 @@ def _first_process(made: Container, config: dict[str, Any], options: Namespace) 
         raise
     finally:
         mine.close()
-
-
-@contextlib.contextmanager
-def adopting(wanted: bool) -> Iterator[None]:
-    """Be the parent of what children leave behind, for a moment; whether they are already is left as it is."""
-    option = syscalls.PR_SET_CHILD_SUBREAPER
-    before = syscalls.is_subreaper()
-    if wanted and not before:
-        syscalls.prctl(option, 1)
-    try:
-        yield
-    finally:
-        if wanted and not before:
-            syscalls.prctl(option, 0)
 
 
 def _until_ready(made: Container, config: dict[str, Any], channel: socket.socket) -> int:

@@ -20,7 +20,7 @@ from pycompose.worker.runtime.errors import ConfigError, RuntimeFault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
 ROOT = "/run/pycompose-runtime"
@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = Parser(prog="pycompose-runtime", description="Run containers from OCI bundles.", allow_abbrev=False)
-    top.add_argument("--root", default=ROOT, help=f"where containers' state is kept (default {ROOT})")
+    top.add_argument("--root", default="", help=f"where containers' state is kept (default {ROOT}, or your own)")
     top.add_argument("--log", default="", help="write errors to this file too")
     top.add_argument("--log-format", choices=("text", "json"), default="text", help="form of the log")
     top.add_argument("--debug", action="store_true", help="accepted as runc's")
@@ -93,7 +93,7 @@ def _looking(commands: argparse._SubParsersAction[Parser]) -> None:
     events.add_argument("--stats", action="store_true", help="print statistics once")
     spec = _command(commands, "spec", "write a config.json to start from", ident=False)
     spec.add_argument("-b", "--bundle", default=".")
-    spec.add_argument("--rootless", action="store_true", help="for an ordinary user (refused)")
+    spec.add_argument("--rootless", action="store_true", help="for an ordinary user")
     _command(commands, "features", "print what this runtime can do", ident=False)
 
 
@@ -136,7 +136,7 @@ def _unsupported(options: argparse.Namespace) -> None:
         raise ConfigError("--systemd-cgroup: not supported; leave it out and give linux.cgroupsPath as a path")
     if options.verb in ("checkpoint", "restore"):
         raise ConfigError(f"{options.verb}: not supported: this runtime does not drive criu")
-    for flag in ("no_pivot", "rootless", "cgroup"):
+    for flag in ("no_pivot", "cgroup"):
         if getattr(options, flag, False):
             raise ConfigError(f"--{flag.replace('_', '-')}: not supported by this runtime")
     if getattr(options, "preserve_fds", 0) < 0:
@@ -146,7 +146,7 @@ def _unsupported(options: argparse.Namespace) -> None:
 def perform(options: argparse.Namespace) -> int:
     """Carry out one command; returns the exit status."""
     _unsupported(options)
-    known = Containers(options.root)
+    known = Containers(options.root or own_root(os.geteuid(), os.environ))
     if options.verb in ("create", "run"):
         return _create_or_run(known, options)
     if options.verb in _LOOKING:
@@ -214,11 +214,24 @@ def _look(known: Containers, options: argparse.Namespace) -> int:
         "list": lambda: reports.listing(known, options.format, quiet=options.quiet),
         "ps": lambda: reports.ps(known.get(options.id), options.format, options.options),
         "events": lambda: reports.events(known.get(options.id), seconds(options.interval), once=options.stats),
-        "spec": lambda: reports.spec(options.bundle),
+        "spec": lambda: reports.spec(options.bundle, rootless=options.rootless),
         "features": reports.features,
     }
     verbs[options.verb]()
     return 0
+
+
+def own_root(uid: int, environment: Mapping[str, str]) -> str:
+    """Where state is kept unless ``--root`` says so; an ordinary user's lies where the user's sockets do.
+
+    Raises:
+        ConfigError: nobody said where that is.
+    """
+    if uid == 0:
+        return ROOT
+    if not environment.get("XDG_RUNTIME_DIR"):
+        raise ConfigError("--root: required, since XDG_RUNTIME_DIR is not set")
+    return f"{environment['XDG_RUNTIME_DIR']}/pycompose-runtime"
 
 
 def signal_number(text: str) -> int:

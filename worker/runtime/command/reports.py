@@ -127,8 +127,8 @@ def _stats(found: Container) -> dict[str, Any]:
     }
 
 
-def spec(directory: str) -> None:
-    """Write a configuration to start from.
+def spec(directory: str, *, rootless: bool = False) -> None:
+    """Write a configuration to start from; ``rootless``: one that works for the caller without any rights.
 
     Raises:
         ConfigError: there is one already.
@@ -139,6 +139,8 @@ def spec(directory: str) -> None:
     config["process"] |= {"terminal": True, "noNewPrivileges": True}
     config["process"]["env"].append("TERM=xterm")
     config["hostname"] = "pycompose"
+    if rootless:
+        config = oci.for_user(config, os.geteuid(), os.getegid())
     path = os.path.join(directory, "config.json")
     try:
         with open(path, "x") as file:
