@@ -163,6 +163,8 @@ def test_restart_and_a_new_agent_keep_the_range(app: Node) -> None:
 
 def test_logs_cp_export_commit(app: Node) -> None:
     until(lambda: "to the log" in app.compose("logs", "app"))
+    for user in ("0", "1000"):
+        assert app.compose("exec", "-T", "-u", user, "app", "sh", "-c", "echo again > /dev/stdout") == "again\n"
     (app.folder / "in").write_text("in\n")
     os.chown(app.folder / "in", 77, 88)
     app.compose("cp", "in", "app:/copied")

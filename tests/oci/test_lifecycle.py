@@ -291,6 +291,13 @@ WRONG = {
         "UTS",
     ),
     "sysctl of the machine": (setting("linux.sysctl", {"kernel.panic": "1"}), "kernel.panic"),
+    "sysctl of the machine's host name": (
+        all_of(
+            setting("linux.sysctl", {"kernel.hostname": "x"}),
+            setting("linux.namespaces", [{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}, {"type": "network"}]),
+        ),
+        "kernel.hostname",
+    ),
     "unknown seccomp action": (setting("linux.seccomp", {"defaultAction": "SCMP_ACT_SING"}), "SCMP_ACT_SING"),
     "unknown rlimit": (setting("process.rlimits", [{"type": "RLIMIT_LUCK", "soft": 1, "hard": 1}]), "RLIMIT_LUCK"),
     "wrong type": (setting("process.args", "true"), "args"),

@@ -22,7 +22,7 @@ import stat
 import struct
 import termios
 
-from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, state, syscalls, userns
+from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, state, syscalls, sysctls, userns
 from pycompose.worker.runtime.capabilities import CapabilitySets, last_capability
 from pycompose.worker.runtime.errors import ConfigError, StartError
 from pycompose.worker.runtime.labels import Label
@@ -37,15 +37,6 @@ LAST_CAPABILITY = last_capability()
 INIT_PATHS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/bin/tini")
 INIT_ANNOTATION = "pycompose.init"
 _TIOCGPTPEER, _TIOCGPTN, _TIOCSPTLCK = 0x5441, 0x80045430, 0x40045431
-#: Sysctls that belong to a namespace of the container; others would change the machine.
-_SYSCTL_PREFIXES = ("net.", "fs.mqueue.")
-_SYSCTLS = frozenset(
-    "kernel." + name
-    for name in (
-        *("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"),
-        *("domainname", "hostname"),
-    )
-)
 
 
 class Stages:
@@ -116,7 +107,7 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     os.setsid()
     progress.step = "make namespaces"
     syscalls.unshare(plan.new)
-    _sysctls(config, plan.new if prepared else plan.new | _joined(plan), plan, progress)
+    sysctls.write(config, plan, progress, plan.new if prepared else plan.new | plan.joined())
     root, consoles = build(launch, progress, prepared)
     if config.get("hostname") and plan.new & syscalls.CLONE_NEWUTS:
         progress.step = "set the host name"
@@ -147,7 +138,7 @@ def _descend(launch: dict[str, Any], plan: namespaces.Plan, user: Identity, prog
     """Do what takes the machine's rights, and go on as root of the container's user namespace, in another process."""
     progress.step = "make the user namespace"
     users = userns.Users(plan.user or "", launch["config"].get("linux") or {})
-    _sysctls(launch["config"], _joined(plan), plan, progress)
+    sysctls.write(launch["config"], plan, progress, plan.joined())
     userns.raise_limits(user.rlimits)
     own_streams(*users.outside(user.uid, user.gid))
     prepared = prepare(launch, plan, users, progress)
@@ -163,7 +154,7 @@ def _descend_as_user(launch: dict[str, Any], plan: namespaces.Plan, progress: Pr
     users = userns.Users(plan.user or "", launch["config"].get("linux") or {})
     userns.descend(users, plan, progress.channel)
     _join(plan, progress)
-    _sysctls(launch["config"], _joined(plan), plan, progress)
+    sysctls.write(launch["config"], plan, progress, plan.joined())
     return prepare(launch, plan, users, progress, ordinary=True)
 
 
@@ -364,42 +355,6 @@ def _open_init(config: dict[str, Any]) -> int | None:
         if os.path.exists(path):
             return os.open(path, os.O_PATH | os.O_CLOEXEC)
     raise ConfigError(f"init: none of {', '.join(INIT_PATHS)} exists; install the package tini")
-
-
-def _joined(plan: namespaces.Plan) -> int:
-    return sum(plan.join)
-
-
-def _sysctls(config: dict[str, Any], mine: int, plan: namespaces.Plan, progress: Progress) -> None:
-    """Written through the host's own /proc, which shows the namespaces of whoever writes.
-
-    Args:
-        config: the configuration.
-        mine: CLONE_NEW* flags of the namespaces whose sysctls are written now.
-        plan: all namespaces.
-        progress: for errors.
-    """
-    for name, value in ((config.get("linux") or {}).get("sysctl") or {}).items():
-        progress.step = f"set sysctl {name}"
-        if not (name in _SYSCTLS or name.startswith(_SYSCTL_PREFIXES)) or ".." in name or "/" in name:
-            raise ConfigError(f"{name} belongs to the machine, not to a container")
-        network, names = name.startswith("net."), name in ("kernel.domainname", "kernel.hostname")
-        flag = syscalls.CLONE_NEWNET if network else syscalls.CLONE_NEWUTS if names else syscalls.CLONE_NEWIPC
-        if not (plan.new & flag or flag in plan.join or names):
-            raise ConfigError(f"{name} needs a {'network' if network else 'ipc'} namespace of the container's own")
-        if not mine & flag and (plan.new | _joined(plan)) & flag:
-            continue
-        if names and plan.user is not None:  # the file is the machine's root's
-            if name == "kernel.hostname":
-                socket.sethostname(str(value))
-            else:
-                syscalls.setdomainname(str(value).encode())
-            continue
-        fd = os.open("/proc/sys/" + name.replace(".", "/"), os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, str(value).encode())
-        finally:
-            os.close(fd)
 
 
 def _terminal(root: int, consoles: list[int], size: dict[str, int] | None, channel: socket.socket, uid: int) -> None:

@@ -27,6 +27,7 @@ def run(
     cgroup: Cgroup,
     seccomp: str | None,
     namespaces: list[tuple[int, int]],
+    linux: dict[str, Any],
     stdio: tuple[int, ...],
     terminal: bool = False,
     window: tuple[int, int] | None = None,
@@ -40,6 +41,7 @@ def run(
         cgroup: the container's.
         seccomp: path of the compiled filter.
         namespaces: descriptors and kinds, in the order to enter them.
+        linux: the container's OCI ``linux``, for the mappings of its user namespace.
         stdio: descriptors for 0, 1, 2; unused with a terminal.
         terminal: open a terminal in the container and make it 0, 1, 2.
         window: its rows and columns.
@@ -61,6 +63,8 @@ def run(
         for fd, kind in namespaces:
             if kind == syscalls.CLONE_NEWUSER:
                 userns.raise_limits(user.rlimits)
+                if privileged and linux.get("uidMappings") and linux.get("gidMappings"):
+                    container.own_streams(*userns.outside(linux, user.uid, user.gid))
                 userns.enter(fd)
             else:
                 syscalls.setns(fd, kind)

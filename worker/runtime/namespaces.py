@@ -78,6 +78,10 @@ class Plan:
         if not self.new & syscalls.CLONE_NEWNS:
             raise ConfigError("linux.namespaces: a container needs a mount namespace of its own")
 
+    def joined(self) -> int:
+        """The flags of those that this process joins."""
+        return sum(self.join)
+
 
 def join_path(path: str, flag: int) -> None:
     """Enter the namespace that ``path`` (a file of nsfs) stands for."""

@@ -71,12 +71,17 @@ class Users:
 
     def outside(self, uid: int, gid: int) -> tuple[int, int]:
         """The machine's numbers of a user and a group of the container."""
-        return idmap.outside(self.uids, uid), idmap.outside(self.gids, gid)
+        return outside({"uidMappings": self.uids, "gidMappings": self.gids}, uid, gid)
 
     def own(self, mount: dict[str, Any]) -> bool:
         """Whether an id-mapped mount is to be mapped as the container is."""
         uids, gids = mount.get("uidMappings") or self.uids, mount.get("gidMappings") or self.gids
         return bool(uids == self.uids and gids == self.gids)
+
+
+def outside(linux: dict[str, Any], uid: int, gid: int) -> tuple[int, int]:
+    """The machine's numbers of a user and a group by the mappings of OCI ``linux``. Raises ConfigError."""
+    return idmap.outside(linux["uidMappings"], uid), idmap.outside(linux["gidMappings"], gid)
 
 
 def enter(fd: int) -> None:

@@ -121,6 +121,7 @@ def _fork(found: Container, process: dict[str, Any], options: Namespace) -> tupl
                 cgroup=found.cgroup,
                 seccomp=_filter(found),
                 namespaces=entered,
+                linux=found.config().get("linux") or {},
                 stdio=() if terminal else (0, 1, 2),
                 terminal=terminal,
                 window=(size["height"], size["width"]) if size else None,
