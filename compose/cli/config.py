@@ -118,7 +118,7 @@ def _of_project(project: Project, wanted: str | None, flags: dict[str, Any]) -> 
         case "explain":
             return explain(project, os.getcwd())
         case "environment":
-            return _lines(f"{key}={value}" for key, value in sorted(project.environment.items()))
+            return _lines(sorted(f"{key}={value}" for key, value in project.environment.items()))
         case "hash":
             hashes = service_hashes(project)
             names = list(hashes) if flags["list_hash"] == "*" else sorted(flags["list_hash"].split(","))

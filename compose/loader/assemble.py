@@ -166,6 +166,8 @@ def _load_base(
         raise LoadError(Problem.at(mark, key, f"{path} has no services"))
     only = Map({"services": services})
     for name in list(services):
+        if services[name] is None:
+            continue  # nothing to add to the service that extends it
         problems: list[Problem] = []
         check(services[name], SERVICE, services, ("services", name), problems)
         if problems and name == service:

@@ -451,7 +451,9 @@ NETWORK = struct(
             {
                 "driver": TEXT,
                 "config": list_of(
-                    struct({"subnet": TEXT, "gateway": TEXT, "ip_range": TEXT, "aux_addresses": STRINGS})
+                    struct(
+                        {"subnet": TEXT, "gateway": TEXT, "ip_range": TEXT, "aux_addresses": STRINGS}, extensions=False
+                    )
                 ),
                 "options": STRINGS.with_(keep="drop"),
             },

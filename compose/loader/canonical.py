@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pycompose.compose.loader.errors import Problem
-from pycompose.compose.loader.ports import parse_ports
+from pycompose.compose.loader.ports import MAX_PORTS, count_ports, parse_ports
 from pycompose.compose.loader.tree import Map, Mark, Path, Seq, mark_of, marked
+from pycompose.compose.loader.units import go_text
 from pycompose.compose.loader.volumes import parse_volume
 
 Transform = Callable[[Any, Path, "Mark | None"], Any]
@@ -34,9 +35,23 @@ def canonical(tree: Any, interpolated: bool = True) -> list[Problem]:
 
     `interpolated` False leaves ports, mounts and pairs alone that still hold variables.
     """
-    problems: list[Problem] = []
-    _walk(tree, TRANSFORMS, (), problems, interpolated)
+    problems = _too_many_ports(tree)
+    if not problems:
+        _walk(tree, TRANSFORMS, (), problems, interpolated)
     return problems
+
+
+def _too_many_ports(tree: Any) -> list[Problem]:
+    """Count the ports of all ranges before they are written out."""
+    count = 0
+    for name, service in (tree.get("services") or {}).items():
+        for index, port in enumerate(service.get("ports") or () if isinstance(service, dict) else ()):
+            count += count_ports(port) if isinstance(port, str) else 1
+            if count > MAX_PORTS:
+                path = ("services", name, "ports", index)
+                message = f"more than {MAX_PORTS:,} ports once ranges are written out"
+                return [Problem.at(mark_of(service["ports"], index), path, message, "publish fewer")]
+    return []
 
 
 def _walk(tree: Any, table: dict[str, Any], path: Path, problems: list[Problem], interpolated: bool) -> None:
@@ -80,6 +95,10 @@ class ItemErrors(ValueError):
 
 def _build(value: Any, path: Path, mark: Mark | None) -> Any:
     return Map({"context": value}, mark) if isinstance(value, str) else value
+
+
+def _text(value: Any, path: Path, mark: Mark | None) -> Any:
+    return go_text(value)
 
 
 def _extends(value: Any, path: Path, mark: Mark | None) -> Any:
@@ -219,7 +238,7 @@ def _external(value: Any, path: Path, mark: Mark | None) -> Any:
     value["external"] = True
     if name is not None:
         if "name" in value and value["name"] != name:
-            raise FormError("name and external.name differ", "keep name alone, with external: true")
+            raise FormError("name and external.name differ", "keep name alone, with external: true", always=True)
         value["name"] = name
     return value
 
@@ -230,6 +249,8 @@ TRANSFORMS: dict[str, Any] = {
             "build": {
                 "": _build,
                 "additional_contexts": _pairs,
+                "provenance": _text,
+                "sbom": _text,
                 "secrets": {"[]": _mounted_file},
                 "ssh": _ssh,
             },

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
-from pycompose.compose.loader.errors import LoadError, Problem, nearest
+from pycompose.compose.loader.errors import MAX_PROBLEMS, LoadError, Problem, nearest
 from pycompose.compose.loader.ports import is_address
 from pycompose.compose.loader.project import Project
 from pycompose.compose.loader.tree import Path, locate
@@ -18,7 +19,14 @@ Finding = tuple[Path, str, str]
 
 def check_forms(tree: Any) -> list[Problem]:
     """Check single attributes of a canonical tree."""
-    return [Problem.at(locate(tree, path), path, message, remedy) for path, message, remedy in _form_findings(tree)]
+    return _problems(_form_findings(tree), tree)
+
+
+def _problems(findings: Iterator[Finding], tree: Any) -> list[Problem]:
+    return [
+        Problem.at(locate(tree, path), path, message, remedy)
+        for path, message, remedy in islice(findings, MAX_PROBLEMS)
+    ]
 
 
 def _form_findings(tree: Any) -> Iterator[Finding]:
@@ -69,14 +77,16 @@ def _service_forms(service: Any, path: Path) -> Iterator[Finding]:
 
 def check_project(model: Any, disabled: Any, tree: Any) -> list[Problem]:
     """Check the finished model of the enabled services; `tree` knows the places."""
-    findings: list[Finding] = []
+    return _problems(_findings(model, disabled), tree)
+
+
+def _findings(model: Any, disabled: Any) -> Iterator[Finding]:
     for name, service in model["services"].items():
-        findings.extend(_service(name, service, model, disabled))
+        yield from _service(name, service, model, disabled)
     for name, secret in (model.get("secrets") or {}).items():
         if not secret.get("external") and not secret.get("file") and not secret.get("environment"):
-            findings.append((("secrets", name), "a secret must declare either `file` or `environment`", ""))
-    findings.extend(_cycles(model["services"]))
-    return [Problem.at(locate(tree, path), path, message, remedy) for path, message, remedy in findings]
+            yield ("secrets", name), "a secret must declare either `file` or `environment`", ""
+    yield from _cycles(model["services"])
 
 
 def check_names(project: Project) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from pycompose.compose.loader.interpolate import TemplateError, Warn, substitute
+from pycompose.compose.loader.interpolate import MAX_TEXT, TemplateError, Warn, substitute
 
 Lookup = Callable[[str], "str | None"]
 Tell = Callable[[str, str, int, "tuple[str, ...]"], None]
@@ -60,6 +60,7 @@ def parse(
         found = lookup(name)
         return values.get(name) if found is None else found
 
+    size = sum(map(len, values.values()))
     while reader.statement():
         line = reader.line()
         key, inherited = reader.key()
@@ -78,6 +79,9 @@ def parse(
                 value = substitute(value, resolve, warn)
             except TemplateError as error:
                 raise DotenvError(line, f"{error} in {value!r}") from None
+        size += len(value)
+        if size > MAX_TEXT + len(text):
+            raise DotenvError(line, f"variables make more than {MAX_TEXT >> 20} MB of text")
         tell(key, value, line, tuple(dict.fromkeys(names)))
         values[key] = value
     return values

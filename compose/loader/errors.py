@@ -8,11 +8,18 @@ A problem prints as `file:line:col: key: what is wrong; remedy`, with the line o
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import takewhile
 
 from pycompose.compose.loader.tree import Mark, Path, path_text
+
+MAX_PROBLEMS = 100
+"""So many problems are told at once; a person reads no more, and a file with a million of them costs no more."""
+_MAX_WORD = 100
+_MAX_NEAR = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +68,9 @@ class LoadError(Exception):
         if isinstance(problems, str):
             problems = Problem(problems)
         found = [problems] if isinstance(problems, Problem) else list(problems)
-        self.problems: tuple[Problem, ...] = tuple(sorted(dict.fromkeys(found), key=_place))
-        super().__init__("\n".join(map(str, self.problems)))
+        self.problems: tuple[Problem, ...] = tuple(sorted(dict.fromkeys(found), key=_place)[:MAX_PROBLEMS])
+        more = [f"these are the first {MAX_PROBLEMS} problems; there may be more"] if len(found) >= MAX_PROBLEMS else []
+        super().__init__("\n".join([*map(str, self.problems), *more]))
 
 
 class NoComposeFileError(LoadError):
@@ -75,7 +83,17 @@ def _place(problem: Problem) -> tuple[str, int, int]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `did you mean "x"?` for the known word nearest to `word`, or nothing when none is near."""
-    names = list(known)
-    folded = {name.lower().replace("-", "_"): name for name in names}
-    match = get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
+    if len(word) > _MAX_WORD:
+        return ""
+    word = word.lower().replace("-", "_")
+    folded = {name.lower().replace("-", "_"): name for name in known}
+    if len(folded) > 4 * _MAX_NEAR:  # comparing with all would take seconds
+        folded = dict(heapq.nlargest(_MAX_NEAR, folded.items(), key=lambda one: _shared(word, one[0])))
+    match = get_close_matches(word, folded, n=1, cutoff=0.6)
     return f'did you mean "{folded[match[0]]}"?' if match else ""
+
+
+def _shared(one: str, two: str) -> int:
+    """Return how many characters at the beginning and at the end are the same."""
+    ends = (zip(one, two, strict=False), zip(reversed(one), reversed(two), strict=False))
+    return sum(1 for pairs in ends for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

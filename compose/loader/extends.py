@@ -11,7 +11,7 @@ from typing import Any
 
 from pycompose.compose.loader.errors import LoadError, Problem, nearest
 from pycompose.compose.loader.merge import SERVICE_RULES, apply_resets, merge_mappings
-from pycompose.compose.loader.tree import Map, Mark, Path, Reset, clone, mark_of
+from pycompose.compose.loader.tree import MAX_NODES, Map, Mark, Path, Reset, clone, mark_of, size
 
 Base = tuple[Map, tuple[Reset, ...], str]
 LoadBase = Callable[[str, str, "Mark | None", Path], Base]
@@ -35,16 +35,26 @@ def apply_extends(tree: Map, file: str, resets: tuple[Reset, ...], load_base: Lo
     if not isinstance(services, dict):
         return
     problems: list[Problem] = []
+    made = [0]
     for name in list(services):
         try:
-            services[name] = _complete(name, services, file, resets, load_base, ())
+            services[name] = _complete(name, services, file, resets, load_base, (), made)
         except LoadError as error:
             problems.extend(error.problems)
     if problems:
         raise LoadError(problems)
 
 
-def _complete(name: str, services: Any, file: str, resets: tuple[Reset, ...], load_base: LoadBase, chain: Chain) -> Any:
+def _complete(
+    name: str,
+    services: Any,
+    file: str,
+    resets: tuple[Reset, ...],
+    load_base: LoadBase,
+    chain: Chain,
+    made: list[int],
+) -> Any:
+    """Return the service with what it extends under it; `made` counts the values copied so far."""
     service = services[name]
     if not isinstance(service, dict) or "extends" not in service:
         return service
@@ -68,9 +78,14 @@ def _complete(name: str, services: Any, file: str, resets: tuple[Reset, ...], lo
         raise LoadError(Problem.at(mark, path, f"services extend each other in a circle: {steps}"))
     if len(chain) > 50:
         raise LoadError(Problem.at(mark, path, "more than 50 services extend one another in a chain"))
-    base = _complete(reference, base_services, base_file, base_resets, load_base, (*chain, here))
+    base = _complete(reference, base_services, base_file, base_resets, load_base, (*chain, here), made)
     if not isinstance(base, dict):
         return service
+    made[0] += size(base)
+    if made[0] > MAX_NODES:
+        raise LoadError(
+            Problem.at(mark, path, f"more than {MAX_NODES:,} values once extended services are written out")
+        )
     source = clone(base)
     apply_resets(Map({"services": Map({name: source})}), resets)
     merged = merge_mappings(source, service, ("services", name), SERVICE_RULES)

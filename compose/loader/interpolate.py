@@ -23,12 +23,17 @@ from pycompose.compose.loader.units import parse_float
 
 MAX_NESTING = 100
 """How deep `${A:-${B:-…}}` may go."""
+MAX_TEXT = 8 * 1024 * 1024
+"""Characters that the variables of one file may make; variables made of variables grow without bound else."""
 
 FORM = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<named>[_a-zA-Z][_a-zA-Z0-9]*)"
     r"|\{(?:(?P<braced>[_a-zA-Z][_a-zA-Z0-9]*(?::?[-+?](?:.*))?)\}|(?P<invalid>)))"
 )
-_OPERATORS = (":?", "?", ":-", "-", ":+", "+")
+_START = re.compile(
+    r"\$(?:(?P<escaped>\$)|(?P<named>[_a-zA-Z][_a-zA-Z0-9]*)"
+    r"|\{(?:(?P<braced>[_a-zA-Z][_a-zA-Z0-9]*)(?P<operator>:?[-+?]|(?=\}))|(?P<invalid>)))"
+)
 
 Lookup = Callable[[str], "str | None"]
 Warn = Callable[[str], None]
@@ -57,38 +62,46 @@ def substitute(template: str, lookup: Lookup, warn: Warn = lambda _: None, depth
     if depth > MAX_NESTING:
         raise TemplateError(f"variables are nested more than {MAX_NESTING} deep")
     out: list[str] = []
-    rest = template
-    while match := FORM.search(rest):
-        out.append(rest[: match.start()])
-        found, after = match.group(), rest[match.end() :]
+    position = size = 0
+    line_end = last_brace = -1
+    while match := _START.search(template, position):
+        start, end = match.span()
+        out.append(template[position:start])
+        position = end
         if match["escaped"]:
-            out.append("$")
-            rest = after
-            continue
-        if match["named"]:
-            out.append(_value(match["named"], lookup, warn))
-            rest = after
-            continue
-        if match["invalid"] is not None:
-            raise TemplateError("invalid interpolation format", "to write a $ itself, write $$")
-        end = closing_brace(found)
-        form, tail = (found[: end + 1], found[end + 1 :]) if end >= 0 else (found, "")
-        inner = FORM.fullmatch(form)
-        if inner is None or not inner["braced"]:
-            raise TemplateError("invalid interpolation format", "to write a $ itself, write $$")
-        out.append(_braced(inner["braced"], found, lookup, warn, depth))
-        rest = tail + after
-    out.append(rest)
+            value = "$"
+        elif match["named"]:
+            value = _value(match["named"], lookup, warn)
+        elif match["invalid"] is not None:
+            raise _invalid()
+        elif not match["operator"]:
+            position += 1
+            value = _value(match["braced"], lookup, warn)
+        else:
+            if end > line_end:
+                found = template.find("\n", end)
+                line_end = len(template) if found < 0 else found
+                last_brace = template.rfind("}", end, line_end)
+            if last_brace < end:
+                raise _invalid()
+            closing = closing_brace(template, start, last_brace + 1)
+            position = (closing if closing >= 0 else last_brace) + 1
+            argument = substitute(template[end : position - 1], lookup, warn, depth + 1)
+            value = _conditional(match["braced"], match["operator"], argument, lookup)
+        size += len(value)
+        if size > MAX_TEXT:
+            raise TemplateError(f"variables make more than {MAX_TEXT >> 20} MB of text", "use shorter values")
+        out.append(value)
+    out.append(template[position:])
     return "".join(out)
 
 
-def _braced(form: str, found: str, lookup: Lookup, warn: Warn, depth: int) -> str:
-    """Evaluate what stands between the braces; the operator is the first one in the whole match `found`."""
-    operator = min(_OPERATORS, key=lambda one: i if (i := found.find(one)) >= 0 else len(found))
-    if operator not in form:
-        return _value(form, lookup, warn)
-    name, _, argument = form.partition(operator)
-    argument = substitute(argument, lookup, warn, depth + 1)
+def _invalid() -> TemplateError:
+    return TemplateError("invalid interpolation format", "to write a $ itself, write $$")
+
+
+def _conditional(name: str, operator: str, argument: str, lookup: Lookup) -> str:
+    """Choose between a variable's value and what stands after the operator."""
     value = lookup(name)
     present = value is not None and (value != "" or len(operator) == 1)
     if operator[-1] == "-":
@@ -110,10 +123,11 @@ def _value(name: str, lookup: Lookup, warn: Warn) -> str:
     return value
 
 
-def closing_brace(text: str) -> int:
-    """Return the index of the brace that closes the first one, -1 if none does."""
-    depth = index = 0
-    while index < len(text):
+def closing_brace(text: str, start: int = 0, end: int | None = None) -> int:
+    """Return the index of the brace that closes the first one from `start` on, -1 if none does before `end`."""
+    depth, index = 0, start
+    end = len(text) if end is None else end
+    while index < end:
         if text[index] == "}":
             depth -= 1
             if depth == 0:
@@ -194,10 +208,24 @@ class _Walk:
         self.warn = warn
         self.problems: list[Problem] = []
         self.names: list[str] = []
+        self.made: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.size = 0
 
     def lookup(self, name: str) -> str | None:
         self.names.append(name)
         return self.variables.get(name)
+
+    def substituted(self, template: str) -> tuple[str, tuple[str, ...]]:
+        """Return the text of a template and the variables in it; the same template is substituted once."""
+        found = self.made.get(template)
+        if found is None:
+            self.names = []
+            text = substitute(template, self.lookup, self.warn)
+            found = self.made[template] = (text, tuple(dict.fromkeys(self.names)))
+        self.size += len(found[0]) - len(template)
+        if self.size > MAX_TEXT:
+            raise TemplateError(f"variables make more than {MAX_TEXT >> 20} MB of text", "use shorter values")
+        return found
 
     def container(self, tree: Any, casts: Casts | Cast | None, path: Path) -> None:
         entries: Any = tree.items() if isinstance(tree, dict) else enumerate(tree)
@@ -220,10 +248,8 @@ class _Walk:
         try:
             text = value
             if "$" in value:
-                self.names = []
-                text = substitute(value, self.lookup, self.warn)
-                if self.names and mark:
-                    names = tuple(dict.fromkeys(self.names))
+                text, names = self.substituted(value)
+                if names and mark:
                     mark.source.made[mark.line, mark.column] = Made(value, names, self.variables)
             return cast(text) if cast is not None else text
         except TemplateError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from pycompose.compose.loader.errors import Problem, nearest
+from pycompose.compose.loader.errors import MAX_PROBLEMS, Problem, nearest
 from pycompose.compose.loader.tree import Date, Path, mark_of, marked
 
 STRING, NUMBER, INTEGER, WHOLE, BOOLEAN, NULL, MAPPING, LIST = (
@@ -84,6 +84,7 @@ def map_of(values: Kind, *others: str, **properties: Any) -> Kind:
     return Kind(frozenset((MAPPING, *others)), values=values, canon=properties.pop("canon", "map"), **properties)
 
 
+_MAX_DIGITS = 400
 _NUMBER_TEXT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?\Z")
 _NAMES = {
     str: (STRING,),
@@ -95,11 +96,13 @@ _NAMES = {
 
 
 def check(value: Any, kind: Kind, container: Any, path: Path, problems: list[Problem]) -> None:
-    """Append to `problems` everything about `value` that `kind` does not allow.
+    """Append to `problems` everything about `value` that `kind` does not allow, up to about `MAX_PROBLEMS`.
 
     `container` is what holds the value under the last step of `path`; it knows the value's place.
     """
     types = kind.types
+    if len(problems) > MAX_PROBLEMS:
+        return
     match value:
         case dict():
             if MAPPING not in types:
@@ -129,7 +132,7 @@ def _check_fields(value: dict[str, Any], kind: Kind, container: Any, path: Path,
         below = fields.get(key)
         if below is not None:
             check(item, below, value, (*path, key), problems)
-        elif kind.alone or not key.startswith("x-"):
+        elif (kind.alone or not key.startswith("x-")) and len(problems) <= MAX_PROBLEMS:
             problems.append(Problem.at(mark_of(value, key), (*path, key), "unknown key", nearest(key, fields)))
     for name in kind.required:
         if name not in value:
@@ -159,11 +162,14 @@ def _check_items(value: list[Any], kind: Kind, path: Path, problems: list[Proble
 def _check_unique(value: list[Any], path: Path, problems: list[Problem]) -> None:
     """Find equal items. As for Docker Compose, a number also equals earlier text that reads as it."""
     seen: dict[Any, int] = {}
+    read: dict[Decimal, int] = {}
     for index, (item, mark) in enumerate(marked(value)):
         key = _comparable(item)
         earlier = seen.get(key)
         if earlier is None and isinstance(key, Decimal):
-            earlier = next((seen[one] for one in seen if isinstance(one, str) and _reads_as(one, key)), None)
+            earlier = read.get(key)
+        if isinstance(key, str) and len(key) < _MAX_DIGITS and _NUMBER_TEXT.match(key):
+            read.setdefault(Decimal(key), index)
         if earlier is not None:
             first = mark_of(value, earlier)
             where = f", line {first.line}" if first else ""
@@ -183,10 +189,6 @@ def _comparable(item: Any) -> Any:
         case int() | float():
             return Decimal(repr(item)) if item == item else ("constant", "nan")
     return item
-
-
-def _reads_as(text: str, number: Decimal) -> bool:
-    return bool(_NUMBER_TEXT.match(text)) and Decimal(text) == number
 
 
 def _check_value(value: Any, kind: Kind, container: Any, path: Path, problems: list[Problem]) -> None:

@@ -17,6 +17,8 @@ from pycompose.compose.loader.volumes import volume_target
 
 Rule = Callable[[Any, Any, Path], Any]
 Table = dict[str, "Rule | Table"]
+_MAX_POOLS = 100
+"""Address ranges of one network that are merged: each is compared with each."""
 
 
 def merge(base: Any, over: Any, path: Path = (), rules: Any = None) -> Any:
@@ -158,6 +160,9 @@ def _logging(base: Any, over: Any, path: Path) -> Any:
 def _ipam_config(base: Any, over: Any, path: Path) -> Any:
     if not isinstance(base, list) or not isinstance(over, list):
         raise _clash(base, over, path)
+    if max(len(base), len(over)) > _MAX_POOLS:
+        message = f"more than {_MAX_POOLS} address ranges in one network"
+        raise LoadError(Problem.at(getattr(over, "mark", None), path, message, "use fewer, larger ones"))
     result: list[Any] = []
 
     def index(subnet: Any) -> int:

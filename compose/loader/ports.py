@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any
+
+MAX_PORTS = 100_000
+"""Ports in one file once ranges are written out."""
+_CONTAINER_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})(?:/[a-zA-Z]*)?\Z")
 
 
 def parse_ports(spec: str) -> list[dict[str, Any]]:
@@ -41,6 +46,12 @@ def parse_ports(spec: str) -> list[dict[str, Any]]:
         port["protocol"] = protocol.lower()
         ports.append(port)
     return sorted(ports, key=lambda one: f"{one['target']}/{one['protocol']}")
+
+
+def count_ports(spec: str) -> int:
+    """Return how many ports the range of a short form may name, without reading the rest of it."""
+    found = _CONTAINER_RANGE.search(spec)
+    return max(1, int(found[2]) - int(found[1]) + 1) if found else 1
 
 
 def is_address(text: str) -> bool:

@@ -11,6 +11,8 @@ _FLOAT = re.compile(
     r"(?:[-+]?(?:(?:D(?:\.D?)?|\.D)(?:e[-+]?D)?|inf|infinity)|nan)\Z".replace("D", "(?:[0-9](?:_?[0-9])*)"), re.I
 )
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(w|d|h|ms|us|µs|μs|ns|m|s)")
+_MAX_DIGITS = 40
+"""More digits than any duration has that a machine can wait for."""
 _NANOSECONDS = {
     "ns": 1,
     "us": 10**3,
@@ -74,7 +76,7 @@ def parse_duration(text: str) -> int:
     while match := _DURATION.match(rest, position):
         total += Decimal(match[1]) * _NANOSECONDS[match[2]]
         position = match.end()
-    if not rest or position != len(rest):
+    if not rest or position != len(rest) or total.adjusted() > _MAX_DIGITS:
         raise ValueError(f"{text!r} is not a duration")
     return sign * int(total)
 

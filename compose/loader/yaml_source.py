@@ -19,12 +19,10 @@ import yaml
 
 from pycompose.compose.loader.dates import read_date
 from pycompose.compose.loader.errors import LoadError, Problem
-from pycompose.compose.loader.tree import Map, Mark, Path, Reset, Seq, Source, clone
+from pycompose.compose.loader.tree import MAX_NODES, Map, Mark, Path, Reset, Seq, Source, clone, size
 
 MAX_DEPTH = 100
 """Levels of nesting; Compose's own attributes need ten."""
-MAX_NODES = 300_000
-"""Values in one file after aliases are written out: 2,000 services with 100 variables each fit."""
 MAX_BYTES = 16 * 1024 * 1024
 
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
@@ -165,7 +163,7 @@ class _Builder:
             raise LoadError(Problem.at(self.mark(event), tuple(self.path), f'the anchor "&{name}" contains itself'))
         self.resets.extend(Reset((*self.path, *path), self.mark(event)) for path in self.anchor_resets.get(name, ()))
         if isinstance(value, dict | list):
-            self.count(event, _size(value))
+            self.count(event, size(value))
             return clone(value)
         return value
 
@@ -252,14 +250,6 @@ class _Builder:
 
 _UNFINISHED = object()
 _RESET = object()
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, dict):
-        return 1 + sum(map(_size, value.values()))
-    if isinstance(value, list):
-        return 1 + sum(map(_size, value))
-    return 1
 
 
 def _yaml_problem(source: Source, error: yaml.YAMLError) -> Problem:
