@@ -282,10 +282,10 @@ class Maker:
         """Let few services have a profile, since one that others need must have none."""
         if "profiles" in service and not self.chance(30):
             del service["profiles"]
-        for request in (
-            service.get("gpus"),
-            ((service.get("deploy") or {}).get("resources") or {}).get("reservations"),
-        ):
+        reservations = service.get("deploy")
+        for key in ("resources", "reservations"):
+            reservations = reservations.get(key) if isinstance(reservations, dict) else None
+        for request in (service.get("gpus"), reservations):
             items = request.get("devices") if isinstance(request, dict) else request
             for one in items if isinstance(items, list) else ():
                 if isinstance(one, dict) and "device_ids" in one and not self.chance(10):
