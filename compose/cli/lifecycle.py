@@ -168,7 +168,7 @@ def kill(services: tuple[str, ...], signal: str, remove_orphans: bool | None) ->
         if chosen.dry_run:
             return chosen.would(f"send {signal} to container {task.name}" for task in alive)
         if not alive:
-            chosen.tell(f"nothing of project {name} runs")
+            chosen.tell(f"nothing of {', '.join(services) if services else f'project {name}'} runs")
         kill_tasks(client, [task.id for task in alive], signal)
         for task in alive:
             display.set(f"Container {task.name}", "Killed", state="done")

@@ -10,11 +10,22 @@ from pycompose.compose.cli.asking import confirm
 from pycompose.compose.cli.errors import CliError, UsageError
 from pycompose.compose.cli.flags import LISTS, group
 from pycompose.compose.cli.listing import Listing, listing
-from pycompose.compose.cli.objects import Pruning, as_dict, each, has_labels, inspect, pairs
+from pycompose.compose.cli.objects import Pruning, as_dict, each, flagged, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client, ClientError
 from pycompose.proto.v1 import control_pb2, network_pb2
 
+_FLAGS = {
+    "name": "NAME",
+    "driver": "--driver",
+    "driver_options": "--opt",
+    "subnets": "--subnet",
+    "gateway": "--gateway",
+    "ip_range": "--ip-range",
+    "aux_addresses": "--aux-address",
+    "labels": "--label",
+    "enable_ipv6": "--ipv6",
+}
 COLUMNS = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Subnet": "SUBNET"}
 
 
@@ -154,7 +165,7 @@ def create(
             ip_range=ranges[index] if index < len(ranges) else "",
             aux_addresses=pairs(aux) if index == 0 else {},
         )
-    with settings().client() as client:
+    with settings().client() as client, flagged(_FLAGS):
         print(client.control.CreateNetwork(control_pb2.CreateNetworkRequest(spec=spec)).network.id)
 
 

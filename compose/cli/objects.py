@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -14,7 +16,7 @@ from google.protobuf.message import Message
 from pycompose.compose.cli.errors import Exit, UsageError
 from pycompose.compose.cli.logprint import time_of
 from pycompose.compose.cli.tables import fill
-from pycompose.compose.client import ClientError, DryRunError
+from pycompose.compose.client import ApiError, ClientError, DryRunError
 from pycompose.proto.v1 import meta_pb2
 
 
@@ -95,6 +97,30 @@ def has_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
 def pairs(words: Iterable[str]) -> dict[str, str]:
     """Return `KEY=VALUE` words as a mapping."""
     return {word.partition("=")[0]: word.partition("=")[2] for word in words}
+
+
+@contextmanager
+def flagged(flags: Mapping[str, str]) -> Iterator[None]:
+    """Say what is wrong with a spec by the names of flags.
+
+    Args:
+        flags: names by the spec's field ("subnets": "--subnet"), or by one below it.
+
+    Raises:
+        UsageError: the manager found something wrong with a field that a flag says.
+    """
+    try:
+        yield
+    except ApiError as error:
+        lines = []
+        for path, text in error.violations:
+            flag = next((flags[part] for part in reversed(re.split(r"[.\[\]]+", path)) if part in flags), "")
+            if not flag:
+                raise
+            lines.append(f"{flag}: {text}")
+        if not lines:
+            raise
+        raise UsageError("\n".join(lines)) from None
 
 
 class Pruning:

@@ -210,7 +210,7 @@ def scale(detach: bool, texts: tuple[str, ...]) -> None:
     """Change how many tasks services have."""
     chosen = settings()
     with chosen.client(start=False) as client:
-        for name, number in scales(texts).items():
+        for name, number in scales(texts, "").items():
             one = _get(client, name)
             if one.spec.WhichOneof("mode") != "replicated":
                 raise UsageError(f"service {full_name(one)} is not replicated: it cannot be scaled")

@@ -262,8 +262,8 @@ def settings() -> Settings:
     return found
 
 
-def scales(values: Sequence[str]) -> dict[str, int]:
-    """Read `SERVICE=N` words.
+def scales(values: Sequence[str], flag: str = "--scale ") -> dict[str, int]:
+    """Read `SERVICE=N` words; `flag` is what stands before them, for the message.
 
     Raises:
         UsageError: one is not of that form.
@@ -272,7 +272,7 @@ def scales(values: Sequence[str]) -> dict[str, int]:
     for value in values:
         name, equals, number = value.partition("=")
         if not equals or not number.isdigit():
-            raise UsageError(f"--scale {value}: want SERVICE=NUMBER, for example web=3")
+            raise UsageError(f"{flag}{value}: want SERVICE=NUMBER, for example web=3")
         result[name] = int(number)
     return result
 

@@ -211,7 +211,7 @@ def create(
 @LOCK_WAIT
 def scale(words: tuple[str, ...], no_deps: bool) -> None:
     """Change how many containers services have."""
-    numbers = scales(words)
+    numbers = scales(words, "")
     names = tuple(numbers)
     options = UpOptions(targets=frozenset(names), scale=numbers, no_recreate=True)
     _background(settings(), _Request(names, options, no_deps=no_deps))

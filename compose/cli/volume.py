@@ -10,7 +10,7 @@ import click
 from pycompose.compose.cli.asking import confirm
 from pycompose.compose.cli.flags import LISTS, group
 from pycompose.compose.cli.listing import Listing, listing
-from pycompose.compose.cli.objects import Pruning, as_dict, each, has_labels, inspect, pairs
+from pycompose.compose.cli.objects import Pruning, as_dict, each, flagged, has_labels, inspect, pairs
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client, ClientError
 from pycompose.proto.v1 import control_pb2, volume_pb2
@@ -95,7 +95,8 @@ def create(driver: str, options: tuple[str, ...], labels: tuple[str, ...], name:
     spec = volume_pb2.VolumeSpec(
         name=name or secrets.token_hex(32), driver=driver, driver_options=pairs(options), labels=pairs(labels)
     )
-    with settings().client() as client:
+    flags = {"name": "VOLUME", "driver": "--driver", "driver_options": "--opt", "labels": "--label"}
+    with settings().client() as client, flagged(flags):
         print(client.control.CreateVolume(control_pb2.CreateVolumeRequest(spec=spec)).volume.spec.name)
 
 
@@ -118,7 +119,7 @@ def rm(force: bool, names: tuple[str, ...]) -> None:
 @click.option("--filter", "texts", multiple=True, metavar="KEY=VALUE", help="By label, label!.")
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 def prune(everything: bool, texts: tuple[str, ...], force: bool) -> None:
-    """Remove anonymous volumes that nothing uses; with -a all volumes that nothing uses."""
+    """Remove anonymous volumes that nothing uses (-a: all)."""
     wanted = Pruning(texts)
     with settings().client(start=False) as client:
         used = _used(client)

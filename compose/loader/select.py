@@ -8,6 +8,7 @@ from typing import Any
 from pycompose.compose.loader.errors import LoadError, Problem, nearest
 
 Services = dict[str, Any]
+MOST_NAMES = 10
 
 
 def select_services(
@@ -24,7 +25,7 @@ def select_services(
         return enabled, disabled
     everything = {**enabled, **disabled}
     problems = [
-        Problem(f"no such service: {name}", remedy=nearest(name, everything))
+        Problem(f"no such service: {name}", remedy=nearest(name, everything) or _known(everything))
         for name in names
         if name not in everything
     ]
@@ -80,3 +81,8 @@ def without_unused(model: dict[str, Any]) -> None:
             model[section] = kept
         else:
             model.pop(section, None)
+
+
+def _known(services: Services) -> str:
+    names = ", ".join(list(services)[:MOST_NAMES]) + (", …" if len(services) > MOST_NAMES else "")
+    return f"the file has {names}" if services else "the file has none"

@@ -422,8 +422,11 @@ class Runtime:
             message = protocol.encode(protocol.JSON, request)
             if len(message) > protocol.LIMIT:
                 raise StartError(f"arguments and environment are longer than {protocol.LIMIT} bytes", 126)
-            await loop.sock_sendall(connection, message)
-            answer = await loop.sock_recv(connection, protocol.LIMIT)
+            try:
+                await loop.sock_sendall(connection, message)
+                answer = await loop.sock_recv(connection, protocol.LIMIT)
+            except OSError:  # it closed the connection with our request unread
+                answer = b""
             if not answer:
                 raise ShimLost(f"container {container_id} ended")
             report = protocol.decode(answer)
