@@ -154,6 +154,7 @@ def _settings(context: click.Context) -> Settings:
         profiles=("*",),
         progress="quiet",
         host=found.get("host") or "",
+        offline=True,
     )
 
 

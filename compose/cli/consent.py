@@ -8,7 +8,7 @@ each time, and not about what the file asks for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pycompose.compose.cli.asking import can_ask, confirm
@@ -16,7 +16,7 @@ from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.saying import say
 from pycompose.compose.cli.settings import Settings
 from pycompose.compose.loader import Project
-from pycompose.compose.loader.tree import Map, marked
+from pycompose.compose.loader.tree import Map, Mark, marked
 from pycompose.compose.loader.variables import Variables
 
 _SECRET = re.compile(r"(?i)passw|secret|token|api_?key|private|credential")
@@ -41,6 +41,8 @@ def consent(settings: Settings, project: Project, *, yes: bool = False) -> None:
         CliError: nobody can be asked, and the files ask for something special.
         Exit: the answer is no.
     """
+    for one in dict.fromkeys(project.remotes):
+        settings.tell(f"{one.pinned} lies in {one.root}")
     if not project.remotes or yes or settings.trusts_remote():
         return
     asked = list(demands(project))
@@ -81,8 +83,16 @@ def demands(project: Project) -> Iterator[str]:
                     continue
                 what = _demand(key, entry)
                 if what:
-                    place = f"{mark.source.name}:{mark.line}:{mark.column}: " if mark else ""
-                    yield f"{place}services.{name}.{key}: {what}"
+                    yield f"{_place(mark, roots)}services.{name}.{key}: {what}"
+
+
+def _place(mark: Mark | None, roots: Sequence[str]) -> str:
+    """Return where something was written, below what was fetched."""
+    if mark is None:
+        return ""
+    root = next(one for one in roots if mark.source.name.startswith(one))
+    which = f"{root.rstrip('/').split('/')[-2][:12]}: " if len(set(roots)) > 1 else ""
+    return f"{which}{mark.source.name.removeprefix(root)}:{mark.line}:{mark.column}: "
 
 
 def _written(tree: Any, name: str) -> Map:

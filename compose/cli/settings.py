@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Settings:
-    """The global flags. `warned` keeps a warning from being printed twice."""
+    """The global flags. `warned` keeps a warning from being printed twice; `offline`: nothing remote is asked for."""
 
     files: tuple[str, ...] = ()
     project_name: str | None = None
@@ -41,6 +41,7 @@ class Settings:
     compatibility: bool = False
     host: str = ""
     trust_remote: bool = False
+    offline: bool = False
     lock_wait: float | None = None
     warned: set[str] = field(default_factory=set)
     _dotenv: dict[str, str] | None = None
@@ -84,7 +85,7 @@ class Settings:
             from pycompose.compose.remote.git import Git
 
             cache = Cache(folder(os.environ))
-            self._remotes = Remotes(cache, Git(os.environ), self._registry, os.environ, self.warn)
+            self._remotes = Remotes(cache, Git(os.environ), self._registry, os.environ, self.warn, offline=self.offline)
         return self._remotes
 
     def _registry(self) -> Registry:

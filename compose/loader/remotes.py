@@ -5,7 +5,6 @@ Fetching is another package's (`compose.remote`); here nothing is fetched.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,6 +127,8 @@ class CheckedFiles:
         owner = self._remotes.owner(path)
         if owner is None or owner.hashes is None:
             return content
+        import hashlib  # it loads OpenSSL, which local files do without
+
         real, root = self.real(path), self.real(owner.root)
         known = owner.hashes.get(real.removeprefix(f"{root}/"))
         # what a symbolic link shows of elsewhere is the walls' (`confine`), who let it pass only if it is trusted

@@ -30,6 +30,7 @@ class Remotes:
         registry: makes what fetches artifacts, where one is named.
         environment: the caller's.
         warn: is told what the user should know.
+        offline: ask nobody; what was fetched before is there.
     """
 
     def __init__(
@@ -39,9 +40,12 @@ class Remotes:
         registry: Callable[[], Registry],
         environment: Mapping[str, str],
         warn: Callable[[str], None],
+        *,
+        offline: bool = False,
     ) -> None:
         self.cache, self._git, self._registry = cache, git, registry
         self._environment, self._warn = environment, warn
+        self._offline = offline
         self._done: dict[str, Fetched] = {}
 
     def fetch(self, written: str) -> Fetched:
@@ -73,6 +77,9 @@ class Remotes:
             )
         kept = self.cache.find(commit)
         if kept is None:
+            self._may_ask(reference.shown)
+            if not reference.commit and reference.in_the_clear:
+                self._warn(f"{reference.shown} comes unencrypted: who is on the way can change it; name a whole commit")
             with self.cache.fetching() as place:
                 files = self._git.fetch(reference, commit, place)
                 kept = self.cache.put(commit, files, {"from": reference.pinned(commit)})
@@ -86,6 +93,7 @@ class Remotes:
         key = digest.replace(":", "-")
         kept = self.cache.find(key)
         if kept is None:
+            self._may_ask(reference.shown)
             from pycompose.compose.remote.artifacts import files_of
 
             layers = self._registry().fetch(f"{reference.image.repository}@{digest}")
@@ -99,9 +107,14 @@ class Remotes:
         path = compose_file(kept.root, "", reference.shown)
         return Fetched(reference.shown, reference.pinned(digest), str(kept.root), path, kept.hashes)
 
+    def _may_ask(self, shown: str) -> None:
+        if self._offline:
+            raise RemoteError(f"{shown}: it was not fetched before, and nobody is asked now", passing=True)
+
     def _meaning(self, name: str, shown: str, ask: Callable[[], str]) -> str:
         """Return what a name means now; where nobody answers, what it meant last."""
         try:
+            self._may_ask(shown)
             return ask()
         except RemoteError as error:
             before = self.cache.recall(name)

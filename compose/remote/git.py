@@ -108,7 +108,9 @@ class Git:
         store, files = place / "git", place / "files"
         files.mkdir(mode=0o700)
         own = ["--git-dir", str(store)]
-        self._run(["init", "--quiet", "--bare", "--template=", "--", str(store)], reference)
+        form = "sha256" if len(commit) == 64 else "sha1"
+        words = ["init", "--quiet", "--bare", "--template=", f"--object-format={form}", "--", str(store)]
+        self._run(words, reference)
         self._fetch(own, reference, commit, place)
         kind = self._run([*own, "cat-file", "-t", commit], reference).decode().strip()
         if kind not in ("commit", "tag"):

@@ -46,6 +46,13 @@ class GitReference:
         """The commit where the reference names one in full, else ""."""
         return self.ref if _COMMIT.match(self.ref) else ""
 
+    @property
+    def in_the_clear(self) -> bool:
+        """Whether others could change what comes on its way: http or git from another machine."""
+        host = urlsplit(self.url).hostname or ""
+        near = host == "localhost" or host.startswith("127.") or host == "::1"
+        return self.url.startswith(("http://", "git://")) and not near
+
     def pinned(self, commit: str) -> str:
         """Return the reference for people with the commit in place of what can move."""
         below = f":{self.subfolder}" if self.subfolder else ""

@@ -37,12 +37,17 @@ class Site:
         folder: of the bare repositories and of the work trees.
         requests: paths that were asked for.
         dumb: serve files only.
+        broken: cut each connection.
+        form: of the hashes of new repositories.
+        old: speak the protocol of before 2018, which gives only what a branch or tag means.
     """
 
     folder: Path
     port: int = 0
     dumb: bool = False
     broken: bool = False
+    old: bool = False
+    form: str = "sha1"
     requests: list[str] = field(default_factory=list)
 
     @property
@@ -55,8 +60,8 @@ class Site:
         work, bare = self.folder / "work" / name, self.folder / "srv" / f"{name}.git"
         if not work.exists():
             work.mkdir(parents=True)
-            git(work, "init", "-q", "-b", "main")
-            git(self.folder, "init", "-q", "--bare", "-b", "main", str(bare))
+            git(work, "init", "-q", "-b", "main", f"--object-format={self.form}")
+            git(self.folder, "init", "-q", "--bare", "-b", "main", f"--object-format={self.form}", str(bare))
         for path, text in files.items():
             (work / path).parent.mkdir(parents=True, exist_ok=True)
             if text is None:
@@ -120,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
             "CONTENT_LENGTH": str(len(body)),
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "GIT_PROTOCOL": "" if site.old else self.headers.get("Git-Protocol", ""),
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": "safe.directory",
             "GIT_CONFIG_VALUE_0": "*",

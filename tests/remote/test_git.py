@@ -184,6 +184,34 @@ def test_a_server_of_files_alone(site: Site, here: Path) -> None:
     assert list(config(here, "-f", f"{site.url}/app.git#{first}")) == ["web"]
 
 
+def test_an_old_server(site: Site, here: Path) -> None:
+    """It gives no commit that is not the newest of a branch, and git fetches all of it."""
+    first = site.commit("app", {"compose.yaml": WEB})
+    site.commit("app", {"compose.yaml": WEB.replace("web:", "more:")})
+    site.old = True
+    assert list(config(here, "-f", f"{site.url}/app.git")) == ["more"]
+    assert list(config(here, "-f", f"{site.url}/app.git#{first}")) == ["web"]
+
+
+def test_a_repository_with_the_longer_hashes(site: Site, here: Path) -> None:
+    site.form = "sha256"
+    commit = site.commit("app", {"compose.yaml": WEB})
+    assert len(commit) == 64
+    for reference in ("", "#main", f"#{commit}"):
+        assert list(config(here, "-f", f"{site.url}/app.git{reference}")) == ["web"]
+
+
+def test_completion_asks_nobody(site: Site, here: Path) -> None:
+    site.commit("app", {"compose.yaml": WEB})
+    url = f"{site.url}/app.git"
+    assert "web" not in ours(here, "__complete", "-f", url, "logs", "").out
+    assert site.requests == []
+    config(here, "-f", url)
+    site.requests.clear()
+    assert "web" in ours(here, "__complete", "-f", url, "logs", "").out
+    assert site.requests == []
+
+
 def test_an_answer_that_is_cut(site: Site, here: Path) -> None:
     site.commit("app", {"compose.yaml": WEB})
     site.broken = True
