@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from pycompose.compose.loader import include as including
 from pycompose.compose.loader import interpolate as interpolation
-from pycompose.compose.loader.attributes import PROJECT, SERVICE
+from pycompose.compose.loader.attributes import PROJECT
 from pycompose.compose.loader.canonical import canonical, set_defaults
 from pycompose.compose.loader.confine import Walls
 from pycompose.compose.loader.consistency import check_forms
@@ -29,6 +29,7 @@ from pycompose.compose.loader.merge import RULES, apply_resets, deduplicate, mer
 from pycompose.compose.loader.normalise import resolve_names
 from pycompose.compose.loader.paths import Resolver
 from pycompose.compose.loader.remote_documents import confine_base, granted, localise, located
+from pycompose.compose.loader.service_attributes import SERVICE
 from pycompose.compose.loader.tree import Map, Mark, Path, Reset, Seq, clone
 from pycompose.compose.loader.typed import Typer
 from pycompose.compose.loader.yaml_source import Document

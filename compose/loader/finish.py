@@ -8,7 +8,7 @@ from typing import Any
 
 from pycompose.compose.loader.advice import advise
 from pycompose.compose.loader.assemble import VALUE
-from pycompose.compose.loader.attributes import PROJECT, SERVICE
+from pycompose.compose.loader.attributes import PROJECT
 from pycompose.compose.loader.consistency import check_project
 from pycompose.compose.loader.context import Context
 from pycompose.compose.loader.environment import resolve_labels, resolve_service
@@ -16,6 +16,7 @@ from pycompose.compose.loader.errors import LoadError
 from pycompose.compose.loader.project import Project
 from pycompose.compose.loader.references import variables_read
 from pycompose.compose.loader.select import select_services, without_unused
+from pycompose.compose.loader.service_attributes import SERVICE
 from pycompose.compose.loader.tree import Map
 from pycompose.compose.loader.typed import Typer
 from pycompose.compose.loader.variables import Definition

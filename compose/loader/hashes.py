@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 
-from pycompose.compose.loader.attributes import SERVICE
 from pycompose.compose.loader.json_text import dump_json
 from pycompose.compose.loader.output import json_value
 from pycompose.compose.loader.project import Project
+from pycompose.compose.loader.service_attributes import SERVICE
 
 _LEFT_OUT = ("build", "pull_policy", "scale", "depends_on", "profiles")
 

@@ -100,7 +100,7 @@ VALUES = st.recursive(
 
 @given(st.data())
 def test_any_value_of_any_attribute_loads_or_is_a_load_error(data: st.DataObject) -> None:
-    from pycompose.compose.loader.attributes import SERVICE
+    from pycompose.compose.loader.service_attributes import SERVICE
 
     names = sorted(SERVICE.fields or {})
     chosen = data.draw(st.lists(st.sampled_from(names), unique=True, max_size=4))
