@@ -100,11 +100,13 @@ def _with_others(problems: Sequence[Problem], tree: Map) -> list[Problem]:
 
 
 def _all_problems(tree: Map) -> list[Problem]:
-    """Look further once something is wrong: check each service by itself, as far as it can be read.
+    """Look further once something is wrong: check what stands beside services, and each service by itself.
 
     Only used to report more at once; a service that the first check finds faulty is not looked at again.
     """
     found: list[Problem] = []
+    beside = Map({key: value for key, value in tree.items() if key != "services"}, tree.mark, tree.marks)
+    check(beside, PROJECT, None, (), found)
     services = tree.get("services")
     for name, service in services.items() if isinstance(services, Map) else ():
         problems: list[Problem] = []

@@ -55,7 +55,8 @@ def merge_mappings(base: Any, over: Any, path: Path, rules: Any = None) -> Any:
                 remember(mark_of(over, key), (*path, key), old, mark_of(base, key))
         else:
             base[key] = value
-        if isinstance(base, Map) and isinstance(over, Map) and key in over.marks and value is not None:
+        told = value is not None or (isinstance(base, Map) and key not in base.marks)
+        if told and isinstance(base, Map) and isinstance(over, Map) and key in over.marks:
             base.marks[key] = over.marks[key]
     return base
 

@@ -46,7 +46,10 @@ it is a number from 1 to 65535, or a range of them; write [[IP:]HOST:]CONTAINER[
                         ^
         /p/compose.yaml:9:5: services.api.privileged: 'maybe' is not a boolean
                 privileged: maybe
-                ^""")
+                ^
+        /p/compose.yaml:11:1: network: unknown key; did you mean "networks"?
+            network: {}
+            ^""")
 
 
 @pytest.mark.parametrize(
