@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 ONEOFF = "com.docker.compose.oneoff"
@@ -17,3 +19,10 @@ PROVIDED = "pycompose.provider."
 SINGLE = "pycompose.container"
 FILES_FINGERPRINT = "pycompose.files"
 CONSOLE_SIZE = "pycompose.console-size"
+#: Of an init service: whose it is, and what that one looked like.
+PRE_START_OF, PRE_START_SEEN = "pycompose.pre-start-of", "pycompose.pre-start-seen"
+
+
+def owner(name: str, labels: Mapping[str, str]) -> str:
+    """Return whose a service is: of an init service the one that waits for it, else itself."""
+    return labels.get(PRE_START_OF) or name

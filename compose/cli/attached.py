@@ -28,6 +28,7 @@ from pycompose.compose.cli.syncing import Syncing
 from pycompose.compose.cli.watching import read_log, see
 from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Ended, Streams
+from pycompose.compose.labels import PRE_START_OF
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import leaving, stopped
 from pycompose.proto.v1 import access_pb2, control_pb2, task_pb2
@@ -196,9 +197,15 @@ class Attached:
             if self._printer.knows(task.id):
                 again = ", will be started again" if task.status.HasField("next_restart_at") else ""
                 self._printer.line(task.id, f"exited with code {code}{again}")
+            if code == 0 and self._is_init(task):
+                continue  # its end is what its service waits for
             if self._options.abort_on_exit or (self._options.abort_on_failure and code != 0):
                 return self._exit_code(code)
         return None
+
+    def _is_init(self, task: task_pb2.Task) -> bool:
+        service = self._observed.services.get(task.service_id)
+        return service is not None and PRE_START_OF in service.spec.task.container.labels
 
     def _exit_code(self, default: int) -> int:
         name = self._options.exit_code_from

@@ -18,7 +18,9 @@ from pycompose.compose.client.state import fetch
 from pycompose.compose.client.streams import Streams
 from pycompose.compose.convert import Desired, convert
 from pycompose.compose.convert.places import attribute
+from pycompose.compose.labels import owner
 from pycompose.compose.loader import Project
+from pycompose.compose.loader.init_services import with_init_services
 from pycompose.compose.plan.current import Current
 from pycompose.compose.plan.steps import PlanError, Step
 from pycompose.compose.plan.up import UpOptions, UpPlan, plan_up
@@ -64,14 +66,16 @@ def load_desired(settings: Settings, services: Sequence[str], *, no_deps: bool =
     Raises:
         LoadError: the files are wrong, or ask for what cannot be done.
     """
-    project = settings.load(services)
+    project = with_init_services(settings.load(services))
     desired = convert(project)
     for spec in desired.services.values() if settings.compatibility else ():
         spec.task.name_separator = "_"
     for warning in desired.warnings:
         settings.warn(warning)
     if no_deps and services:
-        left_out = [name for name in desired.services if name not in services]
+        left_out = [
+            name for name, spec in desired.services.items() if owner(name, spec.task.container.labels) not in services
+        ]
         for name in left_out:
             del desired.services[name]
         desired.kept |= frozenset(left_out)

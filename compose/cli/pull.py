@@ -41,8 +41,10 @@ def pull(
     pycompose pull                     all of them
     pycompose pull --policy missing    those that the node does not have
     """
+    from pycompose.compose.loader.init_services import with_init_services
+
     chosen = settings()
-    project = chosen.load(services)
+    project = with_init_services(chosen.load(services))
     wanted: dict[Wanted, str] = {}
     skipped: dict[str, str] = {}
     built: set[Wanted] = set()

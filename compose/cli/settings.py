@@ -180,7 +180,9 @@ class Settings:
         """Load the project unless the command line names only its name, as Docker Compose does."""
         if not self.files and (self.project_name or self.variable("COMPOSE_PROJECT_NAME")):
             return None
-        return self.load()
+        from pycompose.compose.loader.init_services import with_init_services
+
+        return with_init_services(self.load())
 
     def name(self) -> str:
         """Return the project's name, from the flag, the environment, or the files."""

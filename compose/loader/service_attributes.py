@@ -50,6 +50,7 @@ from pycompose.compose.loader.service_parts import (
     MOUNT,
     MOUNTED_FILE,
     PORT,
+    PRE_START,
     SERVICE_NETWORK,
 )
 
@@ -169,6 +170,7 @@ SERVICE = struct(
         "volumes": list_of(MOUNT, unique=True),
         "volumes_from": TEXT_SET,
         "working_dir": TEXT,
+        "pre_start": list_of(PRE_START),
         "post_start": list_of(HOOK),
         "pre_stop": list_of(HOOK),
     }

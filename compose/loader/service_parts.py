@@ -57,6 +57,7 @@ HOOK_FIELDS = {
     "environment": ENVIRONMENT,
 }
 HOOK = struct(HOOK_FIELDS, required=("command",))
+PRE_START = struct({**HOOK_FIELDS, "image": TEXT, "per_replica": BOOL})
 
 BUILD = struct(
     {

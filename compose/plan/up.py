@@ -15,8 +15,10 @@ from pycompose.compose.labels import (
     CONFIG_HASH,
     DEPENDS_ON,
     FILES_FINGERPRINT,
+    PRE_START_OF,
     SECRET_FINGERPRINT,
     WORKING_DIR,
+    owner,
 )
 from pycompose.compose.plan import fingerprint
 from pycompose.compose.plan.current import Current, is_oneoff
@@ -24,6 +26,7 @@ from pycompose.compose.plan.differences import Difference, differences, keys
 from pycompose.compose.plan.progress import leaving, running, stopped
 from pycompose.compose.plan.steps import PlanError, Step
 from pycompose.proto.v1 import service_pb2 as pb
+from pycompose.proto.v1 import task_pb2
 
 
 @dataclass(frozen=True)
@@ -234,10 +237,15 @@ def _services(plan: UpPlan, desired: Desired, current: Current, options: UpOptio
         plan.steps.append(step)
         if step.action != "recreate":
             plan.untouched |= {one.id for one in tasks if running(one)}
-        idle = [one for one in tasks if stopped(one)]
+        idle = [one for one in tasks if stopped(one) and not _has_prepared(spec, one)]
         if idle and step.action != "recreate" and not options.no_start:
             ids, names = tuple(one.id for one in idle), tuple(one.name for one in idle)
             plan.steps.append(Step("start", "service", name, "is stopped", containers=names, current=now, task_ids=ids))
+
+
+def _has_prepared(spec: pb.ServiceSpec, task: task_pb2.Task) -> bool:
+    """Return whether the task is a `pre_start` hook that has done its work: it runs once for what it prepares."""
+    return PRE_START_OF in spec.task.container.labels and task.status.state == task_pb2.TASK_STATE_COMPLETE
 
 
 def _names(spec: pb.ServiceSpec) -> tuple[str, ...]:
@@ -280,7 +288,7 @@ def _existing(name: str, spec: pb.ServiceSpec, now: pb.Service, options: UpOptio
         reason = f"{keys(found)} changed" if found else "its template changed"
         spec.task.volume_generation += options.renew_volumes
         return Step("recreate", "service", name, reason, found, spec=spec, current=now)
-    named = not options.targets or name in options.targets
+    named = not options.targets or owner(name, spec.task.container.labels) in options.targets
     forced = options.force_recreate if named else options.always_recreate_deps
     followed = _followed(spec) & renewed
     if not options.no_recreate and (forced or followed):

@@ -123,6 +123,12 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def peak_megabytes() -> float:
+    """Return the most memory that this program had (proc_pid_status(5)); getrusage(2) also counts who started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
 def read(text: str) -> None:
     """Load and print one file, or be told what is wrong with it."""
     try:
@@ -149,8 +155,7 @@ def main(seed: int, count: int) -> None:
             raise
         if (taken := processor_seconds() - started) > slowest:
             slowest, slow_text = taken, text
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": slowest, "megabytes": megabytes, "slowest": slow_text[:20_000]}))
+    print(json.dumps({"seconds": slowest, "megabytes": peak_megabytes(), "slowest": slow_text[:20_000]}))
 
 
 if __name__ == "__main__":

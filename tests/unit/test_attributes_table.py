@@ -12,6 +12,7 @@ from attributes import table
 
 from pycompose.compose.convert import Desired, convert
 from pycompose.compose.loader import LoadError, MemoryFiles, load
+from pycompose.compose.loader.init_services import with_init_services
 from pycompose.proto import vocabulary
 from pycompose.proto.v1 import container_pb2
 from pycompose.worker.runtime import capabilities
@@ -34,7 +35,8 @@ class Machine:
 
 def desired(text: str) -> Desired:
     files = MemoryFiles({"/p/compose.yaml": text})
-    return convert(load(["/p/compose.yaml"], files=files, environment={"HOME": "/root"}), Machine())
+    project = load(["/p/compose.yaml"], files=files, environment={"HOME": "/root"})
+    return convert(with_init_services(project), Machine())
 
 
 def test_the_documentation_is_up_to_date() -> None:
