@@ -31,6 +31,7 @@ from pycompose.compose.loader.kinds import (
 from pycompose.compose.loader.service_attributes import SERVICE
 
 _EXTERNAL = struct({"name": TEXT}, BOOLEAN, STRING, canon="bool")
+_OPEN_EXTERNAL = _EXTERNAL.with_(open_keys=True)
 NETWORK = struct(
     {
         "name": TEXT,
@@ -70,7 +71,7 @@ SECRET = struct(
         "name": TEXT,
         "file": TEXT,
         "environment": TEXT,
-        "external": _EXTERNAL,
+        "external": _OPEN_EXTERNAL,
         "labels": LABELS,
         "driver": TEXT,
         "driver_opts": OPTIONS.with_(canon="exact_options"),
@@ -83,7 +84,7 @@ CONFIG = struct(
         "file": TEXT,
         "environment": TEXT,
         "content": TEXT,
-        "external": _EXTERNAL,
+        "external": _OPEN_EXTERNAL,
         "labels": LABELS,
         "template_driver": TEXT,
     }

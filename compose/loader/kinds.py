@@ -132,7 +132,7 @@ def _check_fields(value: dict[str, Any], kind: Kind, container: Any, path: Path,
         below = fields.get(key)
         if below is not None:
             check(item, below, value, (*path, key), problems)
-        elif (kind.alone or not key.startswith("x-")) and len(problems) <= MAX_PROBLEMS:
+        elif not kind.open_keys and (kind.alone or not key.startswith("x-")) and len(problems) <= MAX_PROBLEMS:
             problems.append(Problem.at(mark_of(value, key), (*path, key), "unknown key", nearest(key, fields)))
     for name in kind.required:
         if name not in value:

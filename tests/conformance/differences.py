@@ -32,7 +32,7 @@ def signature(found: str) -> str:
     lines = found.splitlines()
     changed = [line for line in lines if _CHANGED.match(line)]
     if not found.startswith("ours ended with"):
-        return "\n".join(line[0] + line[1:].strip().partition(":")[0] for line in changed[:2])
+        return "\n".join(_QUOTED.sub("…", line[0] + line[1:].strip().partition(":")[0]) for line in changed[:2])
     said = [line for line in lines if line.strip() and "is not set. Defaulting" not in line]
     return "\n".join(_QUOTED.sub("…", line) for line in said[:2])
 

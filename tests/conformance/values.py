@@ -195,7 +195,7 @@ TEXTS: dict[str, tuple[object, ...]] = {
     "services.*.volumes_from.[]": ("web", "db:ro", "cache:rw", "container:x", "container:x:ro"),
     "services.*.tmpfs": ("/t", "/run:size=64m", "/t:mode=1777", "/x"),
     "services.*.tmpfs.[]": ("/t", "/run:size=64m", "/t:mode=1777", "/x", "/x=1"),
-    "services.*.devices.[]": ("/dev/a", "/dev/a:/dev/b", "/dev/a:/dev/b:r", "vendor.com/class=name", "a:b:c:d", "", "/dev/${A}"),
+    "services.*.devices.[]": ("/dev/a", "/dev/a:/dev/b", "/dev/a:/dev/b:r", "vendor.com/class=name", "", "/dev/${A}"),
     "services.*.devices.[].source": ("/dev/a", "/dev/b"),
     "services.*.devices.[].target": ("/dev/c", "/dev/d"),
     "services.*.networks.[]": NETWORKS,

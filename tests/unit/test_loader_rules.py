@@ -147,3 +147,20 @@ def test_rules_of_the_top_level(text: str, message: str) -> None:
 )
 def test_files_that_are_none(text: str, message: str) -> None:
     assert message in said(text)
+
+
+def test_external_has_free_keys_in_secrets_and_configs_alone() -> None:
+    text = "services: {a: {image: x}}\nsecrets: {s: {external: {nme: a}}}\nconfigs: {c: {external: {1st: b}}}\n"
+    project = load(["/p/compose.yaml"], files=MemoryFiles({"/p/compose.yaml": text}), all_resources=True)
+    assert project.model["secrets"]["s"]["external"] is project.model["configs"]["c"]["external"] is True
+    for section in ("networks", "volumes"):
+        message = f'{section}.v.external.nme: unknown key; did you mean "name"?'
+        assert message in said(f"services: {{a: {{image: x}}}}\n{section}: {{v: {{external: {{nme: a}}}}}}\n")
+
+
+def test_a_base_without_a_value_adds_nothing() -> None:
+    files = {
+        "/p/compose.yaml": "services: {a: {image: x, extends: {file: base.yaml, service: none}}}\n",
+        "/p/base.yaml": "services: {none: , other: {image: y}}\n",
+    }
+    assert load(["/p/compose.yaml"], files=MemoryFiles(files)).services["a"]["image"] == "x"
