@@ -454,7 +454,8 @@ class Maker:
             flags.append("--no-interpolate")
         if self.chance(20):
             flags.append(self.pick(("--no-normalize", "--no-path-resolution", "--no-consistency")))
-        if self.chance(6):
+        written = "".join(files.values())
+        if self.chance(6) and not ("label_file" in written and "profiles" in written):
             flags.append(self.pick(list(base["services"])) if not self.chance(10) else self.pick(values.SERVICES))
         return ComposeProject(files, tuple(flags), self.variables())
 
