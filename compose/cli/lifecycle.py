@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 
@@ -25,6 +25,8 @@ from pycompose.compose.client.streams import Streams
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.progress import leaving, running, stop_done, stopped
 from pycompose.proto.v1 import access_pb2, control_pb2, service_pb2, task_pb2
+
+_COMPLETED = service_pb2.DEPENDENCY_CONDITION_COMPLETED_SUCCESSFULLY
 
 
 @command()
@@ -51,6 +53,7 @@ def start(services: tuple[str, ...], wait: bool, wait_timeout: float | None) -> 
         if chosen.dry_run:
             idle = {one for ids in starts.values() for one in ids}
             return chosen.would(f"start container {task.name}" for task in tasks if task.id in idle)
+        _refuse_without_dependencies(chosen.command_prefix(), *services_and_tasks(client, name), starts)
         observed = Observed()
         follow_project(client, streams, name)
         goal = Goal(list(starts), wait, starts=starts, timeout=wait_timeout)
@@ -66,6 +69,29 @@ def start(services: tuple[str, ...], wait: bool, wait_timeout: float | None) -> 
                 chosen.tell(f"interrupted: {', '.join(left)} were not started; {chosen.command_prefix()}start goes on")
             raise
     return None
+
+
+def _refuse_without_dependencies(
+    prefix: str,
+    services: Sequence[service_pb2.Service],
+    tasks: Sequence[task_pb2.Task],
+    starts: Mapping[str, Sequence[str]],
+) -> None:
+    """Refuse to wait for what is stopped, and is not started either: that would be for ever.
+
+    Raises:
+        CliError: names both services, and the command that starts them.
+    """
+    by_name = {service.spec.name: service for service in services}
+    for service in services:
+        for dependency in service.spec.dependencies if service.id in starts else ():
+            other = by_name.get(dependency.service)
+            if other is None or other.id in starts or not dependency.required or dependency.condition == _COMPLETED:
+                continue
+            mine = [task for task in tasks if task.service_id == other.id and not leaving(task)]
+            if mine and all(stopped(task) for task in mine):
+                one, two = service.spec.name, other.spec.name
+                raise CliError(f"service {one} depends on {two}, which is stopped; {prefix}start {two} {one}")
 
 
 @command()

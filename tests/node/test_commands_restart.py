@@ -124,3 +124,25 @@ def test_a_stopped_service_gives_its_port_to_others_and_asks_for_it_when_it_star
     assert shared.containers("-f", "first.yaml")["first-web-1"]["State"] == "running"
     assert shared.run(CLI[0], "-c", listener).returncode == 1
     shared.compose("-f", "first.yaml", "down", "-t", "0")
+
+
+WAITS = """
+name: waits
+services:
+  db: {image: test/busybox, command: sleep 1000, stop_signal: SIGKILL}
+  web: {image: test/busybox, command: sleep 1000, stop_signal: SIGKILL, depends_on: [db]}
+"""
+
+
+def test_what_waits_for_a_stopped_service_is_not_started_for_ever(shared: Node) -> None:
+    shared.write(WAITS)
+    shared.compose("up", "-d")
+    shared.compose("stop")
+    done = shared.cli("start", "web")
+    assert done.returncode == 1
+    assert "service web depends on db, which is stopped; pycompose start db web" in done.stderr
+    shared.compose("start", "db", "web")
+    assert {one["State"] for one in shared.containers().values()} == {"running"}
+    shared.compose("stop", "web")
+    shared.compose("start", "web")
+    shared.compose("down")
