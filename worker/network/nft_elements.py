@@ -1,7 +1,7 @@
 """Elements of nftables' sets, put in and taken out by netlink messages of our own.
 
-A container that comes or goes changes nothing but a few elements: one datagram of 0.1 ms, where a transaction by
-libnftables, which first asks the kernel for all that is there, takes 1 ms.
+A container that comes or goes changes nothing but a few elements: one datagram (0.04 ms), sent by the thread that makes
+the veth, without a round trip to the helper process that owns libnftables.
 
 Source: linux/netfilter/nfnetlink.h, nf_tables.h (NFT_MSG_NEWSETELEM), net/netfilter/nfnetlink.c (batches).
 """
