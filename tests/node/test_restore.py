@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import shutil
 import signal
 import time
@@ -60,6 +61,7 @@ def test_all_goes_on_after_the_daemons_were_killed(node: Node) -> None:
     vip = probes.ask(client, "server")[1][0]
     following = node.begin(*CLI, "logs", "-f", "--no-log-prefix", "--no-color", "printer")
     try:
+        assert select.select([following.stdout], [], [], 60)[0], "the log is not followed"
         time.sleep(1)
         os.kill(node.daemons()["supervisor"], signal.SIGKILL)
         until(lambda: not node.daemons())
