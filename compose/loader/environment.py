@@ -72,6 +72,9 @@ def resolve_service(
     problems: list[Problem] = []
     for index, entry in enumerate(entries or ()):
         path: Path = ("services", name, "env_file", index)
+        if not entry.get("path"):
+            problems.append(Problem.at(locate(tree, path), path, "an env file without a path", "name it or remove it"))
+            continue
         if not entry["required"] and not files.is_file(entry["path"]):
             continue
         try:

@@ -69,6 +69,7 @@ it is a number from 1 to 65535, or a range of them; write [[IP:]HOST:]CONTAINER[
         ("a: {extends: b}\n  b: {extends: a}", "services extend each other in a circle: a (/p/compose.yaml) -> b"),
         ("a: {extends: {file: no.yaml, service: x}}", "/p/no.yaml: no such file"),
         ("a: {image: x, env_file: no.env}", "env file /p/no.env not found"),
+        ("a: {image: x, env_file: ''}", "services.a.env_file[0]: an env file without a path; name it or remove it"),
         ("a: {image: x, tmpfs: /t, volumes: ['vv:/t']}", "target /t already mounted as tmpfs[0]"),
     ],
 )
