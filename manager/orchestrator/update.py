@@ -137,7 +137,9 @@ def _finish(service: service_pb2.Service, progress: Progress, now: float, decisi
     if progress.beside:
         first = progress.beside[0]
         what = f"{len(progress.beside)} new tasks failed ({first.name}: {_why(first)})"
-        decision.update_state = service.update_status.state
+        back = service.update_status.state == service_pb2.UPDATE_STATE_ROLLING_BACK
+        comes_again = any(_comes_again(task) for task in progress.beside)
+        decision.update_state = service.update_status.state if comes_again else PAUSED[back]
         decision.update_message = f"{what}; the old ones beside them go on"
         return
     if now < progress.watched_until:
@@ -184,6 +186,12 @@ def _failed(task: task_pb2.Task, monitor: float, now: float) -> bool:
         again = status.restarts > 0 and now < begun + monitor
         return again or status.health == task_pb2.HEALTH_STATE_UNHEALTHY
     return status.state in FAILED and (not status.run or ended < begun + monitor)
+
+
+def _comes_again(task: task_pb2.Task) -> bool:
+    """Whether a new task that failed may still come up by itself."""
+    runs = task.status.state == task_pb2.TASK_STATE_RUNNING
+    return runs or task.status.HasField("next_restart_at") or task.run_request > task.status.run_request
 
 
 def _settled(task: task_pb2.Task) -> bool:

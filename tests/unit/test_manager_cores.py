@@ -117,6 +117,23 @@ def test_a_paused_update_stays_where_it_is() -> None:
     assert does(replicated.decide(made, [failed(1), task(2, 1), task(3, 1)], NOW)) == []
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (service_pb2.UPDATE_STATE_UPDATING, service_pb2.UPDATE_STATE_PAUSED),
+        (service_pb2.UPDATE_STATE_ROLLING_BACK, service_pb2.UPDATE_STATE_ROLLBACK_PAUSED),
+    ],
+)
+def test_a_failed_task_beside_the_old_one_is_waited_for_only_while_it_may_come_again(before: int, after: int) -> None:
+    made = service(1, order=service_pb2.UPDATE_ORDER_START_FIRST, max_failure_ratio=1.0)
+    made.update_status.state = before
+    gone = failed(1)
+    found = replicated.decide(made, [task(1, 1), gone], NOW)
+    assert (does(found), found.update_state) == ([], after)
+    gone.status.next_restart_at.seconds = int(NOW) + 5
+    assert replicated.decide(made, [task(1, 1), gone], NOW).update_state in (None, before)
+
+
 def test_an_update_is_complete_when_its_tasks_were_watched() -> None:
     made = service(1, parallelism=1)
     fresh = task(1, 2)
