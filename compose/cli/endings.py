@@ -129,7 +129,9 @@ def _other(error: Exception) -> int:
     if isinstance(error, DryRunError):
         print(str(error), file=sys.stderr)
         return error.status
-    if isinstance(error, (LoadError, ClientError)):
+    if isinstance(error, LoadError):
+        return _say("\nerror: ".join(error.told), FAILED)
+    if isinstance(error, ClientError):
         return _say(str(error), getattr(error, "status", FAILED))
     if isinstance(error, OSError):
         known = _system(error)

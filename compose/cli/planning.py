@@ -89,7 +89,7 @@ def would(
         Exit: there is something to do, and `status` is not 0.
     """
     project, desired = load_desired(chosen, services, no_deps=no_deps)
-    pulls = [Step("pull", "image", spec.task.container.image) for spec in desired.services.values()]
+    pulls = [Step("pull", "image", spec.task.container.image, "unless it is there") for spec in desired.services.values()]
     try:
         with Client(chosen.host or default_host(), start=False, read_only=True) as client:
             pulls = [Step("pull", "image", image, why) for image, why in look(client, desired, pull).items()]

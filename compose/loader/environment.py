@@ -119,6 +119,8 @@ def _read(path: str, files: Files, what: str, mark: Mark | None, key: Path) -> s
         content = files.read(path)
     except FileNotFoundError:
         raise LoadError(Problem.at(mark, key, f"{what} {path} not found")) from None
+    except IsADirectoryError:
+        raise LoadError(Problem.at(mark, key, f"{what} {path} is a directory; name a file in it")) from None
     except OSError as error:
         raise LoadError(Problem.at(mark, key, f"{what} {path}: {error.strerror or error}")) from None
     try:

@@ -70,7 +70,9 @@ class LoadError(Exception):
         found = [problems] if isinstance(problems, Problem) else list(problems)
         self.problems: tuple[Problem, ...] = tuple(sorted(dict.fromkeys(found), key=_place)[:MAX_PROBLEMS])
         more = [f"these are the first {MAX_PROBLEMS} problems; there may be more"] if len(found) >= MAX_PROBLEMS else []
-        super().__init__("\n".join([*map(str, self.problems), *more]))
+        #: What a person is told, one text a problem.
+        self.told = (*map(str, self.problems), *more)
+        super().__init__("\n".join(self.told))
 
 
 class NoComposeFileError(LoadError):

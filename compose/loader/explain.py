@@ -36,7 +36,8 @@ def explain(project: Project, directory: str = "") -> str:
     teller = _Teller(directory)
     for path, value in _places(project.model, ()):
         teller.value(path, value, project)
-    return "".join(f"{line}\n" for line in teller.lines)
+    lines = teller.lines or ["every value is as its file has it: nothing was replaced, merged or filled in"]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _places(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:

@@ -103,7 +103,8 @@ def parse(written: str) -> GitReference | ArtifactReference:
 
 def _of_url(parts: SplitResult, shown: str, short: bool) -> GitReference:
     if parts.scheme not in _SCHEMES:
-        raise RemoteError(f"{shown}: {parts.scheme or 'no'}:// is not fetched from", _FORMS)
+        known = ", ".join(sorted(_SCHEMES))
+        raise RemoteError(f"{shown}: {parts.scheme or 'no'}:// is not fetched from (but {known})", _FORMS)
     _check_host(parts.hostname or "", parts.username or "", shown)
     path = parts.path.strip("/")
     if parts.scheme in ("https", "http") and not short and not path.endswith(".git"):

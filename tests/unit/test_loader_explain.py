@@ -126,7 +126,8 @@ def test_what_files_over_others_replace() -> None:
 
 
 def test_nothing_to_explain() -> None:
-    assert explained({"compose.yaml": "services: {web: {image: x}}\n"}) == ""
+    told = explained({"compose.yaml": "services: {web: {image: x}}\n"})
+    assert told == "every value is as its file has it: nothing was replaced, merged or filled in\n"
 
 
 def test_the_projects_name() -> None:

@@ -92,10 +92,11 @@ class TaskCalls(FileCalls, StreamCalls, ReadingCalls):
         runner = self._agent.runners.get(task_id)
         own = runner is not None and runner.record.pid and runner.spec.network_mode != "host"
         received, sent = interface_bytes(runner.record.pid) if runner is not None and own else (0, 0)
+        machine_memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         sample = access_pb2.TaskStats(
             task_id=task_id,
             memory_bytes=usage.memory_bytes,
-            memory_limit_bytes=usage.memory_limit,
+            memory_limit_bytes=min(usage.memory_limit, machine_memory),
             network_received_bytes=received,
             network_sent_bytes=sent,
             block_read_bytes=usage.read_bytes,
