@@ -89,7 +89,8 @@ def would(
         Exit: there is something to do, and `status` is not 0.
     """
     project, desired = load_desired(chosen, services, no_deps=no_deps)
-    pulls = [Step("pull", "image", spec.task.container.image, "unless it is there") for spec in desired.services.values()]
+    images = [spec.task.container.image for spec in desired.services.values()]
+    pulls = [Step("pull", "image", image, "unless it is there") for image in images]
     try:
         with Client(chosen.host or default_host(), start=False, read_only=True) as client:
             pulls = [Step("pull", "image", image, why) for image, why in look(client, desired, pull).items()]
