@@ -275,6 +275,19 @@ def test_descriptors_are_passed_only_when_asked_for(bench: Bench) -> None:
     assert "passed" in counts[True]
 
 
+CHROOT = 'mount --rbind / /mnt && exec chroot /mnt env -C "$PWD" "$@"'
+
+
+def test_exec_of_a_runtime_in_a_chroot_is_in_the_container(bench: Bench) -> None:
+    """A mount namespace has a root of its own (pivot_root(2)): one made in a chroot keeps the machine's."""
+    caged = ("unshare", "--mount", "--propagation", "private", "sh", "-c", CHROOT, "sh")
+    bench.configure(None, "sleep 1000")
+    container = bench.id()
+    assert bench.call("run", "--detach", container, before=caged).code == 0
+    result = bench.call("exec", container, "sh", "-c", "ls -d /bin /usr", before=caged)
+    assert result.out == ("/bin\n/usr\n" if bench.name == "runc" else "/bin\n")  # runc 1.1.5 enters the machine's
+
+
 WRONG = {
     "no such program": (setting("process.args", ["no-such-program"]), "no-such-program"),
     "no program": (setting("process.args", []), "args"),

@@ -27,6 +27,7 @@ def run(
     cgroup: Cgroup,
     seccomp: str | None,
     namespaces: list[tuple[int, int]],
+    root: int,
     linux: dict[str, Any],
     stdio: tuple[int, ...],
     terminal: bool = False,
@@ -41,6 +42,8 @@ def run(
         cgroup: the container's.
         seccomp: path of the compiled filter.
         namespaces: descriptors and kinds, in the order to enter them.
+        root: the root of the container's first process; the mount namespace's own is another one where the node runs
+            in a chroot(2).
         linux: the container's OCI ``linux``, for the mappings of its user namespace.
         stdio: descriptors for 0, 1, 2; unused with a terminal.
         terminal: open a terminal in the container and make it 0, 1, 2.
@@ -68,6 +71,8 @@ def run(
                 userns.enter(fd)
             else:
                 syscalls.setns(fd, kind)
+        os.fchdir(root)
+        os.chroot(".")
         if not privileged:
             userns.split(channel)
             os.setsid()

@@ -109,6 +109,7 @@ def begin(shim: Shim, peer: Peer, message: dict[str, Any]) -> None:
             cgroup=shim.cgroup,
             seccomp=shim.launch.get("seccomp"),
             namespaces=entered,
+            root=root,
             linux=shim.config["linux"],
             stdio=ends,
             terminal=terminal,

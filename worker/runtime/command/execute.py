@@ -106,6 +106,7 @@ def _fork(found: Container, process: dict[str, Any], options: Namespace) -> tupl
     first = int(found.known["pid"])
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     entered = namespaces.open_all(first)
+    root = os.open(f"/proc/{first}/root", os.O_PATH | os.O_CLOEXEC)
     own = [(os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind) for name, kind in _CHILDRENS]
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     ordinary = os.geteuid() != 0
@@ -121,6 +122,7 @@ def _fork(found: Container, process: dict[str, Any], options: Namespace) -> tupl
                 cgroup=found.cgroup,
                 seccomp=_filter(found),
                 namespaces=entered,
+                root=root,
                 linux=found.config().get("linux") or {},
                 stdio=() if terminal else (0, 1, 2),
                 terminal=terminal,
@@ -132,7 +134,7 @@ def _fork(found: Container, process: dict[str, Any], options: Namespace) -> tupl
             pid = userns.follow(mine, pid)
     for fd, kind in () if ordinary else own:
         syscalls.setns(fd, kind)
-    for fd, _ in (*own, *entered):
+    for fd in (root, *(fd for fd, _ in (*own, *entered))):
         os.close(fd)
     return pid, _until_exec(mine, pid, found)
 
