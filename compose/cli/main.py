@@ -22,6 +22,8 @@ COMMANDS = {
     "attach": (_CLI + "attach:attach", "Join a container's own input and output"),
     "bridge": (_CLI + "absent:bridge", "Convert Compose files into other models (not there)"),
     "commit": (_CLI + "commit:commit", "Make an image of a container's changes"),
+    "configs": (_CLI + "secrets:configs", "Manage configs of the cluster"),
+    "context": (_CLI + "context:context", "Choose the cluster that commands talk to"),
     "cp": (_CLI + "copy:cp", "Copy files between a container and this machine"),
     "create": (_CLI + "up:create", "Create containers without starting them"),
     "down": (_CLI + "down:down", "Stop and remove containers and networks"),
@@ -45,6 +47,7 @@ COMMANDS = {
     "rm": (_CLI + "lifecycle:rm", "Remove stopped containers"),
     "run": (_CLI + "run:run", "Run a one-off command of a service"),
     "scale": (_CLI + "up:scale", "Change how many containers services have"),
+    "secrets": (_CLI + "secrets:secrets", "Manage secrets of the cluster"),
     "start": (_CLI + "lifecycle:start", "Start containers"),
     "stats": (_CLI + "inspection:stats", "Print what containers use"),
     "stop": (_CLI + "lifecycle:stop", "Stop containers"),
@@ -90,8 +93,9 @@ _VERSION = click.option("-v", "--version", is_flag=True, help="Print the version
 @click.option("--all-resources", is_flag=True, help="Also resources that no service uses.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done and change nothing.")
 @click.option(
-    "-H", "--host", default="", metavar="ADDRESS", help="Node to talk to, e.g. unix:///run/pycompose/api.sock."
+    "-H", "--host", default="", metavar="ADDRESS", help="Node to talk to: ssh://USER@HOST or unix:///PATH/api.sock."
 )
+@click.option("-c", "--context", default="", metavar="NAME", help="Cluster to talk to (pycompose context ls).")
 @click.option(
     "--trust-remote", is_flag=True, help="Let remote files name any file of this machine (PYCOMPOSE_TRUST_REMOTE)."
 )
@@ -114,6 +118,7 @@ def cli(
     all_resources: bool,
     dry_run: bool,
     host: str,
+    context: str,
     trust_remote: bool,
     verbose: bool,
     version: bool,
@@ -139,6 +144,7 @@ def cli(
         all_resources=all_resources,
         dry_run=dry_run,
         host=host,
+        context=context,
         trust_remote=trust_remote,
     )
     chosen.ansi = "never" if no_ansi else _choice("--ansi", ansi or chosen.variable("COMPOSE_ANSI"), ANSI)

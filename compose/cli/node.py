@@ -6,7 +6,7 @@ import click
 
 from pycompose.compose.cli.flags import LISTS, group
 from pycompose.compose.cli.listing import Listing, listing
-from pycompose.compose.cli.node_local import install, logs, restart, start, status, stop, uninstall
+from pycompose.compose.cli.node_local import dial_stdio, install, logs, restart, start, status, stop, uninstall
 from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, outline, pairs
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client
@@ -27,7 +27,7 @@ def node() -> None:
     """Manage this machine's node, and list nodes."""
 
 
-for _command in (start, stop, restart, status, logs, install, uninstall):
+for _command in (start, stop, restart, status, logs, install, uninstall, dial_stdio):
     node.add_command(_command)
 
 

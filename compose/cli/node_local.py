@@ -20,9 +20,9 @@ from pycompose.compose.cli.errors import CliError, Exit
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.words import age, state
-from pycompose.compose.client import Client, ClientError, default_host, unit
+from pycompose.compose.client import Client, ClientError, unit
 from pycompose.compose.client import node as local
-from pycompose.compose.client.connection import run_dir, socket_path, state_dir
+from pycompose.compose.client.connection import own_socket, run_dir, state_dir
 from pycompose.proto.v1 import control_pb2, node_pb2, task_pb2
 
 STOP_SECONDS = 30.0
@@ -31,10 +31,13 @@ LOOK_SECONDS = 0.2
 
 
 def _socket() -> str:
-    path = socket_path(settings().host or default_host())
-    if path is None:
-        raise CliError("this command is about this machine's node; leave -H and PYCOMPOSE_HOST out")
-    return path
+    target = settings().target()
+    if not target.local:
+        raise CliError(
+            f"this command is about this machine's node, whose socket is {own_socket()}, and not about {target.label}; "
+            "leave -H, -c, PYCOMPOSE_HOST and PYCOMPOSE_CONTEXT out, or say pycompose -c default"
+        )
+    return own_socket()
 
 
 def _root(what: str, how: str) -> None:
@@ -212,6 +215,17 @@ def _text(found: dict[str, Any], now: float) -> list[str]:
         }
     lines = [f"  {key.ljust(10)}  {value}" for key, value in rows.items() if value]
     return [head, *lines, *(f"  warning: {text}" for text in found.get("warnings", ()))]
+
+
+@command("dial-stdio", hidden=True)
+def dial_stdio() -> None:
+    """Join standard input and output to the node's socket, for a client behind ssh."""
+    from pycompose.compose.client.ssh import copy_stdio
+
+    address = settings().target().addresses[0]
+    if address.kind != "unix":
+        raise CliError("dial-stdio is for a node of this machine; name its socket with -H unix:///PATH/api.sock")
+    copy_stdio(address.path)
 
 
 @command("logs")

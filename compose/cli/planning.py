@@ -15,7 +15,7 @@ from pycompose.compose.cli.images_step import look
 from pycompose.compose.cli.portcheck import check_ports
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.upflags import orphan_default, recreation
-from pycompose.compose.client import Client, NotRunningError, default_host
+from pycompose.compose.client import Client, NotRunningError
 from pycompose.compose.client.state import fetch
 from pycompose.compose.plan.current import Current
 from pycompose.compose.plan.steps import Step
@@ -92,7 +92,7 @@ def would(
     images = [spec.task.container.image for spec in desired.services.values()]
     pulls = [Step("pull", "image", image, "unless it is there") for image in images]
     try:
-        with Client(chosen.host or default_host(), start=False, read_only=True) as client:
+        with Client(chosen.target(), start=False, read_only=True) as client:
             pulls = [Step("pull", "image", image, why) for image, why in look(client, desired, pull).items()]
             current = fetch(client, project.name)
             providers.remember(project, desired, current.project)

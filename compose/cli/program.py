@@ -26,7 +26,7 @@ _COMMANDS = (
     "attach|build|commit|config|cp|create|down|events|exec|export|images|kill|logs|ls|pause|port|ps|publish|pull|push|"
     "restart|rm|run|scale|start|stats|stop|top|unpause|up|version|volumes|wait|watch"
 )
-_ADVICE = re.compile(rf"\bpycompose((?: -[fp] \S+)*) (?=(?:{_COMMANDS})\b)")
+_ADVICE = re.compile(rf"\bpycompose((?: -[fpcH] \S+)*) (?=(?:{_COMMANDS})\b)")
 
 
 def name() -> str:
@@ -52,14 +52,9 @@ def banner() -> str:
     return f"pycompose version {__version__}"
 
 
-def _context(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    if value not in (None, "", "default"):
-        raise UsageError(f"--{param.name} {value}: there are no contexts; name a node with -H or PYCOMPOSE_HOST")
-
-
 def _tls(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value:
-        raise UsageError(f"{param.opts[0]}: nodes are reached over their socket, which knows no TLS; leave it out")
+        raise UsageError(f"{param.opts[0]}: a context has the certificates; see pycompose context create --help")
 
 
 def standalone(function: F) -> F:
@@ -67,7 +62,6 @@ def standalone(function: F) -> F:
     hidden: dict[str, Any] = {"hidden": True, "expose_value": False}
     levels = click.Choice(["debug", "info", "warn", "error", "fatal"])
     for option in (
-        click.option("--context", callback=_context, **hidden),
         click.option("-l", "--log-level", type=levels, **hidden),
         click.option("--tls", is_flag=True, callback=_tls, **hidden),
         click.option("--tlsverify", is_flag=True, callback=_tls, **hidden),

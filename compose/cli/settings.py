@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pycompose.compose.cli.display import Display
-    from pycompose.compose.client import Client
+    from pycompose.compose.client import Client, Target
     from pycompose.compose.loader import Fetched, Model, Project
     from pycompose.compose.remote.artifacts import Registry
     from pycompose.compose.remote.fetch import Remotes
@@ -40,12 +40,14 @@ class Settings:
     parallel: int = -1
     compatibility: bool = False
     host: str = ""
+    context: str = ""
     trust_remote: bool = False
     offline: bool = False
     lock_wait: float | None = None
     warned: set[str] = field(default_factory=set)
     _dotenv: dict[str, str] | None = None
     _remotes: Remotes | None = None
+    _target: Target | None = None
 
     def warn(self, text: str) -> None:
         """Print a warning once, on stderr."""
@@ -196,10 +198,22 @@ class Settings:
 
     def client(self, *, start: bool = True) -> Client:
         """Return a client of the node; with `start`, one is started when none answers. A dry run only reads."""
-        from pycompose.compose.client import Client, default_host
+        from pycompose.compose.client import Client
 
         start = start and not self.dry_run
-        return Client(self.host or default_host(), start=start, tell=self.tell, read_only=self.dry_run)
+        return Client(self.target(), start=start, tell=self.tell, read_only=self.dry_run)
+
+    def target(self) -> Target:
+        """Return what this command talks to.
+
+        Raises:
+            ClientError: the flags or the environment name what is not there.
+        """
+        if self._target is None:
+            from pycompose.compose.client import target_of
+
+            self._target = target_of(self.context, self.host)
+        return self._target
 
     @property
     def at_once(self) -> int:
@@ -213,8 +227,8 @@ class Settings:
         stream = sys.stdout if self.truth("COMPOSE_STATUS_STDOUT") else sys.stderr
         mode = "quiet" if quiet else self.progress
         # whose containers these are is said first where it is not this machine's own node
-        elsewhere = self.host or os.environ.get("PYCOMPOSE_HOST")
-        title = f"{title} on {elsewhere}" if elsewhere else title
+        target = self.target()
+        title = title if target.local else f"{title} on {target.label}"
         return Display(mode, colour=self.colour(stream.isatty()), title=title, stream=stream)
 
     def would(self, steps: Iterable[str]) -> None:
@@ -227,6 +241,8 @@ class Settings:
         import shlex
 
         words = ["pycompose"]
+        for flag, value in (("-c", self.context), ("-H", self.host)):
+            words += [flag, shlex.quote(value)] if value else []
         for flag, values in (("-f", self.files), ("--profile", self.profiles), ("--env-file", self.env_files)):
             words += [word for value in values for word in (flag, shlex.quote(value))]
         if self.project_name:

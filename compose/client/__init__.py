@@ -4,7 +4,7 @@ The client is synchronous (grpcio's blocking stubs; streams are read in threads)
 loop. It knows nothing of YAML.
 """
 
-from pycompose.compose.client.connection import Client, default_host
+from pycompose.compose.client.connection import Client, target_of
 from pycompose.compose.client.errors import (
     ApiError,
     ClientError,
@@ -13,6 +13,7 @@ from pycompose.compose.client.errors import (
     NotRunningError,
     NotThereError,
 )
+from pycompose.compose.client.links import Target
 
 __all__ = [
     "ApiError",
@@ -22,5 +23,6 @@ __all__ = [
     "NodeError",
     "NotRunningError",
     "NotThereError",
-    "default_host",
+    "Target",
+    "target_of",
 ]
