@@ -13,8 +13,8 @@ from typing import Any
 
 import grpc
 import pytest
-from unit.authority import DAY, Authority
 from google.rpc import code_pb2, status_pb2  # type: ignore[import-untyped]
+from unit.authority import DAY, Authority
 
 from pycompose.compose.client import ApiError, Client, ClientError, NodeError, Target
 from pycompose.compose.client.addresses import Address, parse
@@ -153,7 +153,7 @@ def test_nobody_answers() -> None:
     with managers("a", "b") as (_, servers, target):
         for server in servers:
             server.stop(0).wait()
-        with pytest.raises(NodeError, match="none of the 2 managers of prod can be reached\n.*nothing listens there"):
+        with pytest.raises(NodeError, match=r"none of the 2 managers of prod can be reached\n.*nothing listens there"):
             Client(target)
 
 
@@ -247,7 +247,7 @@ def test_ssh_is_never_asked_to_ask() -> None:
     words = command(parse("ssh://root@node-1:2222/run/it's/api.sock"))
     assert words[:3] == ["ssh", "-o", "BatchMode=yes"]
     assert words[-3:-1] == ["--", "node-1"]
-    assert ["-p", "2222", "-l", "root"] == words[6:10]
+    assert words[6:10] == ["-p", "2222", "-l", "root"]
     assert words[-1] == """pycompose -H unix://'/run/it'"'"'s/api.sock' node dial-stdio"""
 
 
