@@ -160,7 +160,8 @@ def test_soak_containers_of_every_kind_leave_nothing(
     grown = {name: later[-1][1][name] - later[0][1][name] for name in slopes}
     with capsys.disabled():
         print(f"\n{count} cycles; KiB a cycle:", {name: round(each, 3) for name, each in slopes.items()})
-        print("resident KiB, first and last:", samples[0][1], samples[-1][1])
+        for name in slopes:
+            print(f"resident KiB of {name}:", *(found[name] for _, found in samples))
     assert not {name: each for name, each in slopes.items() if each > SLOPE and grown[name] > ARENAS}, samples
     until(
         lambda: all(there <= threads[name] + 4 for name, there in residue.threads(node).items()),

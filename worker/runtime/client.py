@@ -148,6 +148,7 @@ class Runtime:
             if answer:
                 break
             mine.close()
+            await asyncio.to_thread(_kill_cgroup, known["cgroup"])  # what the shim had begun
             # A zygote that was killed took the request along; a shim that fell leaves its last words.
             if attempt == 2 or os.path.exists(f"{directory}/{_WORDS}") or state.claimed(directory):
                 raise StartError(f"the shim of {container_id} ended at its start: {_last_words(directory)}")
@@ -307,6 +308,8 @@ class Runtime:
                 await asyncio.to_thread(shutil.rmtree, entry.path, True)
                 continue
             known = await self._once_started(entry.name)
+            if known["status"] == "created" and known["run"]:  # its shim was lost before it ran, with the agent
+                await asyncio.to_thread(_kill_cgroup, known["cgroup"])
             if known["status"] == "running" and entry.name not in self._watches:
                 await self._reconnect(entry.name)
         return await self.list()

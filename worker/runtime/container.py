@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import stat
@@ -85,6 +86,9 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     process: dict[str, Any] = config["process"]
     plan = namespaces.Plan(linux.get("namespaces") or [], linux.get("timeOffsets"))
     user = Identity(process, linux.get("personality"))
+    bound = not launch.get("outlives_parent")
+    if bound:
+        end_with_parent(progress.channel)
     progress.step = "read the seccomp filter"
     seccomp = state.read(launch["seccomp"]) if launch.get("seccomp") else b""
     init = _open_init(config)
@@ -102,6 +106,8 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
         _join(plan, progress)
         if plan.user is not None:
             prepared = _descend(launch, plan, user, progress)
+    if bound and prepared is not None:  # this is another process, whose parent is the shim by now
+        end_with_parent(progress.channel)
     if launch.get("new_keyring"):
         syscalls.join_session_keyring(launch["new_keyring"].encode())
     os.setsid()
@@ -129,7 +135,6 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     progress.step = "pivot_root"
     mounts.pivot(root)
     stages.pivoted(progress)
-    bound = not launch.get("outlives_parent")
     first_fd = 3 + int(launch.get("preserve_fds") or 0)
     enter_program(process, user, seccomp, init, progress, bound=bound, first_fd=first_fd)
 
@@ -162,6 +167,19 @@ def _join(plan: namespaces.Plan, progress: Progress) -> None:
     for flag, path in plan.join.items():
         progress.step = f"join the namespace {path}"
         namespaces.join_path(path, flag)
+
+
+def end_with_parent(channel: socket.socket) -> None:
+    """A lost shim ends its container (prctl(2), PR_SET_PDEATHSIG), also one that was lost before this was said.
+
+    Args:
+        channel: to the shim; nobody else holds its other end.
+    """
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLHUP)
+    if poll.poll(0):
+        os._exit(125)
 
 
 def own_streams(uid: int, gid: int) -> None:
@@ -240,7 +258,7 @@ def enter_program(
         progress.step = f"change to the working directory {process.get('cwd')}"
         os.chdir(cwd)
     if bound:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # a lost shim ends its container
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # another user id has cleared it
     if no_new_privileges:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if seccomp:

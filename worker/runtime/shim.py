@@ -179,6 +179,7 @@ class Shim:
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
+            mine.close()
             theirs.setblocking(True)
             container.run(self.launch, theirs, stdio)
         theirs.close()
