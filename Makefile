@@ -9,7 +9,7 @@ PYTHON ?= python3
 # Debian packages: what a node needs, what the examples are built from, and what the tests compare with.
 NODE_PACKAGES := libnftables1 libseccomp2 mount tini
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
-TEST_PACKAGES := git nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils iptables uidmap etcd-server
+TEST_PACKAGES := git nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils iptables uidmap etcd-server strace
 # What runs in the virtual machine, whose kernel and cgroups are others than CI's.
 VM_TESTS := tests/oci tests/attacks tests/node/test_runtime_containers.py tests/node/test_cgroup_v2.py tests/node/test_node.py
 BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux

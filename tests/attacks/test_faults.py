@@ -37,6 +37,8 @@ CALLS = (
 )
 ENDED = (task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_COMPLETE, task_pb2.TASK_STATE_REJECTED)
 SERVICE = "victim"
+#: A volume that was not filled from the image to the end: the next container that has it fills it anew.
+BEGUN = "file state/volumes/v/filling"
 #: What a process that was started anew does not have yet: connections, and the shim that waits for the next container.
 MADE_WHEN_NEEDED = ("process spare shim", "descriptor of ")
 ROLES = ("agent", "zygote", "shim")
@@ -229,7 +231,7 @@ class Site:
         def difference() -> list[str]:
             now = residue.take(self.node)
             lost = [f"- {item}" for item in residue.missing(self.before, now) if not item.startswith(MADE_WHEN_NEEDED)]
-            return [f"+ {item}" for item in residue.left(self.before, now)] + lost
+            return [f"+ {item}" for item in residue.left(self.before, now) if item != BEGUN] + lost
 
         until(lambda: not difference(), 40, lambda: (str(point), difference(), self.node.log()))
 
