@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -35,6 +36,8 @@ class Links:
     def __init__(self, directory: Path, instance: str, table: str) -> None:
         self._directory, self._instance, self._table = directory, instance, table
         self._home = netns.current()
+        #: Name of a network -> socket by which its filter's elements are changed.
+        self._speakers: dict[str, socket.socket] = {}
         #: Whether the machine did not forward before us.
         self.forwarding_set = False
 
@@ -61,11 +64,19 @@ class Links:
 
     def drop(self, name: str) -> None:
         """Let a namespace go, and with it its links."""
+        speaker = self._speakers.pop(name, None)
+        if speaker is not None:  # nobody has to wait for it (``nft_elements.speaker``)
+            threading.Thread(target=speaker.close, name="close a socket", daemon=True).start()
         netns.drop(self.path(name))
 
     def close(self) -> None:
         """Undo ``open``."""
         netns.unmount_home(self._directory)
+
+    def release(self) -> None:
+        """Let no descriptor keep a namespace; what was made stays."""
+        while self._speakers:
+            self._speakers.popitem()[1].close()
 
     def make_network(self, name: str, spec: NetworkSpec, index: int) -> None:
         """Make a network's namespace with its bridge, and the uplink unless it is internal."""
@@ -157,7 +168,7 @@ class Links:
                     self._sit(descriptor, link_name, attachment, spec)
                 else:
                     port = portfilter.port_of(name, attachment, nonce)
-                    self._plug(descriptor, link_name, port, self.path(network), spec)
+                    self._plug(descriptor, link_name, port, network, spec)
             with netns.inside(descriptor, self._home):
                 for link_name, (attachment, _, spec) in zip(inside, attachments, strict=True):
                     if spec.driver == "macvlan" or _speaks6(attachment):
@@ -175,12 +186,18 @@ class Links:
         """Take ports, (their network's name, port) each, out of the filters of their networks."""
         for network, port in ports:
             with suppress(FileNotFoundError):
-                target = netns.open_file(self.path(network))
-                try:
-                    with netns.inside(target, self._home):
-                        nft_elements.change(self._table, portfilter.keys(port), add=False)
-                finally:
-                    os.close(target)
+                nft_elements.change(self._speaker(network), self._table, portfilter.keys(port), add=False)
+
+    def _speaker(self, network: str) -> socket.socket:
+        """The socket of a network's namespace, made when it is missing; raises FileNotFoundError without namespace."""
+        if network not in self._speakers:
+            target = netns.open_file(self.path(network))
+            try:
+                with netns.inside(target, self._home):
+                    self._speakers[network] = nft_elements.speaker()
+            finally:
+                os.close(target)
+        return self._speakers[network]
 
     def _sit(self, descriptor: int, inside: str, attachment: Attachment, spec: NetworkSpec) -> None:
         """Make a macvlan interface above a link of the machine."""
@@ -197,9 +214,9 @@ class Links:
             )
             link.run([made])
 
-    def _plug(self, descriptor: int, inside: str, port: portfilter.Port, network: Path, spec: NetworkSpec) -> None:
+    def _plug(self, descriptor: int, inside: str, port: portfilter.Port, network: str, spec: NetworkSpec) -> None:
         """Make a pair of interfaces, one end in the container, the other on the network's bridge."""
-        target = netns.open_file(network)
+        target = netns.open_file(self.path(network))
         try:
             with netns.inside(target, self._home), Netlink() as link:
                 veth = netlink.add_veth(
@@ -213,9 +230,9 @@ class Links:
                 link.run([veth])
                 number = socket.if_nametoindex(port.link)
                 link.run([netlink.set_port(number, isolated=not spec.talk), netlink.add_station(number, port.mac)])
-                nft_elements.change(self._table, portfilter.keys(port), add=True)
         finally:
             os.close(target)
+        nft_elements.change(self._speaker(network), self._table, portfilter.keys(port), add=True)
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ class NodeNetwork:
             for left in self._files.iterdir():
                 left.unlink()
             self._files.rmdir()
+        await self._do(self._links.release)
         for forwarder in self._ports.values():
             await forwarder.close()
         await asyncio.gather(self._nft.stop(), self._resolver.stop())

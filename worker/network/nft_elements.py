@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 
 from pycompose.worker.network.errors import KernelRefused
 
@@ -41,26 +42,39 @@ def batch(table: str, elements: Sequence[tuple[str, bytes]], *, add: bool) -> tu
     return data + _message(_BATCH_END, _REQUEST, 0, struct.pack(">BBH", 0, 0, _NFTABLES)), number
 
 
-def change(table: str, elements: Sequence[tuple[str, bytes]], *, add: bool) -> None:
-    """Add or delete elements in the namespace that the calling thread is in; to delete what is not there is no error.
+def speaker() -> socket.socket:
+    """A socket for ``change``, in the namespace that the calling thread is in.
+
+    Keep it: after a transaction that removed something its closing waits for an RCU grace period, 6 ms and more, and
+    holds the namespace's transactions up meanwhile (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
+    """
+    link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _NETFILTER)
+    try:
+        link.bind((0, 0))
+    except OSError:
+        link.close()
+        raise
+    return link
+
+
+def change(link: socket.socket, table: str, elements: Sequence[tuple[str, bytes]], *, add: bool) -> None:
+    """Add or delete elements in the namespace of ``link``; to delete what is not there is no error.
 
     Raises:
         KernelRefused: the table or a set is not there, or the kernel refused; nothing was changed then.
     """
     data, expected = batch(table, elements, add=add)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as link:
-        link.bind((0, 0))
-        link.send(data)
-        while expected:
-            for status in answers(link.recv(1 << 16)):
-                expected -= 1
-                if status and not (status == errno.ENOENT and not add):
-                    reason = os.strerror(status)
-                    raise KernelRefused(f"nftables refused elements of table {table}: {reason}") from OSError(
-                        status, reason
-                    )
-                if status:
-                    return  # the whole batch is void: what was to go is gone already
+    link.send(data)  # returns when the kernel has done it: all answers are there
+    heard: list[int] = []
+    with suppress(BlockingIOError):
+        while True:
+            heard += answers(link.recv(1 << 16))
+    if not add and errno.ENOENT in heard:
+        return  # the whole batch is void: what was to go is gone already
+    status = next(filter(None, heard), 0 if len(heard) >= expected else errno.EPROTO)
+    if status:
+        failure = OSError(status, os.strerror(status))
+        raise KernelRefused(f"nftables refused elements of table {table}: {failure.strerror}") from failure
 
 
 def answers(data: bytes) -> list[int]:
