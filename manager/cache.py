@@ -155,6 +155,21 @@ class Cache:
         self._waiters.append((number, future))
         await future
 
+    async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Wait until a condition on the objects holds, so long at most; returns whether it does."""
+        changed = asyncio.Event()
+        stop = self.listen(lambda _: changed.set())
+        try:
+            async with asyncio.timeout(seconds):
+                while not holds():
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            return False
+        finally:
+            stop()
+        return True
+
     async def synchronize(self) -> None:
         """Return once the cache has everything that was committed before this call."""
         await self.wait((await self._store.revision()).number)

@@ -25,6 +25,9 @@ from pycompose.manager.store import Compare, Delete, Operation
 from pycompose.proto.refusal import BlockedError, InvalidError
 from pycompose.proto.v1 import control_pb2, network_pb2, project_pb2, secret_pb2, volume_pb2
 
+#: How long a new volume waits for the data of a removed one of the same name to be deleted.
+REMOVAL_SECONDS = 10.0
+
 
 class ObjectCalls:
     """Create, Get, List, Update and Remove of the small kinds."""
@@ -147,7 +150,18 @@ class ObjectCalls:
         if request.spec.driver not in ("", "local"):
             wrong.append(("spec.driver", f"there is no volume driver {request.spec.driver!r}; use local"))
         volume = volume_pb2.Volume(id=request.spec.name, spec=request.spec)
+        await self._until_removed(volume.id)
         return control_pb2.CreateVolumeResponse(volume=await self._new(VOLUME, volume, wrong))
+
+    async def _until_removed(self, volume_id: str) -> None:
+        """Wait for the nodes to delete the data of a volume that was removed. Raises BlockedError."""
+        await self.api.fresh()
+        if await self.api.cache.until(lambda: not removing(self.api.cache.get(VOLUME, volume_id)), REMOVAL_SECONDS):
+            return
+        places: Object = self.api.require(VOLUME, volume_id).locations
+        nodes = ", ".join(sorted(place.node_id[:12] for place in places))
+        text = f"volume {volume_id} was removed, and its data is not deleted yet on {nodes}; try again when they are up"
+        raise BlockedError(text, "REMOVING", volume_id)
 
     async def GetVolume(
         self, request: control_pb2.GetVolumeRequest, context: ServicerContext
@@ -313,6 +327,11 @@ class ObjectCalls:
 
         await self._delete(PROJECT, request.project_id, users)
         return control_pb2.RemoveProjectResponse()
+
+
+def removing(volume: Object | None) -> bool:
+    """Whether a volume is there only until its data is deleted."""
+    return volume is not None and bool(volume.removing)
 
 
 def _refuse_used(kind: Kind, item: Object, users: list[str]) -> None:

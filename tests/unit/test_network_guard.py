@@ -7,6 +7,7 @@ import struct
 
 from pycompose.worker.network import forwarding, nft_events
 from pycompose.worker.network.forwarding import Dropping
+from pycompose.worker.network.guard import Guard
 
 
 def listing(*chains: dict[str, str]) -> str:
@@ -70,3 +71,20 @@ def test_a_transaction_names_its_tables_and_its_maker() -> None:
 def test_rubbish_is_no_transaction() -> None:
     for data in (b"", bytes(19), bytes(64), b"\xff" * 64, struct.pack("=IHHII", 4, 15, 0, 0, 0) + bytes(16)):
         assert nft_events.read(data, set()) == []
+
+
+def test_our_own_transactions_are_known_by_the_number_that_the_kernel_gives_them() -> None:
+    """In a pid namespace the kernel's number of our helper is another one than its own."""
+
+    class Nft:
+        pid = 7
+
+    async def nothing() -> None:
+        """Nobody is asked to write."""
+
+    guard = Guard("pycompose", "pyc", Nft(), nothing, lambda: False)  # type: ignore[arg-type]
+    guard._hear(nft_events.Change(frozenset({guard._mark}), 4007, "python"))
+    guard._hear(nft_events.Change(frozenset({"pycompose"}), 4007, "python"))
+    assert not guard._touched
+    guard._hear(nft_events.Change(frozenset({"pycompose"}), 4008, "nft"))
+    assert guard._touched == "nft (pid 4008)"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 
@@ -46,6 +47,9 @@ class Guard:
         self._rewrite, self._needed, self._changed = rewrite, needed, changed
         self._wake = asyncio.Event()
         self._touched = ""
+        #: A table that is made and removed at once, only to hear which process the kernel says that we are.
+        self._mark = f"{table}-{secrets.token_hex(4)}"
+        self._known_as = 0
         self._events: NftEvents | None = None
         self._task: asyncio.Task[None] | None = None
         self._excepted: set[str] = set()
@@ -78,14 +82,24 @@ class Guard:
             await asyncio.to_thread(self._remove_exceptions)
 
     def _hear(self, change: Change) -> None:
-        if change.pid and change.pid == self._nft.pid:
+        if self._mark in change.tables:
+            self._known_as = change.pid
+            return
+        if change.pid and change.pid in (self._known_as, self._nft.pid):
             return
         if change.lost or self._table in change.tables:
             self._touched = f"{change.program or 'another program'} (pid {change.pid})"
         self._wake.set()
 
+    async def _introduce(self) -> None:
+        """Learn the number of our helper in the kernel's words: another one than its own in a pid namespace."""
+        script = f"add table ip {self._mark}\ndelete table ip {self._mark}\n"
+        with contextlib.suppress(NetworkError):
+            await self._nft.ask({"netns": "/proc/self/ns/net", "script": script})
+
     async def _watch(self) -> None:
         pause, last = SETTLE_S, 0.0
+        await self._introduce()
         while True:
             # iptables-legacy's rules are no events of nftables: they are looked for now and then
             with contextlib.suppress(TimeoutError):
@@ -100,6 +114,7 @@ class Guard:
                     pause = min(2 * pause, LONGEST_S) if now - last < PEACE_S else SETTLE_S
                     last, who, self._touched = now, self._touched, ""
                     log.warning("%s changed the table %s; it is written again", who, self._table)
+                    await self._introduce()  # a new helper has a new number
                     await self._rewrite()
                 await self._look()
             except (NetworkError, OSError) as error:

@@ -21,6 +21,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from pycompose.worker.network.model import Endpoint, NetworkView, PublishedPort
 
 DNS_ADDRESS = "127.0.0.11"
+#: Protocols by number: nftables looks their names up in /etc/protocols, which small systems do not have.
+NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58, "sctp": 132}
 Backends = Mapping[str, Mapping[IPv4Address, Sequence[IPv4Address]]]
 """Service id -> VIP -> addresses."""
 
@@ -107,7 +109,7 @@ def _host(links: str, family: str, guests: Sequence[IPv4Address | IPv6Address], 
         f"  iifname {links} ct state established,related accept",
         *allowed,
         *(f"  iifname {links} {each} accept" for each in published),
-        f"  iifname {links} meta l4proto {{ icmp, ipv6-icmp }} accept",
+        f"  iifname {links} meta l4proto {{ {NUMBERS['icmp']}, {NUMBERS['ipv6-icmp']} }} accept",
         f"  iifname {links} reject",
         "}",
     ]
@@ -211,7 +213,7 @@ def network_table(
             translate.append(f"  {match} dnat to {choice}:{port.target}")
             if port.masquerade:
                 came = f"ct original ip daddr {uplink.address} ct original proto-dst {number}"
-                hide.append(f"  meta l4proto {port.protocol} {came} masquerade")
+                hide.append(f"  meta l4proto {NUMBERS[port.protocol]} {came} masquerade")
         else:
             how = "reject with tcp reset" if port.protocol == "tcp" else "reject"
             refuse.append(f"  {match} {how}")
