@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from grpc_reflection.v1alpha import reflection
 from pycompose.manager.allocator import Pools
 from pycompose.manager.cache import Cache
 from pycompose.manager.control import Api, add_control, add_proxies
-from pycompose.manager.dispatcher import Dispatcher, add_dispatcher
+from pycompose.manager.dispatcher import Absence, Dispatcher, add_dispatcher
 from pycompose.manager.engine import Engine
 from pycompose.manager.leadership import AlwaysLeader
 from pycompose.manager.model import Codec
@@ -83,16 +84,17 @@ async def serve(state: Path, run: Path) -> int:
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     path = run / "api.sock"
     await listen(server, path, api_group())
-    dispatcher.nodes.begin()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    engine = Engine(store, cache, codec, AlwaysLeader(), Pools())
+    leadership = AlwaysLeader()
+    engine = Engine(store, cache, codec, leadership, Pools())
     loops: list[Coroutine[Any, Any, Any]] = [
         cache.follow(),
         engine.run(),
-        dispatcher.statuses.run(),
+        dispatcher.run(),
+        Absence(store, cache, codec, leadership, dispatcher.me, time.time).run(),
         stopping.wait(),
     ]
     tasks = [asyncio.create_task(item) for item in loops]

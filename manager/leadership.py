@@ -37,6 +37,10 @@ class Leadership(Protocol):
         """Wait until this manager leads."""
         ...
 
+    def leads(self) -> bool:
+        """Return whether this manager believes to lead; its writes need the fence all the same."""
+        ...
+
     def fence(self) -> tuple[Compare, ...]:
         """Return comparisons for each write of a loop: they fail once another manager leads."""
         ...
@@ -51,6 +55,10 @@ class AlwaysLeader:
 
     async def acquire(self) -> None:
         """Lead at once."""
+
+    def leads(self) -> bool:
+        """Always."""
+        return True
 
     def fence(self) -> tuple[Compare, ...]:
         """Nobody else writes."""
@@ -128,6 +136,10 @@ class Election:
             except (StoreUnavailableError, TimeoutError):
                 continue
         log.warning("%s no longer leads", self._name)
+
+    def leads(self) -> bool:
+        """Return whether this manager believes to lead."""
+        return self._keeper is not None and not self._keeper.done()
 
     def fence(self) -> tuple[Compare, ...]:
         """Return comparisons for each write of a loop: they fail once another manager leads.

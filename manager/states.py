@@ -15,7 +15,7 @@ Everything that affects state transitions lives here. A task is one container th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from pycompose.proto.v1 import task_pb2 as pb
 
@@ -73,8 +73,8 @@ def up(status: pb.TaskStatus) -> bool:
     return status.state == RUNNING and status.health in (pb.HEALTH_STATE_UNSPECIFIED, pb.HEALTH_STATE_HEALTHY)
 
 
-def check_invariants(tasks: Sequence[pb.Task]) -> list[str]:
-    """Return what is wrong with all tasks of a store, in plain words; empty: nothing."""
+def check_invariants(tasks: Sequence[pb.Task], drained: Collection[str] = ()) -> list[str]:
+    """Return what is wrong with all tasks of a store, in plain words; empty: nothing. `drained`: ids of such nodes."""
     wrong = []
     for task in tasks:
         state, placed = task.status.state, task.status.state not in (NEW, PENDING)
@@ -86,7 +86,7 @@ def check_invariants(tasks: Sequence[pb.Task]) -> list[str]:
             wrong.append(f"task {task.name} has addresses or ports and is {name(state)}")
         if state == REMOVE:
             wrong.append(f"task {task.name} is gone and still stored")
-    return wrong + _doubles(tasks) + _crowded(tasks)
+    return wrong + _doubles(tasks) + _crowded([task for task in tasks if task.node_id not in drained])
 
 
 def _doubles(tasks: Iterable[pb.Task]) -> list[str]:

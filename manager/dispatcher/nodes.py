@@ -1,97 +1,198 @@
-"""Node rows: written by the manager that has the worker's session, and by it alone.
+"""Node rows: written by the manager that has the worker's session, and by it alone (its fence is in every write).
 
-A node is ready from its hello on. When its session has ended, it has a grace time to come back before it is down;
-after this manager's start every node has that time.
+States: READY from the hello on; DISCONNECTED as soon as the stream ended; DOWN when nothing was heard for the grace
+time, with or without a stream. A hello makes a node READY again. Of nodes whose manager is gone see `absence`.
+
+The grace time outlasts a pause of five seconds that begins just before a heartbeat was due. With many sessions
+heartbeats come less often, and the grace time is longer by as much.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
 
 from pycompose.manager.cache import Cache
+from pycompose.manager.dispatcher.pulse import LOOK_SECONDS, Pulse
+from pycompose.manager.dispatcher.sessions import ManagerId, session_key, taken_over
 from pycompose.manager.model import NODE, Codec, object_key
-from pycompose.manager.store import Compare, Store
+from pycompose.manager.store import Compare, Operation, Store, StoreError
 from pycompose.proto.v1 import node_pb2
 
 log = logging.getLogger(__name__)
-GRACE_SECONDS = 15.0
+#: Longest pause of a worker that nobody calls its end.
+PAUSE_SECONDS = 5.3
+#: Heartbeats of so many sessions come once a second.
+SESSIONS_A_SECOND = 1000
+JITTER = 1.2
+
+
+@dataclass(eq=False)
+class Held:
+    """A session of this manager. `seen`: when the worker was last heard, by the pulse; `ended`: it must end."""
+
+    node_id: str
+    session_id: str
+    fence: Compare
+    seen: float
+    connected: bool = True
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Nodes:
-    """Who is connected."""
+    """Who is connected.
+
+    Args:
+        store, cache, codec: where nodes' rows are.
+        clock: seconds since the epoch.
+        me: this manager.
+        pause: see PAUSE_SECONDS.
+    """
 
     def __init__(
-        self, store: Store, cache: Cache, codec: Codec, clock: Callable[[], float], grace: float = GRACE_SECONDS
+        self,
+        store: Store,
+        cache: Cache,
+        codec: Codec,
+        clock: Callable[[], float],
+        me: ManagerId,
+        pause: float = PAUSE_SECONDS,
+        pulse: Pulse | None = None,
     ) -> None:
-        self._store, self._cache, self._codec, self._clock, self._grace = store, cache, codec, clock, grace
-        self._sessions: dict[str, str] = {}
-        self._doubts: dict[str, asyncio.Task[None]] = {}
+        self._store, self._cache, self._codec, self._clock, self._me = store, cache, codec, clock, me
+        self._pause, self._pulse = pause, pulse or Pulse()
+        self._held: dict[str, Held] = {}
+        self._writing: set[asyncio.Task[Any]] = set()
 
-    def begin(self) -> None:
-        """Give every node its time to connect."""
-        for node in self._cache.all(NODE):
-            if node.status.state == node_pb2.NODE_STATE_READY:
-                self._doubt(node.id)
+    @property
+    def heartbeat_seconds(self) -> float:
+        """Time between a worker's heartbeats, before jitter."""
+        return max(1.0, len(self._held) / SESSIONS_A_SECOND)
 
-    def holds(self, node_id: str, session_id: str) -> bool:
-        """Return whether this is the node's session now; an older one must end."""
-        return self._sessions.get(node_id) == session_id
+    @property
+    def grace_seconds(self) -> float:
+        """Time without a sign of life after which a node is down."""
+        return self._pause + JITTER * self.heartbeat_seconds
 
-    async def arrived(self, node_id: str, session_id: str, description: node_pb2.NodeDescription) -> None:
-        """Take note of a session; the node is ready."""
-        self._sessions[node_id] = session_id
-        doubt = self._doubts.pop(node_id, None)
-        if doubt is not None:
-            doubt.cancel()
-        await self._write(node_id, node_pb2.NODE_STATE_READY, "connected", description)
+    def fence(self, node_id: str) -> Compare | None:
+        """Return the comparison for each write about a node; None: its session is not here."""
+        held = self._held.get(node_id)
+        return None if held is None else held.fence
 
-    async def described(self, node_id: str, description: node_pb2.NodeDescription) -> None:
+    async def arrived(self, node_id: str, description: node_pb2.NodeDescription) -> Held:
+        """Take over a node's session; the node is ready."""
+        session_id = secrets.token_hex(8)
+        while True:
+            compare, put = taken_over(node_id, await self._store.get(session_key(node_id)), self._me, session_id)
+            number = await self._write(node_id, node_pb2.NODE_STATE_READY, "connected", description, compare, put)
+            if number:
+                break
+        self._release(node_id)
+        held = Held(node_id, session_id, Compare(put.key, number), self._pulse.seconds)
+        self._held[node_id] = held
+        return held
+
+    def heard(self, held: Held) -> None:
+        """Take note of a sign of life."""
+        held.seen = self._pulse.seconds
+
+    async def described(self, held: Held, description: node_pb2.NodeDescription) -> None:
         """Take note of what a connected machine has become."""
-        await self._write(node_id, node_pb2.NODE_STATE_READY, "connected", description)
+        await self._say(held, node_pb2.NODE_STATE_READY, "connected", description)
 
-    def left(self, node_id: str, session_id: str) -> None:
-        """Take note of a session's end."""
-        if self._sessions.get(node_id) == session_id:
-            del self._sessions[node_id]
-            self._doubt(node_id)
+    def left(self, held: Held) -> None:
+        """Take note of a stream's end."""
+        if self._held.get(held.node_id) is held and held.connected:
+            held.connected = False
+            self._begin(self._say(held, node_pb2.NODE_STATE_DISCONNECTED, "its connection ended"))
 
-    def _doubt(self, node_id: str) -> None:
-        async def wait() -> None:
-            await asyncio.sleep(self._grace)
-            self._doubts.pop(node_id, None)
-            if node_id not in self._sessions:
-                message = f"no sign of life for {self._grace:.0f} s; look at `pycompose node status` there"
-                await self._write(node_id, node_pb2.NODE_STATE_DOWN, message, None)
+    def lost(self, node_id: str) -> None:
+        """Another manager has the node's session."""
+        log.info("node %s has a session with another manager", node_id)
+        self._release(node_id)
 
-        self._doubts[node_id] = asyncio.create_task(wait())
+    def _release(self, node_id: str) -> None:
+        held = self._held.pop(node_id, None)
+        if held is not None:
+            held.ended.set()
+
+    async def run(self) -> None:
+        """Look for silent nodes, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now, grace = self._pulse.beat(), self.grace_seconds
+            for held in [held for held in self._held.values() if now - held.seen > grace]:
+                self._release(held.node_id)
+                message = f"no sign of life for {grace:.1f} s; look at `pycompose node status` there"
+                self._begin(self._say(held, node_pb2.NODE_STATE_DOWN, message))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _say(
+        self, held: Held, state: int, message: str, description: node_pb2.NodeDescription | None = None
+    ) -> None:
+        """Write a node's state as long as its session is the last one."""
+        while True:
+            try:
+                if not await self._write(held.node_id, state, message, description, held.fence):
+                    self._release(held.node_id) if self._held.get(held.node_id) is held else None
+                return
+            except StoreError as error:
+                log.warning("node %s: its state could not be stored, trying again: %s", held.node_id, error)
+                await asyncio.sleep(1)
 
     async def _write(
-        self, node_id: str, state: int, message: str, description: node_pb2.NodeDescription | None
-    ) -> None:
+        self,
+        node_id: str,
+        state: int,
+        message: str,
+        description: node_pb2.NodeDescription | None,
+        fence: Compare,
+        *with_it: Operation,
+    ) -> int:
+        """Returns the revision of the write; 0: the fence did not hold."""
         while True:
             current = self._cache.get(NODE, node_id)
-            node = node_pb2.Node(id=node_id)
-            now = int(self._clock() * 1e9)
-            if current is not None:
-                node.CopyFrom(current)
-            elif description is None:
-                return
-            else:
-                node.meta.created_at.FromNanoseconds(now)
-            node.meta.updated_at.FromNanoseconds(now)
-            if description is not None:
-                node.description.CopyFrom(description)
-            if node.status.state != state:
-                node.status.since.FromNanoseconds(now)
-                log.info("node %s is %s: %s", node_id, node_pb2.NodeState.Name(state)[11:].lower(), message)  # type: ignore[arg-type]
-            node.status.state = state  # type: ignore[assignment]
-            node.status.message = message
-            version = current.meta.version.number if current is not None else 0
-            result = await self._store.transact(
-                [Compare(object_key(NODE, node_id), version)], [self._codec.put(NODE, node_id, node)]
-            )
+            if current is None and description is None:
+                return 0
+            node = node_row(node_id, current, state, message, description, self._clock())
+            compare = Compare(object_key(NODE, node_id), current.meta.version.number if current is not None else 0)
+            result = await self._store.transact([fence, compare], [self._codec.put(NODE, node_id, node), *with_it])
             await self._cache.wait(result.revision.number)
             if result.succeeded:
-                return
+                return result.revision.number
+            if fence.key in result.failed:
+                return 0
+
+
+def node_row(
+    node_id: str,
+    current: node_pb2.Node | None,
+    state: int,
+    message: str,
+    description: node_pb2.NodeDescription | None,
+    now: float,
+) -> node_pb2.Node:
+    """Return a node's row as it will be. `now`: seconds since the epoch."""
+    node = node_pb2.Node(id=node_id)
+    at = int(now * 1e9)
+    if current is not None:
+        node.CopyFrom(current)
+    else:
+        node.meta.created_at.FromNanoseconds(at)
+    node.meta.updated_at.FromNanoseconds(at)
+    if description is not None:
+        node.description.CopyFrom(description)
+    if node.status.state != state:
+        node.status.since.FromNanoseconds(at)
+        log.info("node %s is %s: %s", node_id, node_pb2.NodeState.Name(state)[11:].lower(), message)  # type: ignore[arg-type]
+    node.status.state = state  # type: ignore[assignment]
+    node.status.message = message
+    return node

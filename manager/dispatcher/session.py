@@ -8,93 +8,99 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
 from pycompose.manager.cache import Cache, Changes
 from pycompose.manager.control import validate
 from pycompose.manager.dispatcher import assignments
-from pycompose.manager.dispatcher.nodes import Nodes
+from pycompose.manager.dispatcher.nodes import Held, Nodes
 from pycompose.manager.dispatcher.revival import revive
+from pycompose.manager.dispatcher.sessions import ManagerId
 from pycompose.manager.dispatcher.statuses import StatusWriter
 from pycompose.manager.model import Codec
 from pycompose.manager.store import Store
 from pycompose.proto.refusal import InvalidError
 from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 
-log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
-HEARTBEAT_SECONDS = 5.0
 TICK_SECONDS = 0.02
 
 
 class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
-    """Serves workers' sessions."""
+    """Serves workers' sessions. `me`: this manager; a name alone stands for one that has no others beside it."""
 
-    def __init__(self, store: Store, cache: Cache, codec: Codec, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cache: Cache,
+        codec: Codec,
+        clock: Callable[[], float] = time.time,
+        me: ManagerId | None = None,
+    ) -> None:
         self._store, self._cache, self._codec = store, cache, codec
-        self.nodes = Nodes(store, cache, codec, clock)
-        self.statuses = StatusWriter(store, cache, codec)
+        self.me = me or ManagerId("single", secrets.token_hex(8))
+        self.nodes = Nodes(store, cache, codec, clock, self.me)
+        self.statuses = StatusWriter(store, cache, codec, self.nodes)
+        self._managers: tuple[str, ...] = ()
+        self._changed: set[asyncio.Event] = set()
+
+    def managers(self, addresses: tuple[str, ...]) -> None:
+        """Take note of where managers are now, and tell all workers."""
+        self._managers = addresses
+        for event in self._changed:
+            event.set()
+
+    async def run(self) -> None:
+        """Watch over the sessions and store what workers say, for ever."""
+        await asyncio.gather(self.nodes.run(), self.statuses.run())
 
     async def Session(
         self, requests: AsyncIterator[dispatcher_pb2.SessionRequest], context: Context
     ) -> AsyncIterator[dispatcher_pb2.SessionResponse]:
         """Serve one worker until either side ends."""
-        first = await anext(aiter(requests), None)
+        stream = aiter(requests)
+        first = await anext(stream, None)
         if first is None:
             return
         if first.WhichOneof("message") != "hello":
             raise InvalidError([("hello", "the first message must be a hello")])
         if wrong := validate.name(first.hello.node_id, "hello.node_id"):
             raise InvalidError(wrong)
-        node_id, session_id = first.hello.node_id, secrets.token_hex(8)
         await self._cache.synchronize()
-        await self.nodes.arrived(node_id, session_id, first.hello.description)
-        self.statuses.add(node_id, first.hello.status)
-        if first.hello.stopped_before_start:
-            await revive(self._store, self._cache, self._codec, first.hello)
-        accepted = dispatcher_pb2.SessionAccepted(session_id=session_id)
-        accepted.heartbeat_period.CopyFrom(Duration(seconds=int(HEARTBEAT_SECONDS)))
-        yield dispatcher_pb2.SessionResponse(accepted=accepted)
-        ended = asyncio.Event()
-        reader = asyncio.create_task(self._read(requests, node_id, ended))
+        held = await self.nodes.arrived(first.hello.node_id, first.hello.description)
+        self.statuses.add(held.node_id, first.hello.status)
+        reader = asyncio.create_task(self._read(stream, held))
         try:
-            async for batch in self._batches(node_id, session_id, ended):
-                yield dispatcher_pb2.SessionResponse(assignments=batch)
+            if first.hello.stopped_before_start:
+                await revive(self._store, self._cache, self._codec, first.hello)
+            accepted = dispatcher_pb2.SessionAccepted(session_id=held.session_id, managers=self._managers)
+            accepted.heartbeat_period.FromNanoseconds(int(self.nodes.heartbeat_seconds * 1e9))
+            yield dispatcher_pb2.SessionResponse(accepted=accepted)
+            async for response in self._responses(held, self._managers):
+                yield response
         finally:
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
-            self.nodes.left(node_id, session_id)
+            self.nodes.left(held)
 
-    async def _read(
-        self, requests: AsyncIterator[dispatcher_pb2.SessionRequest], node_id: str, ended: asyncio.Event
-    ) -> None:
+    async def _read(self, stream: AsyncIterator[dispatcher_pb2.SessionRequest], held: Held) -> None:
         try:
-            stream = aiter(requests)
-            while True:
-                async with asyncio.timeout(3 * HEARTBEAT_SECONDS):
-                    request = await anext(stream, None)
-                if request is None:
-                    return
+            async for request in stream:
+                self.nodes.heard(held)
                 if request.WhichOneof("message") == "status":
-                    self.statuses.add(node_id, request.status)
+                    self.statuses.add(held.node_id, request.status)
                 elif request.WhichOneof("message") == "description":
-                    await self.nodes.described(node_id, request.description)
-        except TimeoutError:
-            log.warning("node %s: no heartbeat for %.0f s", node_id, 3 * HEARTBEAT_SECONDS)
+                    await self.nodes.described(held, request.description)
         finally:
-            ended.set()
+            held.ended.set()
 
-    async def _batches(
-        self, node_id: str, session_id: str, ended: asyncio.Event
-    ) -> AsyncIterator[dispatcher_pb2.AssignmentBatch]:
+    async def _responses(self, held: Held, managers: tuple[str, ...]) -> AsyncIterator[dispatcher_pb2.SessionResponse]:
         changed = asyncio.Event()
         changed.set()
 
@@ -102,21 +108,25 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
             changed.set()
 
         stop = self._cache.listen(hear)
+        self._changed.add(changed)
         sent: assignments.Wanted = {}
         sequence = 0
         try:
-            while not ended.is_set() and self.nodes.holds(node_id, session_id):
-                if await _either(changed, ended):
-                    return
+            while not await _either(changed, held.ended):
                 changed.clear()
-                wanted = assignments.wanted(self._cache, node_id, sent)
+                if managers != self._managers:
+                    managers = self._managers
+                    yield dispatcher_pb2.SessionResponse(managers=dispatcher_pb2.Managers(addresses=managers))
+                wanted = assignments.wanted(self._cache, held.node_id, sent)
                 changes = assignments.difference(sent, wanted)
                 if changes or not sequence:
                     sequence += 1
-                    yield dispatcher_pb2.AssignmentBatch(complete=sequence == 1, changes=changes, sequence=sequence)
+                    batch = dispatcher_pb2.AssignmentBatch(complete=sequence == 1, changes=changes, sequence=sequence)
+                    yield dispatcher_pb2.SessionResponse(assignments=batch)
                 sent = wanted
                 await asyncio.sleep(TICK_SECONDS)
         finally:
+            self._changed.discard(changed)
             stop()
 
 

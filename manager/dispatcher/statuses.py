@@ -1,7 +1,9 @@
 """Workers' words into the store: coalesced, in batches, each under the state table.
 
 A newer status of a task replaces a waiting one, unless that one is an event of its own: `remove` deletes the row.
-A conflict (the engine wrote the row in between) reads the newer row and tries again.
+A conflict (the engine wrote the row in between) reads the newer row and tries again. Each write compares the session
+records of the nodes that it is about: when another manager has a node's session by now, what was said here is
+dropped, since the worker has told that manager everything.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Mapping
 
 from pycompose.manager import states
 from pycompose.manager.cache import Cache
+from pycompose.manager.dispatcher.nodes import Nodes
+from pycompose.manager.dispatcher.sessions import SESSIONS
 from pycompose.manager.model import TASK, VOLUME, Codec, Object, object_key
 from pycompose.manager.store import Compare, Delete, Operation, Store
 from pycompose.proto.v1 import dispatcher_pb2, task_pb2, volume_pb2
@@ -59,8 +63,8 @@ def volume_write(cache: Cache, codec: Codec, node_id: str, update: dispatcher_pb
 class StatusWriter:
     """One per manager; `add` never waits, `run` writes."""
 
-    def __init__(self, store: Store, cache: Cache, codec: Codec) -> None:
-        self._store, self._cache, self._codec = store, cache, codec
+    def __init__(self, store: Store, cache: Cache, codec: Codec, nodes: Nodes) -> None:
+        self._store, self._cache, self._codec, self._nodes = store, cache, codec, nodes
         self._tasks: dict[str, tuple[str, task_pb2.TaskStatus]] = {}
         self._volumes: dict[tuple[str, str], dispatcher_pb2.VolumeStatusUpdate] = {}
         self._wake = asyncio.Event()
@@ -97,19 +101,30 @@ class StatusWriter:
     ) -> None:
         names: list[Object] = [("task", key) for key in tasks] + [("volume", key) for key in volumes]
         while names:
-            part, rest = names[: self._store.max_operations], names[self._store.max_operations :]
-            writes = {}
-            for kind, key in part:
+            writes: dict[Object, Write] = {}
+            fences: dict[str, Compare] = {}
+            while names and len(writes) + len(fences) + 2 <= self._store.max_operations:
+                kind, key = name = names.pop(0)
+                node_id = tasks[key][0] if kind == "task" else key[0]
+                fence = self._nodes.fence(node_id)
+                if fence is None:
+                    continue
                 if kind == "task":
-                    write = task_write(self._cache, self._codec, tasks[key][0], key, tasks[key][1])
+                    write = task_write(self._cache, self._codec, node_id, key, tasks[key][1])
                 else:
-                    write = volume_write(self._cache, self._codec, key[0], volumes[key])
-                if write is not None:
-                    writes[kind, key] = write
-            names = rest
+                    write = volume_write(self._cache, self._codec, node_id, volumes[key])
+                if write is not None and write[0].key not in {known[0].key for known in writes.values()}:
+                    writes[name], fences[node_id] = write, fence
+                elif write is not None:  # two nodes tell of one volume
+                    names.insert(0, name)
+                    break
             if not writes:
                 continue
-            result = await self._store.transact([w[0] for w in writes.values()], [w[1] for w in writes.values()])
+            compares = [*fences.values(), *(write[0] for write in writes.values())]
+            result = await self._store.transact(compares, [write[1] for write in writes.values()])
             await self._cache.wait(result.revision.number)
             if not result.succeeded:
-                names = list(writes) + names
+                for key in result.failed:
+                    if key.startswith(SESSIONS):
+                        self._nodes.lost(key[len(SESSIONS) :])
+                names = [*writes, *names]

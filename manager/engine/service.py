@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pycompose.manager import scheduler
 from pycompose.manager.engine.endpoint import with_endpoint
 from pycompose.manager.engine.overlay import Pass, timestamp
-from pycompose.manager.engine.placement import place
+from pycompose.manager.engine.placement import place, volume_homes
 from pycompose.manager.model import REVISION, SERVICE, TASK, name_key, object_key, revision_id
-from pycompose.manager.orchestrator import global_, jobs, replicated, restart, taskreaper
+from pycompose.manager.orchestrator import drain, global_, jobs, replicated, restart, taskreaper
 from pycompose.manager.orchestrator.actions import Create, Decision, Orphan, Remove, leaving, task_name
+from pycompose.manager.orchestrator.update import needs_stop_first
 from pycompose.manager.store import Delete
 from pycompose.proto.v1 import node_pb2, service_pb2, task_pb2
 
@@ -33,9 +34,9 @@ def decide(work: Pass, service_id: str) -> None:
         service = work.edit(SERVICE, service_id)
         service.removing = True
         work.put(SERVICE, service_id, service)
-    _supervise(work, tasks)
+    _supervise(work, service, tasks)
     service = with_endpoint(work, service)
-    decision = _orchestrate(work, service, work.tasks(service_id))
+    decision = _orchestrate(work, service, _drained(work, service))
     if decision.rollback:
         service = _roll_back(work, service, decision)
     for action in decision.actions:
@@ -71,15 +72,59 @@ def _eligible(work: Pass, service: service_pb2.Service) -> list[str]:
     ]
 
 
-def _supervise(work: Pass, tasks: Sequence[task_pb2.Task]) -> None:
-    nodes = [info.node for info in work.infos().values()]
-    down = {node.id for node in nodes if node.status.state == node_pb2.NODE_STATE_DOWN}
-    usable = {n.id for n in nodes if n.id not in down and n.spec.availability in (0, 1)}
-    for action in restart.decide(tasks, {node.id for node in nodes}, down, usable):
+def _supervise(work: Pass, service: service_pb2.Service, tasks: Sequence[task_pb2.Task]) -> None:
+    """Give up tasks of lost nodes and those that their node rejected."""
+    down, known = _down(work), work.infos().keys()
+    troubled = [
+        task
+        for task in tasks
+        if task.node_id in down or task.node_id not in known or task.status.state == task_pb2.TASK_STATE_REJECTED
+    ]
+    if not troubled:
+        return
+    at_once = service.removing or needs_stop_first(service.spec)
+    for action in restart.decide(troubled, known, down, _takers(work, service), at_once, work.now):
         if isinstance(action, Orphan):
             _orphan(work, action)
         elif isinstance(action, Remove):
-            _remove(work, action.task_id)
+            _remove(work, action.task_id, service)
+    work.wake(restart.orphaned_at(work.tasks(service.id), down))
+
+
+def _down(work: Pass) -> dict[str, float]:
+    """Return since when nodes are down, by id."""
+    lost = [info.node for info in work.infos().values() if info.node.status.state == node_pb2.NODE_STATE_DOWN]
+    return {node.id: node.status.since.ToNanoseconds() / 1e9 for node in lost}
+
+
+def _takers(work: Pass, service: service_pb2.Service) -> set[str]:
+    """Return the nodes that answer and may have the service's tasks; a global one's are bound to their nodes."""
+    if service.spec.WhichOneof("mode") == "global":
+        return set()
+    demand = scheduler.Demand(service, volume_homes(work.cache))
+    return {info.node.id for info in work.infos().values() if not scheduler.why_not(demand, info, scheduler.TAKERS)}
+
+
+def _drained(work: Pass, service: service_pb2.Service) -> list[task_pb2.Task]:
+    """Take tasks off drained nodes; returns those that the orchestrator is to see.
+
+    A task that leaves and whose node is lost fills no slot: its worker cannot say when it is gone.
+    """
+    mode = service.spec.WhichOneof("mode")
+    if mode == "global":
+        return work.tasks(service.id)
+    nodes = [info.node for info in work.infos().values()]
+    drained = {node.id for node in nodes if node.spec.availability == node_pb2.NODE_AVAILABILITY_DRAIN}
+    down = _down(work)
+
+    def there() -> list[task_pb2.Task]:
+        return [task for task in work.tasks(service.id) if not (leaving(task) and task.node_id in down)]
+
+    draining = drain.decide(service, there(), drained, service.spec.replicated.replicas)
+    for action in draining.actions:
+        if isinstance(action, Remove):
+            _remove(work, action.task_id, service)
+    return [task for task in there() if task.id not in draining.hidden]
 
 
 def _orphan(work: Pass, action: Orphan) -> None:

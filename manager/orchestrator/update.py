@@ -164,7 +164,7 @@ def _replace(
         decision.wake(progress.last + delay)
         return
     room = len(progress.outdated) if not config.parallelism else max(0, config.parallelism - progress.busy)
-    start_first = config.order == service_pb2.UPDATE_ORDER_START_FIRST and not _exclusive(service.spec)
+    start_first = config.order == service_pb2.UPDATE_ORDER_START_FIRST and not needs_stop_first(service.spec)
     for slot in progress.outdated[:room]:
         if start_first:
             decision.actions.append(Create(slot, "update, start-first"))
@@ -172,8 +172,8 @@ def _replace(
             decision.actions += [Remove(t.id, "update, stop-first") for t in slots[slot] if not leaving(t)]
 
 
-def _exclusive(spec: service_pb2.ServiceSpec) -> bool:
-    """Whether old and new task cannot be at once: both want the same address or port."""
+def needs_stop_first(spec: service_pb2.ServiceSpec) -> bool:
+    """Return whether old and new task cannot be at once: both want the same address or port."""
     fixed = any(a.ipv4_address or a.ipv6_address or a.mac_address for a in spec.task.networks)
     return fixed or any(port.published_port and own_range(port) for port in spec.endpoint.ports)
 

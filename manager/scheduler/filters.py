@@ -14,7 +14,9 @@ Filter = Callable[[Demand, NodeInfo], Iterator[str]]
 
 def ready(demand: Demand, info: NodeInfo) -> Iterator[str]:
     """A node that does not answer takes nothing."""
-    if info.node.status.state != node_pb2.NODE_STATE_READY:
+    if info.node.status.state == node_pb2.NODE_STATE_DISCONNECTED:
+        yield "node is disconnected"
+    elif info.node.status.state != node_pb2.NODE_STATE_READY:
         yield "node is down"
 
 
@@ -94,3 +96,5 @@ FILTERS: tuple[Filter, ...] = (
 )
 #: What decides whether a global service has a task on a node at all; what is short for now only delays it.
 LASTING: tuple[Filter, ...] = (constraints, platform)
+#: What says whether a node is there for a task that lost its own, or will be once room is made.
+TAKERS: tuple[Filter, ...] = (ready, availability, constraints, platform, volumes)

@@ -62,6 +62,8 @@ class _NodeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeState.V
     """Its worker is connected."""
     NODE_STATE_DOWN: _NodeState.ValueType  # 2
     """Its worker has not been heard of for the grace time."""
+    NODE_STATE_DISCONNECTED: _NodeState.ValueType  # 3
+    """Its connection ended, and the grace time has not passed: it takes no new tasks and keeps those that it has."""
 
 class NodeState(_NodeState, metaclass=_NodeStateEnumTypeWrapper):
     """Whether a node answers."""
@@ -72,6 +74,8 @@ NODE_STATE_READY: NodeState.ValueType  # 1
 """Its worker is connected."""
 NODE_STATE_DOWN: NodeState.ValueType  # 2
 """Its worker has not been heard of for the grace time."""
+NODE_STATE_DISCONNECTED: NodeState.ValueType  # 3
+"""Its connection ended, and the grace time has not passed: it takes no new tasks and keeps those that it has."""
 Global___NodeState: _TypeAlias = NodeState  # noqa: Y015
 
 @_typing.final

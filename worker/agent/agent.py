@@ -24,6 +24,7 @@ from pycompose.worker.agent.desired import Desired
 from pycompose.worker.agent.events import Events
 from pycompose.worker.agent.files import SecretsHome
 from pycompose.worker.agent.ids import UserNamespaces
+from pycompose.worker.agent.managers import Managers
 from pycompose.worker.agent.network_view import view_of
 from pycompose.worker.agent.record import Record, Records
 from pycompose.worker.agent.runner import Runner
@@ -80,8 +81,15 @@ class Agent:
         self._memory: asyncio.TimerHandle | None = None
         self._batches: asyncio.Queue[dispatcher_pb2.AssignmentBatch] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.managers = Managers(state, run)
         self._session = Session(
-            f"unix:{run}/api.sock", self._hello, self._accepted, self._outgoing, self._batches.put_nowait, self._wake
+            self.managers.targets,
+            self._hello,
+            self._accepted,
+            self._outgoing,
+            self._batches.put_nowait,
+            self.managers.heard,
+            self._wake,
         )
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:

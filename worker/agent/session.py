@@ -1,6 +1,8 @@
-"""The stream to the manager: hello, assignments down, statuses up; tried again for ever with growing pauses.
+"""The stream to a manager: hello, assignments down, statuses up; tried again for ever.
 
-One writer, which coalesces what is new over a tick.
+One writer, which coalesces what is new over a tick. When the stream ends, the next manager is tried at once; after all
+of them were tried in vain comes a pause, which grows and is never the same for two workers. A manager that is silent
+(paused, cut off) is noticed by HTTP/2's own pings, which need no words of ours.
 """
 
 from __future__ import annotations
@@ -8,60 +10,96 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 
 from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 
 log = logging.getLogger(__name__)
-TICK_SECONDS, LONGEST_PAUSE = 0.02, 5.0
+TICK_SECONDS, LONGEST_PAUSE, CONNECT_SECONDS = 0.02, 5.0, 2.0
+FIRST_PAUSE = 0.05
+HEARTBEAT_SECONDS = 1.0
+OPTIONS = (("grpc.max_receive_message_length", -1),)
+#: For a manager on another machine: a ping after 2 s of silence, and 3 s for its answer.
+ALIVE = (
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+def connect(target: str) -> grpc.aio.Channel:
+    """Return a channel to a manager on this machine."""
+    return grpc.aio.insecure_channel(target, options=OPTIONS)
 
 
 class Session:
-    """Args: target: gRPC target of the manager; hello: makes the first message; accepted: hears
-    that a manager has it; outgoing: takes what is to be sent.
-
-    `take` hears each batch of assignments; `wake` is set when there is something to send.
+    """Args: targets: gives the managers, best first; hello: makes the first message; accepted: hears that a manager
+    has it; outgoing: takes what is to be sent; take: hears each batch of assignments; managers: hears where managers
+    are; wake: is set when there is something to send; connect: makes the channel to a target.
     """
 
     def __init__(
         self,
-        target: str,
+        targets: Callable[[], Sequence[str]],
         hello: Callable[[], dispatcher_pb2.SessionHello],
         accepted: Callable[[], None],
         outgoing: Callable[[], list[dispatcher_pb2.SessionRequest]],
         take: Callable[[dispatcher_pb2.AssignmentBatch], None],
+        managers: Callable[[Sequence[str]], None],
         wake: asyncio.Event,
+        connect: Callable[[str], grpc.aio.Channel] = connect,
     ) -> None:
-        self._target, self._hello, self._accepted = target, hello, accepted
-        self._outgoing, self._take, self._wake = outgoing, take, wake
+        self._targets, self._hello, self._accepted, self._managers = targets, hello, accepted, managers
+        self._outgoing, self._take, self._wake, self._connect = outgoing, take, wake, connect
+        self._period = HEARTBEAT_SECONDS
 
     async def run(self) -> None:
         """Hold a session for ever."""
-        pause = 0.05
+        pause = FIRST_PAUSE
         while True:
-            try:
-                async with grpc.aio.insecure_channel(
-                    self._target, options=[("grpc.max_receive_message_length", -1)]
-                ) as channel:
-                    stub = dispatcher_pb2_grpc.DispatcherServiceStub(channel)
-                    async for response in stub.Session(self._requests()):
-                        pause = 0.05
-                        if response.WhichOneof("message") == "assignments":
-                            self._take(response.assignments)
-                        else:
-                            self._accepted()
-            except grpc.aio.AioRpcError as error:
-                log.info("no manager at %s: %s", self._target, error.details())
+            for target in self._targets():
+                if await self._hold(target):
+                    pause = FIRST_PAUSE
+                    break
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _hold(self, target: str) -> bool:
+        """One session; returns whether a manager had accepted it."""
+        accepted = False
+        try:
+            async with self._connect(target) as channel:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await channel.channel_ready()
+                stub = dispatcher_pb2_grpc.DispatcherServiceStub(channel)
+                async for response in stub.Session(self._requests()):
+                    accepted = True
+                    self._hear(response)
+            log.info("the manager at %s ended the session", target)
+        except grpc.aio.AioRpcError as error:
+            log.info("no session with the manager at %s: %s", target, error.details())
+        except TimeoutError:
+            log.info("no manager at %s: it does not answer", target)
+        return accepted
+
+    def _hear(self, response: dispatcher_pb2.SessionResponse) -> None:
+        kind = response.WhichOneof("message")
+        if kind == "assignments":
+            self._take(response.assignments)
+        elif kind == "managers":
+            self._managers(response.managers.addresses)
+        elif kind == "accepted":
+            self._period = response.accepted.heartbeat_period.ToNanoseconds() / 1e9 or HEARTBEAT_SECONDS
+            self._managers(response.accepted.managers)
+            self._accepted()
 
     async def _requests(self) -> AsyncIterator[dispatcher_pb2.SessionRequest]:
         yield dispatcher_pb2.SessionRequest(hello=self._hello())
         while True:
             try:
-                async with asyncio.timeout(5.0):
+                async with asyncio.timeout(self._period * random.uniform(0.8, 1.2)):
                     await self._wake.wait()
             except TimeoutError:
                 yield dispatcher_pb2.SessionRequest(heartbeat=dispatcher_pb2.Heartbeat())
