@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from bench import proc
@@ -105,50 +104,94 @@ def one_container(place: Place) -> list[Row]:
         api.ours.append(ours.job() * 1000)
         api.theirs.append(1000 * seconds(lambda: place.docker.docker("run", "--rm", IMAGE, "true")))
     ours.close()
-    count = place.rounds(100)
+    found = _inside(place, place.rounds(60))
+    network = Row("one container inside the worker, network from the pool", "ms", 10, peer="docker run --rm")
+    network.ours, network.theirs = found["network"], api.theirs
+    plain = Row("one container inside the worker, no network", "ms", None, 0.5, "runc run")
+    command = Row("pycompose-runtime run, as a process", "ms", None, 3, "runc run")
+    enter = Row("exec of true inside the worker", "ms", 8, peer="runc exec")
+    plain.ours, command.ours, enter.ours = found["plain"], found["command"], found["exec"]
+    plain.theirs, command.theirs, enter.theirs = found["runc"], found["runc"], found["runc exec"]
+    docker = Row("exec of true by the command line", "ms", peer="docker exec")
+    _entered(place, docker)
+    return [api, network, plain, command, enter, docker]
+
+
+def _inside(place: Place, count: int) -> dict[str, list[float]]:
+    """What ``inside_worker`` measures, on the node's machine."""
+    machine = place.node.machine
+    bundles = [str(_bundle(place, name, words)) for name, words in (("true", ["true"]), ("sleep", ["sleep", "86400"]))]
     script = (sys.executable, "-m", "bench.inside_worker")
     folders = (str(place.folder / "worker"), str(place.node.run_dir / "worker"), str(place.folder / "root"))
-    cgroup = f"/{place.node.machine.cgroup}"
-    found = json.loads(place.node.machine.run(*script, *folders, cgroup, str(count), cwd=Path.cwd()))
-    network = Row("one container inside the worker, own network", "ms", 10, peer="docker run --rm")
-    network.ours, network.theirs = found["network"], api.theirs
-    plain = Row("one container inside the worker, no network", "ms", None, 0.5, "runc run", ours=found["plain"])
-    bundle = _bundle(place)
-    for number in range(place.rounds(40)):
-        words = ("runc", "run", "-b", str(bundle), f"bench{number}")
-        plain.theirs.append(1000 * seconds(partial(place.docker.machine.run, *words)))
-    return [api, network, plain]
+    text = machine.run(*script, *folders, f"/{machine.cgroup}", str(count), *bundles, cwd=Path.cwd())
+    found: dict[str, list[float]] = json.loads(text)
+    return found
 
 
-def _bundle(place: Place) -> Path:
-    """An OCI bundle for runc: the same root, a configuration of its own default with `true`."""
-    bundle = place.folder / "bundle"
+def _entered(place: Place, row: Row) -> None:
+    """`exec` by the command lines, in a container of each."""
+    home = place.folder / "entered"
+    home.mkdir()
+    (home / "compose.yaml").write_text(f"services:\n  s:\n    image: {IMAGE}\n    command: sleep 86400\n")
+    place.node.pycompose("up", "-d", cwd=home)
+    place.docker.docker("run", "-d", "--name", "entered", IMAGE, "sleep", "86400")
+    for _ in range(place.rounds(20)):
+        row.ours.append(1000 * seconds(lambda: place.node.pycompose("exec", "-T", "s", "true", cwd=home)))
+        row.theirs.append(1000 * seconds(lambda: place.docker.docker("exec", "entered", "true")))
+    place.docker.docker("rm", "-f", "entered")
+    place.node.pycompose("down", "-t", "0", cwd=home)
+
+
+def _bundle(place: Place, name: str, words: list[str]) -> Path:
+    """An OCI bundle: the same root, the configuration of `runc spec`."""
+    bundle = place.folder / f"bundle-{name}"
     bundle.mkdir()
     shutil.copytree(place.folder / "root", bundle / "rootfs", symlinks=True)
-    place.docker.machine.run("runc", "spec", cwd=bundle)
+    place.node.machine.run("runc", "spec", cwd=bundle)
     config = json.loads((bundle / "config.json").read_text())
-    config["process"]["args"], config["process"]["terminal"] = ["true"], False
-    config["linux"]["cgroupsPath"] = f"/{place.docker.machine.cgroup}/runc"
+    config["process"]["args"], config["process"]["terminal"] = words, False
+    config["linux"]["cgroupsPath"] = f"/{place.node.machine.cgroup}/{bundle.name}"
     (bundle / "config.json").write_text(json.dumps(config))
     return bundle
 
 
 def shims(place: Place) -> list[Row]:
     """Memory that an idle container costs beside its own program."""
-    rows = []
     ours, theirs = Ours(place.node), Swarm(place.docker)
-    for count in (10,) if place.quick else (10, 500):
-        row = Row(f"memory of a shim, {count} containers", "MB", 3, peer="containerd-shim at 10")
-        _, service = ours.create(count)
-        row.ours = [_each("pycompose-shim")]
-        ours.remove(service)
-        if count == 10:
-            _, service = theirs.create(count)
-            row.theirs = [_each("containerd-shim")]
-            theirs.remove(service)
-        rows.append(row)
+    row = Row("memory of a shim, 10 containers", "MB", 3, peer="containerd-shim at 10")
+    _, service = ours.create(10)
+    row.ours = [_each("pycompose-shim")]
+    ours.remove(service)
+    _, service = theirs.create(10)
+    row.theirs = [_each("containerd-shim")]
+    theirs.remove(service)
     ours.close()
-    return rows
+    return [row]
+
+
+def many(place: Place) -> list[Row]:
+    """500 containers in one network of one node: until all are healthy; then, without health checks, what idling costs.
+
+    dockerd is not asked for so many: one at a time takes it minutes.
+    """
+    ours = Ours(place.node)
+    healthy = Row("500 containers of a service, all healthy", "s", 15)
+    took, service = ours.healthy(500)
+    healthy.ours = [took]
+    ours.remove(service)
+    memory = Row("memory of a shim, 500 containers", "MB", 3)
+    cpu = Row("idle CPU of a node with 500 containers", "%", 1)
+    gone = Row("remove 500 containers, PID 1 without a handler", "s")
+    _, service = ours.create(500)
+    memory.ours = [_each("pycompose-shim")]
+    time.sleep(5)
+    pids = [*proc.tree(place.node.pid), *proc.named("pycompose-shim")]
+    before, begin = proc.cpu(pids), time.perf_counter()
+    time.sleep(10 if place.quick else 30)
+    cpu.ours = [(proc.cpu(pids) - before) / (time.perf_counter() - begin) * 100]
+    gone.ours = [ours.remove(service)]
+    ours.close()
+    return [healthy, memory, cpu, gone]
 
 
 def _each(comm: str) -> float:
@@ -191,5 +234,6 @@ CASES: dict[str, Callable[[Place], list[Row]]] = {
     "ps": listing,
     "container": one_container,
     "memory": shims,
+    "many": many,
     "replicas": replicas,
 }

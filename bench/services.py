@@ -54,14 +54,26 @@ class Ours:
         self.remove(service)
         return time.perf_counter() - begin
 
-    def _until(self, spec: service_pb2.ServiceSpec, state: int, count: int) -> tuple[float, str]:
+    def healthy(self, replicas: int) -> tuple[float, str]:
+        """Seconds until all replicas are healthy, and the service's id; probed each second until then."""
+        spec = self._spec(replicas, SLEEP, 10)
+        check = spec.task.container.healthcheck
+        check.test.extend(("CMD", "true"))
+        check.interval.FromSeconds(30)
+        check.start_period.FromSeconds(60)
+        check.start_interval.FromSeconds(1)
+        return self._until(spec, task_pb2.TASK_STATE_RUNNING, replicas, task_pb2.HEALTH_STATE_HEALTHY)
+
+    def _until(
+        self, spec: service_pb2.ServiceSpec, state: int, count: int, health: int | None = None
+    ) -> tuple[float, str]:
         begin = time.perf_counter()
         service = self._control.CreateService(control_pb2.CreateServiceRequest(spec=spec)).service
         watch = self._watch(service.id)
         there: set[str] = set()
         for answer in watch:
             for event in answer.events:
-                if event.task.status.state == state:
+                if event.task.status.state == state and health in (None, event.task.status.health):
                     there.add(event.task.id)
             if len(there) == count:
                 break

@@ -59,11 +59,11 @@ class Point:
 
 
 class Tracer:
-    """strace on a process of the node, its threads and its children."""
+    """strace on processes of the node, their threads and the children they will have."""
 
-    def __init__(self, pid: int, output: Path, *words: str) -> None:
-        self.pid = pid
-        command = ["strace", "-f", "-qq", "-o", str(output), *words, "-p", str(pid)]
+    def __init__(self, pids: list[int], output: Path, *words: str) -> None:
+        self.pids = pids
+        command = ["strace", "-f", "-qq", "-o", str(output), *words, *(f"--attach={pid}" for pid in pids)]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         until(self._attached)
 
@@ -71,9 +71,10 @@ class Tracer:
         if self.process.poll() is not None:
             return True  # what it was to trace is gone
         found = []
-        for path in Path(f"/proc/{self.pid}/task").glob("*/status"):
-            with contextlib.suppress(OSError):
-                found.append("TracerPid:\t0" not in path.read_text())
+        for pid in self.pids:
+            for path in Path(f"/proc/{pid}/task").glob("*/status"):
+                with contextlib.suppress(OSError):
+                    found.append("TracerPid:\t0" not in path.read_text())
         return all(found)
 
     def close(self) -> None:
@@ -153,7 +154,10 @@ class Site:
     def during(self, role: str, operation: str, *words: str) -> str:
         """Do it under strace; returns what strace wrote."""
         output = self.folder / "trace"
-        tracer = Tracer(self.pid(role, operation), output, *words)
+        pids = [self.pid(role, operation)]
+        if role == "shim" and operation == "start":
+            pids += [pid for pid, name in roles(self.node).items() if name == "spare shim's child"]
+        tracer = Tracer(pids, output, *words)
         work = threading.Thread(target=self._attempt, args=(operation,))
         try:
             work.start()

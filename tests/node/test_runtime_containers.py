@@ -327,6 +327,60 @@ async def test_a_killed_zygote_is_replaced(box: Box) -> None:
     assert box.runtime.zygote.pid not in (0, before)
 
 
+async def prepared(box: Box, since: int = 0) -> int:
+    """The process that waits for the next container, another one than `since`."""
+
+    def children(pid: int, name: str) -> list[int]:
+        try:
+            pids = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == f"pycompose-{name}"]
+        except OSError:
+            return []
+
+    for _ in range(2000):
+        found = [pid for shim in children(box.runtime.zygote.pid, "spare") for pid in children(shim, "first")]
+        if found and found[0] != since:
+            return found[0]
+        await asyncio.sleep(0.01)
+    raise AssertionError("no process waits for a container")
+
+
+async def test_a_prepared_process_becomes_the_container_and_one_that_was_killed_is_not_missed(box: Box) -> None:
+    first = await prepared(box)
+    await box.create("a", "sleep", "60")
+    assert await box.runtime.start("a") == first
+    killed = await prepared(box, first)
+    os.kill(killed, signal.SIGKILL)
+    await box.create("b", "sleep", "60")
+    assert await box.runtime.start("b") not in (first, killed)
+    session = await box.runtime.exec("b", {"args": ["ps"], "cwd": "/", "user": {"uid": 0, "gid": 0}, "env": []})
+    listed = b"".join([data async for _, data in session]).decode().splitlines()[1:]
+    assert len(listed) == 2  # itself and ps
+    assert listed[0].split()[0] == "1"
+
+
+async def test_a_container_without_pid_namespace_has_no_use_for_the_prepared_process(box: Box) -> None:
+    first = await prepared(box)
+    kinds = [{"type": kind} for kind in ("mount", "ipc", "uts", "network", "cgroup")]
+    await box.create("a", "sleep", "60", linux={"namespaces": kinds})
+    pid = await box.runtime.start("a")
+    assert pid != first
+    assert not alive(first)
+    assert os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
+
+
+async def test_a_first_process_whose_shim_is_killed_goes_with_it(box: Box) -> None:
+    first = await prepared(box)
+    shim = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(shim, signal.SIGKILL)
+    for _ in range(2000):
+        if not alive(first):
+            break
+        await asyncio.sleep(0.01)
+    assert not alive(first)
+    assert (await box.run("a", "true")).code == 0
+
+
 async def test_wrong_states_are_named(box: Box) -> None:
     await box.create("a", "sleep", "60")
     with pytest.raises(WrongState, match="exists already"):

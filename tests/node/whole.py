@@ -130,6 +130,9 @@ class Node:
         return self.folder / "run" / "netns" / container_id
 
 
+SHIMS = {"pycompose-shim": "shim", "pycompose-spare": "spare shim", "pycompose-first": "spare shim's child"}
+
+
 def processes_of(node: Node) -> dict[int, list[str]]:
     """Processes that belong to the node (by its state directory in their environment): pid -> arguments.
 
@@ -152,7 +155,7 @@ def roles(node: Node) -> dict[int, str]:
         role = next((name for name, each in DAEMONS.items() if each == module), " ".join(arguments[:4]))
         with contextlib.suppress(OSError):  # a shim is a fork of the zygote and shows its arguments
             name = Path(f"/proc/{pid}/comm").read_text().strip()
-            found[pid] = {"pycompose-shim": "shim", "pycompose-spare": "spare shim"}.get(name, role)
+            found[pid] = SHIMS.get(name, role)
     return found
 
 

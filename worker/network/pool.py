@@ -1,8 +1,9 @@
 """Network namespaces made ahead of their containers, with what all have in common: loopback, DNS sockets, rules.
 
 What is left to do when a container comes is its veth. A member is held by its descriptor alone: when the node stops or
-is killed it is gone, with nothing to clean up. Members are made one after another while nobody is waiting for a
-namespace, up to a fixed number, and only while there are networks; a full pool costs nothing but memory.
+is killed it is gone, with nothing to clean up. Members are made one after another, up to a fixed number, once nobody has
+come for a moment (who was just attached is about to start), and only while there are networks; a full pool costs
+nothing but memory.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pycompose.worker.network.errors import NetworkError
 log = logging.getLogger(__name__)
 SIZE = 8
 RETRY_S = 5.0
+QUIET_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Pool:
         self._members: list[Prepared] = []
         self._wanted = False
         self._generation = 0
-        self._busy = 0
+        self._busy = self._uses = self._quiet_at = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -89,18 +91,20 @@ class Pool:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Somebody is being attached: members are made afterwards."""
+        """Somebody is being attached: members are made a moment afterwards."""
         self._busy += 1
         try:
             yield
         finally:
             self._busy -= 1
+            self._uses += 1
             self._wake.set()
 
     async def _fill(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            await self._quiet()
             while self._wanted and len(self._members) < self._size and not self._busy:
                 generation = self._generation
                 try:
@@ -113,3 +117,9 @@ class Pool:
                     self._release(member)
                 else:
                     self._members.append(member)
+
+    async def _quiet(self) -> None:
+        """Return when nobody has come for a moment."""
+        while self._quiet_at != self._uses:
+            self._quiet_at = self._uses
+            await asyncio.sleep(QUIET_S)

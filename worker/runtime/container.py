@@ -43,6 +43,9 @@ _TIOCGPTPEER, _TIOCGPTN, _TIOCSPTLCK = 0x5441, 0x80045430, 0x40045431
 class Stages:
     """What whoever forked the container wants done between its steps; by default nothing."""
 
+    def entering(self, progress: Progress) -> None:
+        """The configuration is read; the cgroup comes next."""
+
     def built(self, progress: Progress) -> None:
         """Namespaces and root are made; paths are still the machine's."""
 
@@ -96,6 +99,7 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
     progress.step = "join the cgroup"
+    stages.entering(progress)
     cgroups.at(launch["cgroup"]).join()
     progress.step = "set the out-of-memory score"
     oom_score(process.get("oomScoreAdj"))

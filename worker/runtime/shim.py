@@ -16,7 +16,18 @@ import signal
 import socket
 import time
 
-from pycompose.worker.runtime import cgroups, container, namespaces, protocol, shim_exec, state, syscalls, userns
+from pycompose.worker.runtime import (
+    cgroups,
+    container,
+    namespaces,
+    pages,
+    protocol,
+    shim_exec,
+    spare,
+    state,
+    syscalls,
+    userns,
+)
 from pycompose.worker.runtime.errors import StartError
 from pycompose.worker.runtime.jsonlog import JsonLog
 from pycompose.worker.runtime.shim_peers import Peer
@@ -31,12 +42,13 @@ if TYPE_CHECKING:
 LINGER_SECONDS = 60.0
 
 
-def stand_by(channel: socket.socket) -> NoReturn:
+def stand_by(channel: socket.socket, lesson: spare.Lesson | None) -> NoReturn:
     """A shim in a fresh fork, for a container that is yet to come; never returns.
 
     Args:
         channel: gives the container's directory (UTF-8) with one connected descriptor (SOCK_SEQPACKET), for the
             answer to the start and then the exit; its end means that no shim is needed.
+        lesson: which pages are copied ahead; None: ``channel`` is told once the container runs.
     """
     os.setsid()
     fd = channel.detach()
@@ -50,15 +62,19 @@ def stand_by(channel: socket.socket) -> NoReturn:
     syscalls.set_process_name(b"pycompose-spare")
     with contextlib.suppress(OSError):
         container.oom_score(-999)
-    with socket.socket(fileno=3) as channel:
-        message, fds, _, _ = socket.recv_fds(channel, 4096, 1)
+    channel = socket.socket(fileno=3)
+    first = spare.First(lesson, 3)
+    pages.copy((lesson or {}).get("shim", ()))
+    message, fds, _, _ = socket.recv_fds(channel, 4096, 1)
     if message:
         syscalls.set_process_name(b"pycompose-shim")
-        _run(message.decode(), fds[0])
+        if lesson is not None:
+            channel.close()
+        _run(message.decode(), fds[0], first, None if lesson is not None else channel)
     os._exit(0)
 
 
-def _run(directory: str, control: int) -> None:
+def _run(directory: str, control: int, first: spare.First, pupil: socket.socket | None) -> None:
     """The life of a shim with its container. ``directory`` holds ``launch.json`` and ``state.json``."""
     try:
         peer = socket.socket(fileno=control)
@@ -66,7 +82,7 @@ def _run(directory: str, control: int) -> None:
         if claim is None:
             peer.send(protocol.encode(protocol.JSON, {"error": "the container is being started already", "code": 125}))
             os._exit(0)
-        Shim(directory, peer, claim).live()
+        Shim(directory, peer, claim, first, pupil).live()
     except BaseException as error:
         _last_words(directory, error)
 
@@ -82,9 +98,15 @@ def _last_words(directory: str, error: BaseException) -> None:
 
 
 class Shim:
-    """State of one shim. ``handlers`` maps each watched descriptor to what reads it."""
+    """State of one shim. ``handlers`` maps each watched descriptor to what reads it.
 
-    def __init__(self, directory: str, control: socket.socket, claim: int) -> None:
+    ``first``: the process that waits to be the container's; ``pupil``: who is to hear which pages it took.
+    """
+
+    def __init__(
+        self, directory: str, control: socket.socket, claim: int, first: spare.First, pupil: socket.socket | None
+    ) -> None:
+        self.first, self.pupil = first, pupil
         self.directory, self.claim = directory, claim
         self.launch: dict[str, Any] = json.loads(state.read(f"{directory}/launch.json"))
         self.known = state.load(directory)
@@ -98,7 +120,7 @@ class Shim:
         self.execs: dict[int, shim_exec.Exec] = {}
         self.streams = Streams(self)
         self.pid = self.pid_start = 0
-        self.channel: socket.socket | None = None
+        self.taken: list[tuple[int, int]] = []
         self.status: int | None = None
         self.listener: socket.socket | None = None
         self.started_ns = 0
@@ -167,11 +189,29 @@ class Shim:
         if self.known["run"] > 1:
             with contextlib.suppress(OSError):
                 self.cgroup.remove()  # of a run whose shim was lost
-        self.cgroup.create((self.config.get("linux") or {}).get("resources") or {})
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         terminal = bool(self.config["process"].get("terminal"))
         stdio = None if terminal else self.streams.make_pipes(bool(self.launch.get("open_stdin")))
         self.plan = namespaces.Plan(self.config["linux"]["namespaces"])
+        prepared = spare.fits(self.plan) and self.first.give(self.directory, stdio)
+        if prepared:
+            self.pid = self.first.pid
+        else:
+            self.first.dismiss()
+        self.cgroup.create((self.config.get("linux") or {}).get("resources") or {})
+        if prepared:
+            self.first.go()
+            self.channel = self.first.channel
+        else:
+            self._fork(stdio)
+        for fd in set(stdio or ()):
+            os.close(fd)
+        self._listen()  # while the container is being made: nobody knows of it yet
+        self._await_exec(self.channel)
+        self._teach()
+
+    def _fork(self, stdio: tuple[int, int, int] | None) -> None:
+        """Fork the first process, for want of a prepared one."""
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         namespaces.enter_for_children(self.plan)
         if not self.own_pids or self.plan.user is not None:
             syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
@@ -179,28 +219,34 @@ class Shim:
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            mine.close()
             theirs.setblocking(True)
             container.run(self.launch, theirs, stdio)
         theirs.close()
-        for fd in set(stdio or ()):
-            os.close(fd)
         if self.plan.user is not None:
             pid = userns.follow(mine, pid)
             namespaces.children_into(pid)  # exec's
-        self.pid = pid
-        self.channel = mine
-        self._listen()  # while the container is being made: nobody knows of it yet
-        self._await_exec(mine)
+        self.pid, self.channel = pid, mine
+
+    def _teach(self) -> None:
+        """Tell the zygote which pages a start copies."""
+        if self.pupil is not None:
+            with contextlib.suppress(OSError):
+                if self.taken:
+                    lesson = {"shim": pages.copied(), "first": self.taken}
+                    self.pupil.send(protocol.encode(protocol.JSON, lesson))
+                self.pupil.close()
+            self.pupil = None
 
     def _await_exec(self, channel: socket.socket) -> None:
         """Read the child's reports until exec closes its end (success) or it names an error."""
         while True:
-            message, fds, _, _ = socket.recv_fds(channel, 8192, 1)
+            message, fds, _, _ = socket.recv_fds(channel, protocol.LIMIT if self.pupil else 8192, 1)
             if not message:
                 break
             report = json.loads(message)
-            if fds:
+            if "pages" in report:
+                self.taken = report["pages"]
+            elif fds:
                 self.streams.take_terminal(fds[0])
             else:
                 os.waitpid(self.pid, 0)

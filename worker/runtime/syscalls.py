@@ -221,6 +221,11 @@ def close_range(first: int, last: int) -> None:
         _syscall(_CLOSE_RANGE, first, last, 0)
 
 
+def populate(address: int, length: int) -> None:
+    """madvise(2), MADV_POPULATE_WRITE: fault pages in as if they were written to."""
+    _checked(_libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), 23))
+
+
 def openat2(directory: int, path: bytes, flags: int, mode: int = 0, resolve: int = RESOLVE_IN_ROOT) -> int:
     """openat2(2): open ``path`` with ``directory`` as its root."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
