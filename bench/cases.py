@@ -160,10 +160,10 @@ def shims(place: Place) -> list[Row]:
     ours, theirs = Ours(place.node), Swarm(place.docker)
     row = Row("memory of a shim, 10 containers", "MB", 3, peer="containerd-shim at 10")
     _, service = ours.create(10)
-    row.ours = [_each("pycompose-shim")]
+    row.ours = [_each("pycompose-shim", place.node.pid)]
     ours.remove(service)
     _, service = theirs.create(10)
-    row.theirs = [_each("containerd-shim")]
+    row.theirs = [_each("containerd-shim", place.docker.pid)]
     theirs.remove(service)
     ours.close()
     return [row]
@@ -183,9 +183,9 @@ def many(place: Place) -> list[Row]:
     cpu = Row("idle CPU of a node with 500 containers", "%", 1)
     gone = Row("remove 500 containers, PID 1 without a handler", "s")
     _, service = ours.create(500)
-    memory.ours = [_each("pycompose-shim")]
+    memory.ours = [_each("pycompose-shim", place.node.pid)]
     time.sleep(5)
-    pids = [*proc.tree(place.node.pid), *proc.named("pycompose-shim")]
+    pids = [*proc.tree(place.node.pid), *proc.named("pycompose-shim", place.node.pid)]
     before, begin = proc.cpu(pids), time.perf_counter()
     time.sleep(10 if place.quick else 30)
     cpu.ours = [(proc.cpu(pids) - before) / (time.perf_counter() - begin) * 100]
@@ -194,8 +194,8 @@ def many(place: Place) -> list[Row]:
     return [healthy, memory, cpu, gone]
 
 
-def _each(comm: str) -> float:
-    pids = proc.named(comm)
+def _each(comm: str, beside: int) -> float:
+    pids = proc.named(comm, beside)
     return sum(map(proc.pss, pids)) / len(pids)
 
 

@@ -44,12 +44,14 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def named(comm: str) -> list[int]:
-    """Processes with this name (at most 15 characters)."""
-    found = []
+def named(comm: str, beside: int) -> list[int]:
+    """Processes with this name (at most 15 characters) in the mount namespace of the process `beside`."""
+    found, own = [], os.readlink(f"/proc/{beside}/ns/mnt")
     for entry in os.listdir("/proc"):
         try:
-            if entry.isdigit() and Path(f"/proc/{entry}/comm").read_text().strip() == comm:
+            if entry.isdigit() and Path(f"/proc/{entry}/comm").read_text().strip() != comm:
+                continue
+            if entry.isdigit() and os.readlink(f"/proc/{entry}/ns/mnt") == own:
                 found.append(int(entry))
         except OSError:
             continue

@@ -9,6 +9,8 @@ from pycompose.proto.v1 import network_pb2
 
 REST_SECONDS = 60.0
 Net = ipaddress.IPv4Network
+#: Prefix length of a subnet that nobody chose: 4,093 containers, four times what one node's bridge takes.
+SIZE = 20
 #: Private addresses (RFC 1918); the later ones are for machines whose own network, or VPN, is the first.
 POOLS = ("10.128.0.0/9", "172.16.0.0/12", "192.168.0.0/16")
 #: Unique local addresses (RFC 4193) for networks that ask for IPv6 without a subnet: a /64 each, by their VNI.
@@ -44,7 +46,7 @@ def chosen6(vni: int) -> ipaddress.IPv6Network:
 class Pools:
     """Subnets carved from pools, in order. `pools`: networks such as "10.128.0.0/9"; `size`: prefix length of each."""
 
-    def __init__(self, pools: Sequence[str] = POOLS, size: int = 24, avoid: Sequence[str] = ()) -> None:
+    def __init__(self, pools: Sequence[str] = POOLS, size: int = SIZE, avoid: Sequence[str] = ()) -> None:
         self._pools = [Net(pool) for pool in pools]
         self._size = size
         self._avoid = [Net(net, strict=False) for net in avoid]

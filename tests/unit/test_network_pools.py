@@ -35,10 +35,10 @@ def test_routes_of_the_machine_are_left_alone() -> None:
 
 def test_a_vpn_over_the_first_pool_leads_to_the_next() -> None:
     foreign = [Net(each) for each in routes.destinations(TABLE, ("pyc",))]
-    assert Pools().choose(foreign) == Net("172.16.0.0/24")
-    assert Pools().choose([*foreign, Net("172.16.0.0/12")]) == Net("192.168.0.0/24")
-    assert Pools().choose([*foreign, Net("172.16.0.0/12"), Net("192.168.0.0/24")]) == Net("192.168.2.0/24")
-    assert Pools().choose([Net("10.128.0.0/16")]) == Net("10.129.0.0/24")
+    assert Pools().choose(foreign) == Net("172.16.0.0/20")
+    assert Pools().choose([*foreign, Net("172.16.0.0/12")]) == Net("192.168.16.0/20")
+    assert Pools().choose([*foreign, Net("172.16.0.0/12"), Net("192.168.16.0/24")]) == Net("192.168.32.0/20")
+    assert Pools().choose([Net("10.128.0.0/16")]) == Net("10.129.0.0/20")
 
 
 def test_exhausted_pools_say_so() -> None:

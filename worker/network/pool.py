@@ -1,8 +1,8 @@
 """Network namespaces made ahead of their containers, with what all have in common: loopback, DNS sockets, rules.
 
 What is left to do when a container comes is its veth. A member is held by its descriptor alone: when the node stops or
-is killed it is gone, with nothing to clean up. Members are made one after another, up to a fixed number, once nobody has
-come for a moment (who was just attached is about to start), and only while there are networks; a full pool costs
+is killed it is gone, with nothing to clean up. Members are made one after another, up to a fixed number, once nobody
+has come for a moment (who was just attached is about to start), and only while there are networks; a full pool costs
 nothing but memory.
 """
 

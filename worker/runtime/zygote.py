@@ -21,7 +21,7 @@ import signal
 import socket
 import sys
 
-from pycompose.worker.runtime import cgroups, protocol, sealing, shim, syscalls
+from pycompose.worker.runtime import cgroups, protocol, sealing, standby, syscalls
 from pycompose.worker.runtime.errors import StepError
 from pycompose.worker.runtime.shim_streams import deafen
 
@@ -96,7 +96,7 @@ def _spare(lesson: Lesson | None) -> socket.socket:
     """Fork a shim ahead of its container; returns the connection by which it gets one."""
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
-        shim.stand_by(theirs, lesson)
+        standby.stand_by(theirs, lesson)
     theirs.close()
     return mine
 
