@@ -8,6 +8,8 @@ Who is who (DESIGN: "never fork from a process that runs gRPC or threads")::
 
 * ``client``     the asyncio seam for the agent; the only module that needs asyncio
 * ``zygote``     one small single-threaded process with everything imported; forks shims
+* ``standby``    a shim before its container comes, and ``spare`` the container's first process before it has one
+* ``pages``      which memory a start writes to: copied while they wait
 * ``shim``       one per run of a container; outlives agent and zygote
 * ``container``  the steps between fork and exec, in order
 * ``mounts``, ``cgroups``, ``namespaces``, ``capabilities``, ``seccomp``, ``paths``: one kernel subject each
