@@ -11,6 +11,7 @@
     ├── HistoryError      OUT_OF_RANGE: ErrorInfo COMPACTED; watch anew from the present
     ├── ExhaustedError    RESOURCE_EXHAUSTED: QuotaFailure names the limit
     ├── NotYetError       UNIMPLEMENTED: the API has it, this program does not
+    ├── ForbiddenError    PERMISSION_DENIED: the caller's certificate does not allow it
     ├── UnreachableError  UNAVAILABLE: the node or the store does not answer
     ├── OtherError        any other status, as ErrorInfo's reason
     └── InternalError     INTERNAL: an id that the log has too, and nothing else
@@ -100,6 +101,15 @@ class ExistsError(Refusal):
     def __init__(self, kind: str, name: str) -> None:
         hint = "update it, or remove it first"
         super().__init__(f"{kind} {name} already exists; {hint}", _resource(kind, name, hint))
+
+
+class ForbiddenError(Refusal):
+    """The caller may not do this. `reason`: a word for programs, such as the caller's role."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, _info("FORBIDDEN", {"reason": reason}))
 
 
 class LostUpdateError(Refusal):

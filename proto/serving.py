@@ -31,8 +31,8 @@ def connections_allowed() -> int:
     return max(100, min(CONNECTIONS, soft - OTHER_DESCRIPTORS))
 
 
-def new_server(guard: Guard) -> grpc.aio.Server:
-    """Return a server with limits."""
+def new_server(guard: Guard, *checks: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
+    """Return a server with limits; `checks` come before its calls, and the guard tells what they refuse."""
     options = [
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
         ("grpc.max_send_message_length", MESSAGE_BYTES),
@@ -41,7 +41,7 @@ def new_server(guard: Guard) -> grpc.aio.Server:
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
         ("grpc.so_reuseport", 0),
     ]
-    return grpc.aio.server(options=options, interceptors=[guard])
+    return grpc.aio.server(options=options, interceptors=[guard, *checks])
 
 
 async def listen(server: grpc.aio.Server, path: Path, group: int | None = None) -> None:

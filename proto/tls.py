@@ -1,0 +1,103 @@
+"""Mutual TLS between nodes and for remote clients: files of an identity, and gRPC credentials made of it.
+
+A certificate names its holder (CN), the holder's role (OU: manager, worker or client) and the cluster (O); its
+alternative names are the holder's own, ``ROLE.pycompose`` and, of a node, its address. Whoever connects checks the
+authority and one of the names, never an address alone: addresses move.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import grpc
+
+CERTIFICATE, KEY, AUTHORITIES = "cert.pem", "key.pem", "ca.pem"
+
+
+def name_of(role: str) -> str:
+    """Return the name that every certificate of a role has."""
+    return f"{role}.pycompose"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One party's certificate, its key, and the authorities that it believes; all PEM (RFC 7468).
+
+    `authorities` holds two certificates while a cluster changes its authority.
+    """
+
+    certificate: bytes
+    key: bytes
+    authorities: bytes
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the three files of a folder. Raises OSError."""
+        return cls(*((folder / name).read_bytes() for name in (CERTIFICATE, KEY, AUTHORITIES)))
+
+    def store(self, folder: Path) -> None:
+        """Write the three files, 0600, each whole or not at all; the certificate last. Raises OSError.
+
+        A reader that comes in between may find a new key beside the old certificate: it fails, and reads again.
+        """
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name, data in ((AUTHORITIES, self.authorities), (KEY, self.key), (CERTIFICATE, self.certificate)):
+            _replace(folder / name, data)
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def channel_credentials(identity: Identity) -> grpc.ChannelCredentials:
+    """Return what a client connects with; the channel names whom it expects by `expecting`."""
+    return grpc.ssl_channel_credentials(identity.authorities, identity.key, identity.certificate)
+
+
+def expecting(name: str) -> tuple[str, str]:
+    """Return the channel option that holds the server to a name: a node's id, or `name_of` a role."""
+    return ("grpc.ssl_target_name_override", name)
+
+
+def server_credentials(current: Callable[[], Identity], *, mutual: bool = True) -> grpc.ServerCredentials:
+    """Return what a server shows, and asks for.
+
+    Args:
+        current: the identity now; it is asked at each connection, so that a renewed certificate needs no restart.
+        mutual: refuse whoever shows no certificate of an authority that `current` names.
+    """
+    shown: list[Identity] = []
+
+    def configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
+        pairs = [(identity.key, identity.certificate)]
+        return grpc.ssl_server_certificate_configuration(pairs, identity.authorities if mutual else None)
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        identity = current()
+        if shown == [identity]:
+            return None  # gRPC keeps what it has
+        shown[:] = [identity]
+        return configuration(identity)
+
+    shown[:] = [current()]
+    return grpc.dynamic_ssl_server_credentials(configuration(shown[0]), fetch, mutual)  # type: ignore[arg-type]
