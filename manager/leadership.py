@@ -49,6 +49,10 @@ class Leadership(Protocol):
         """Wait until this manager no longer leads."""
         ...
 
+    async def resign(self) -> None:
+        """Stop leading, and let another take over at once."""
+        ...
+
 
 class AlwaysLeader:
     """Leadership of the only manager."""
@@ -67,6 +71,9 @@ class AlwaysLeader:
     async def lost(self) -> None:
         """Never."""
         await asyncio.Event().wait()
+
+    async def resign(self) -> None:
+        """Nobody takes over."""
 
 
 class Election:

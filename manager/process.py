@@ -1,0 +1,130 @@
+"""One life of the manager: the store that ``backend.json`` names, the loops over it, and the doors before it.
+
+A life ends with the process (SIGTERM), with a loop that failed, or because the store is another from now on: moved to
+etcd or back, restored, or so far ahead that the history which the cache needs is gone (CompactedError). In the
+latter cases the next life begins at once, in the same process, with everything read anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from pycompose.manager.allocator import Pools
+from pycompose.manager.backend import Backend
+from pycompose.manager.cache import Cache
+from pycompose.manager.control import Api, add_control, add_proxies
+from pycompose.manager.dispatcher import Absence, Dispatcher, add_dispatcher
+from pycompose.manager.doors import Calls, Door, LocalDoor
+from pycompose.manager.engine import Engine
+from pycompose.manager.leadership import Leadership
+from pycompose.manager.model import Codec
+from pycompose.manager.sealing import Sealer
+from pycompose.manager.store import CompactedError, Store
+from pycompose.proto.v1 import access_pb2, control_pb2, dispatcher_pb2, image_pb2
+
+log = logging.getLogger("pycompose.manager")
+#: With the files that declare them: reflection finds what is loaded.
+SERVICES = {
+    f"pycompose.v1.{name}": file.DESCRIPTOR
+    for file in (control_pb2, dispatcher_pb2, access_pb2, image_pb2)
+    for name in file.DESCRIPTOR.services_by_name
+}
+Loop = Coroutine[Any, Any, Any]
+
+
+class Process:
+    """The manager of one node.
+
+    Args:
+        state: the node's state directory; ours is ``manager`` in it.
+        run: where the sockets are.
+    """
+
+    def __init__(self, state: Path, run: Path) -> None:
+        self.state, self.run_dir, self.folder = state, run, state / "manager"
+        self._stopping, self._renewing = asyncio.Event(), asyncio.Event()
+
+    def stop(self) -> None:
+        """End this life, and begin no other."""
+        self._stopping.set()
+
+    def renew(self) -> None:
+        """End this life and begin the next: the store is another now."""
+        self._renewing.set()
+
+    async def run(self) -> int:
+        """Live until `stop`; returns the exit status. Raises StoreError, SealError, OSError: it cannot begin."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        while True:
+            self._renewing.clear()
+            failed = await self._live()
+            if self._stopping.is_set():
+                return 0
+            if isinstance(failed, CompactedError):
+                log.warning("the store's history is another (%s); everything is read anew", failed)
+            elif failed is not None:
+                log.error("a loop ended: %s: %s; starting anew", type(failed).__name__, failed)
+                return 1
+
+    async def _live(self) -> BaseException | None:
+        """One life; returns the error that ended it."""
+        backend = Backend.load(self.folder)
+        codec = Codec(Sealer.from_file(self.folder / "key"))
+        store = await backend.open(self.folder)
+        leadership = backend.leadership(store)
+        opened: list[Door] = []
+        running: list[asyncio.Task[Any]] = []
+        closers: list[Callable[[], Coroutine[Any, Any, Any]]] = []
+        try:
+            cache = Cache(store, codec)
+            await cache.load()
+            calls, loops = self._parts(store, cache, codec, leadership, closers)
+            for door in self.doors():
+                opened.append(door)
+                await door.open(calls)
+            log.info("serving on %s, store: %s", self.run_dir / "api.sock", backend.store)
+            running = [asyncio.create_task(loop) for loop in (*loops, self._stopping.wait(), self._renewing.wait())]
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            return next((error for task in done if (error := task.exception())), None)
+        finally:
+            # The loops run on until no call waits for them.
+            for door in reversed(opened):
+                await door.close()
+            for close in closers:
+                await close()
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await leadership.resign()
+            await store.close()
+
+    def doors(self) -> Sequence[Door]:
+        """Where the calls can be made."""
+        return [LocalDoor(self.run_dir / "api.sock")]
+
+    def _parts(
+        self,
+        store: Store,
+        cache: Cache,
+        codec: Codec,
+        leadership: Leadership,
+        closers: list[Callable[[], Coroutine[Any, Any, Any]]],
+    ) -> tuple[Calls, list[Loop]]:
+        """Make what is served, and what runs."""
+        dispatcher = Dispatcher(store, cache, codec)
+        api = Api(store, cache, codec)
+        worker = f"unix:{self.run_dir}/worker.sock"
+        adders = [
+            lambda server: add_control(server, api),
+            lambda server: add_dispatcher(server, dispatcher),
+            lambda server: closers.append(add_proxies(server, worker).close),
+        ]
+        engine = Engine(store, cache, codec, leadership, Pools())
+        absence = Absence(store, cache, codec, leadership, dispatcher.me, time.time)
+        return Calls(adders, list(SERVICES)), [cache.follow(), engine.run(), dispatcher.run(), absence.run()]
