@@ -17,12 +17,13 @@ from typing import Any
 from pycompose.manager.allocator import Pools
 from pycompose.manager.backend import Backend
 from pycompose.manager.cache import Cache
-from pycompose.manager.control import Api, add_control, add_proxies
+from pycompose.manager.control import Api, add_control
 from pycompose.manager.dispatcher import Absence, Dispatcher, add_dispatcher
 from pycompose.manager.doors import Calls, Door, LocalDoor
 from pycompose.manager.engine import Engine
 from pycompose.manager.leadership import Leadership
 from pycompose.manager.model import Codec
+from pycompose.manager.routing import Workers, add_router, by_identity
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import CompactedError, Store
 from pycompose.proto.v1 import access_pb2, control_pb2, dispatcher_pb2, image_pb2
@@ -119,11 +120,17 @@ class Process:
         """Make what is served, and what runs."""
         dispatcher = Dispatcher(store, cache, codec)
         api = Api(store, cache, codec)
-        worker = f"unix:{self.run_dir}/worker.sock"
+        workers = Workers(
+            cache,
+            f"unix:{self.run_dir}/worker.sock",
+            self.state / "agent" / "node-id",
+            by_identity(self.folder / "tls"),
+        )
+        closers.append(workers.close)
         adders = [
             lambda server: add_control(server, api),
             lambda server: add_dispatcher(server, dispatcher),
-            lambda server: closers.append(add_proxies(server, worker).close),
+            lambda server: add_router(server, workers),
         ]
         engine = Engine(store, cache, codec, leadership, Pools())
         absence = Absence(store, cache, codec, leadership, dispatcher.me, time.time)

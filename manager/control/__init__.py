@@ -9,7 +9,6 @@
 ``nodes``               nodes and the manager itself
 ``holding``, ``holds``  who changes a project now, one at a time
 ``watch``               objects as they are, then each change
-``proxy``               task access and images, passed on to the worker as bytes
 ======================  =======================================================================
 """
 
@@ -21,7 +20,6 @@ from pycompose.manager.control.api import Api
 from pycompose.manager.control.holds import HoldCalls
 from pycompose.manager.control.nodes import NodeCalls
 from pycompose.manager.control.objects import ObjectCalls
-from pycompose.manager.control.proxy import add_proxies
 from pycompose.manager.control.services import ServiceCalls
 from pycompose.manager.control.tasks import TaskCalls
 from pycompose.manager.control.watch import WatchCalls
@@ -39,4 +37,4 @@ def add_control(server: grpc.aio.Server, api: Api) -> None:
     control_pb2_grpc.add_ControlServiceServicer_to_server(ControlServicer(api), server)
 
 
-__all__ = ["Api", "ControlServicer", "add_control", "add_proxies"]
+__all__ = ["Api", "ControlServicer", "add_control"]
