@@ -8,7 +8,9 @@ latter cases the next life begins at once, in the same process, with everything 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from pycompose.manager.allocator import Pools
 from pycompose.manager.backend import Backend
 from pycompose.manager.cache import Cache
 from pycompose.manager.control import Api, add_control
-from pycompose.manager.dispatcher import Absence, Dispatcher, add_dispatcher
+from pycompose.manager.dispatcher import Absence, Dispatcher, ManagerId, Presence, add_dispatcher
 from pycompose.manager.doors import Calls, Door, LocalDoor
 from pycompose.manager.engine import Engine
 from pycompose.manager.leadership import Leadership
@@ -26,6 +28,7 @@ from pycompose.manager.model import Codec
 from pycompose.manager.routing import Workers, add_router, by_identity
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import CompactedError, Store
+from pycompose.proto import ports
 from pycompose.proto.v1 import access_pb2, control_pb2, dispatcher_pb2, image_pb2
 
 log = logging.getLogger("pycompose.manager")
@@ -36,6 +39,21 @@ SERVICES = {
     for name in file.DESCRIPTOR.services_by_name
 }
 Loop = Coroutine[Any, Any, Any]
+
+
+def place_of(state: Path) -> dict[str, Any]:
+    """Return what this node is in a cluster (`STATE/node/node.json`, which its agent writes); {} for a single node."""
+    try:
+        row = json.loads((state / "node" / "node.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def address_of(state: Path) -> str:
+    """Return where workers and clients reach this node's manager, "HOST:PORT"; "" on a single node."""
+    here = place_of(state)
+    return f"{here['advertise']}:{here.get('ports', {}).get('api', ports.API)}" if here.get("advertise") else ""
 
 
 class Process:
@@ -85,7 +103,7 @@ class Process:
         try:
             cache = Cache(store, codec)
             await cache.load()
-            calls, loops = self._parts(store, cache, codec, leadership, closers)
+            calls, loops = self._parts(backend, store, cache, codec, leadership, closers)
             for door in self.doors():
                 opened.append(door)
                 await door.open(calls)
@@ -111,6 +129,7 @@ class Process:
 
     def _parts(
         self,
+        backend: Backend,
         store: Store,
         cache: Cache,
         codec: Codec,
@@ -118,7 +137,8 @@ class Process:
         closers: list[Callable[[], Coroutine[Any, Any, Any]]],
     ) -> tuple[Calls, list[Loop]]:
         """Make what is served, and what runs."""
-        dispatcher = Dispatcher(store, cache, codec)
+        me = ManagerId(backend.name or "single", secrets.token_hex(8))
+        dispatcher = Dispatcher(store, cache, codec, time.time, me)
         api = Api(store, cache, codec)
         workers = Workers(
             cache,
@@ -133,5 +153,8 @@ class Process:
             lambda server: add_router(server, workers),
         ]
         engine = Engine(store, cache, codec, leadership, Pools())
-        absence = Absence(store, cache, codec, leadership, dispatcher.me, time.time)
-        return Calls(adders, list(SERVICES)), [cache.follow(), engine.run(), dispatcher.run(), absence.run()]
+        absence = Absence(store, cache, codec, leadership, me, time.time)
+        loops: list[Loop] = [cache.follow(), engine.run(), dispatcher.run(), absence.run()]
+        if backend.store == "etcd":
+            loops.append(Presence(store, me, address_of(self.state), dispatcher.managers).run())
+        return Calls(adders, list(SERVICES)), loops

@@ -40,6 +40,8 @@ def new_server(guard: Guard, *checks: grpc.aio.ServerInterceptor) -> grpc.aio.Se
         ("grpc.max_allowed_incoming_connections", connections_allowed()),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
         ("grpc.so_reuseport", 0),
+        # others ping to notice that this process is paused or cut off; gRPC's own limit is five minutes
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
     ]
     return grpc.aio.server(options=options, interceptors=[guard, *checks])
 

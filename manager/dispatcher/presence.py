@@ -45,7 +45,7 @@ class Presence:
 
     async def _read(self) -> None:
         rows = [json.loads(item.value) for item in (await self._store.range(MANAGERS)).items]
-        addresses = tuple(sorted(row["address"] for row in rows))
+        addresses = tuple(sorted(row["address"] for row in rows if row["address"]))
         if addresses != self._known:
             self._known = addresses
             self._changed(addresses)

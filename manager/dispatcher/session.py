@@ -24,7 +24,8 @@ from pycompose.manager.dispatcher.sessions import ManagerId
 from pycompose.manager.dispatcher.statuses import StatusWriter
 from pycompose.manager.model import Codec
 from pycompose.manager.store import Store
-from pycompose.proto.refusal import InvalidError
+from pycompose.proto.peer import Role, peer_of
+from pycompose.proto.refusal import ForbiddenError, InvalidError
 from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -71,6 +72,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
             raise InvalidError([("hello", "the first message must be a hello")])
         if wrong := validate.name(first.hello.node_id, "hello.node_id"):
             raise InvalidError(wrong)
+        peer = peer_of(context)
+        if peer.role is Role.WORKER and peer.name != first.hello.node_id:
+            raise ForbiddenError(f"the certificate is of node {peer.name}, not {first.hello.node_id}", "OTHER_NODE")
         await self._cache.synchronize()
         held = await self.nodes.arrived(first.hello.node_id, first.hello.description)
         self.statuses.add(held.node_id, first.hello.status)

@@ -8,6 +8,7 @@
 ``tasks``     signals, pause, processes, usage, ports, volumes; all of the above
 ``images``    ImageService
 ``pipes``     bytes of a call to a thread that reads a file, and back
+``remote``    the server for managers and other nodes
 ``refusals``  how clients hear of the worker's own errors
 ============  ======================================================================
 """
@@ -24,16 +25,28 @@ from pycompose.proto.serving import listen, new_server
 from pycompose.proto.v1 import access_pb2_grpc, image_pb2_grpc
 from pycompose.worker.access.images import ImageCalls
 from pycompose.worker.access.refusals import translate
+from pycompose.worker.access.remote import new_remote_server
 from pycompose.worker.access.tasks import TaskCalls
+from pycompose.worker.agent.membership import folder
 
 if TYPE_CHECKING:
     from pycompose.worker.agent.agent import Agent
 
 
-async def serve(path: Path, agent: Agent) -> grpc.aio.Server:
-    """Start serving on the unix socket `path` (root only)."""
-    server = new_server(Guard("the node's log", translate))
+async def serve(path: Path, agent: Agent) -> list[grpc.aio.Server]:
+    """Start serving on the unix socket `path` (root only), and on a cluster for managers and other nodes."""
+    local = _with_calls(new_server(Guard("the node's log", translate)), agent)
+    await listen(local, path)
+    here = agent.membership
+    if not here.cluster_id:
+        return [local]
+    address = f"{here.advertise}:{here.worker_port}"
+    remote = _with_calls(new_remote_server(folder(agent.state), here.cluster_id, address), agent)
+    await remote.start()
+    return [local, remote]
+
+
+def _with_calls(server: grpc.aio.Server, agent: Agent) -> grpc.aio.Server:
     access_pb2_grpc.add_TaskAccessServiceServicer_to_server(TaskCalls(agent), server)
     image_pb2_grpc.add_ImageServiceServicer_to_server(ImageCalls(agent), server)
-    await listen(server, path)
     return server

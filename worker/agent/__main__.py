@@ -17,6 +17,9 @@ from pathlib import Path
 
 from pycompose.worker.access import serve
 from pycompose.worker.agent.agent import Agent
+from pycompose.worker.agent.membership import Membership
+
+MEMBERSHIP_SECONDS = 1.0
 
 
 async def run() -> None:
@@ -26,12 +29,23 @@ async def run() -> None:
     parent = os.environ.get("PYCOMPOSE_CGROUP_PARENT") or "/pycompose"
     agent = Agent(state, run_dir, parent, os.environ.get("PYCOMPOSE_INSTANCE", ""))
     agent.node_started = "--node-started" in sys.argv
-    server = await serve(run_dir / "worker.sock", agent)
+    servers = await serve(run_dir / "worker.sock", agent)
     work = asyncio.create_task(agent.run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    watch = asyncio.create_task(_until_another(state, agent.membership, work))
     with contextlib.suppress(asyncio.CancelledError):
         await work
-    await server.stop(0.2)
+    watch.cancel()
+    for server in servers:
+        await server.stop(0.2)
+
+
+async def _until_another(state: Path, before: Membership, work: asyncio.Task[None]) -> None:
+    """End the agent when the node joined or left a cluster: the supervisor starts it anew; containers go on."""
+    while Membership.load(state) == before:
+        await asyncio.sleep(MEMBERSHIP_SECONDS)
+    logging.getLogger(__name__).info("the node's place in a cluster is another now: starting anew")
+    work.cancel()
 
 
 def main() -> None:

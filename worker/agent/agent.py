@@ -24,7 +24,7 @@ from pycompose.worker.agent.desired import Desired
 from pycompose.worker.agent.events import Events
 from pycompose.worker.agent.files import SecretsHome
 from pycompose.worker.agent.ids import UserNamespaces
-from pycompose.worker.agent.managers import Managers
+from pycompose.worker.agent.membership import Managers, Membership
 from pycompose.worker.agent.network_view import view_of
 from pycompose.worker.agent.record import Record, Records
 from pycompose.worker.agent.runner import Runner
@@ -81,6 +81,7 @@ class Agent:
         self._memory: asyncio.TimerHandle | None = None
         self._batches: asyncio.Queue[dispatcher_pb2.AssignmentBatch] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.membership = Membership.load(state)
         self.managers = Managers(state, run)
         self._session = Session(
             self.managers.targets,
@@ -90,6 +91,7 @@ class Agent:
             self._batches.put_nowait,
             self.managers.heard,
             self._wake,
+            self.managers.connect,
         )
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -330,13 +332,18 @@ class Agent:
             kernel_version=os.uname().release,
             operating_system=release.get("PRETTY_NAME", "Linux"),
             cgroup_version=self.cgroup_version,
-            access_address=f"unix:{self.run_dir}/worker.sock",
+            access_address=self._access_address(),
             warnings=self.network.warnings(),
             routes=self.network.foreign_routes(),
         )
         found.resources.nano_cpus = (os.cpu_count() or 1) * 1_000_000_000
         found.resources.memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return found
+
+    def _access_address(self) -> str:
+        """Return where managers find this node's task access."""
+        here = self.membership
+        return f"{here.advertise}:{here.worker_port}" if here.cluster_id else f"unix:{self.run_dir}/worker.sock"
 
     # Questions of runners and of the access server.
 

@@ -20,18 +20,6 @@ log = logging.getLogger(__name__)
 TICK_SECONDS, LONGEST_PAUSE, CONNECT_SECONDS = 0.02, 5.0, 2.0
 FIRST_PAUSE = 0.05
 HEARTBEAT_SECONDS = 1.0
-OPTIONS = (("grpc.max_receive_message_length", -1),)
-#: For a manager on another machine: a ping after 2 s of silence, and 3 s for its answer.
-ALIVE = (
-    ("grpc.keepalive_time_ms", 2000),
-    ("grpc.keepalive_timeout_ms", 3000),
-    ("grpc.http2.max_pings_without_data", 0),
-)
-
-
-def connect(target: str) -> grpc.aio.Channel:
-    """Return a channel to a manager on this machine."""
-    return grpc.aio.insecure_channel(target, options=OPTIONS)
 
 
 class Session:
@@ -49,7 +37,7 @@ class Session:
         take: Callable[[dispatcher_pb2.AssignmentBatch], None],
         managers: Callable[[Sequence[str]], None],
         wake: asyncio.Event,
-        connect: Callable[[str], grpc.aio.Channel] = connect,
+        connect: Callable[[str], grpc.aio.Channel],
     ) -> None:
         self._targets, self._hello, self._accepted, self._managers = targets, hello, accepted, managers
         self._outgoing, self._take, self._wake, self._connect = outgoing, take, wake, connect
@@ -82,6 +70,8 @@ class Session:
             log.info("no session with the manager at %s: %s", target, error.details())
         except TimeoutError:
             log.info("no manager at %s: it does not answer", target)
+        except OSError as error:
+            log.warning("no session with a manager at %s: %s", target, error)
         return accepted
 
     def _hear(self, response: dispatcher_pb2.SessionResponse) -> None:

@@ -24,7 +24,7 @@ import pycompose
 from pycompose.worker.node import logfile
 from pycompose.worker.node.notify import Notifier
 
-CHILDREN = ("pycompose.manager", "pycompose.worker.agent")
+MANAGER, AGENT = "pycompose.manager", "pycompose.worker.agent"
 PR_SET_PDEATHSIG = 1
 #: Exit status (EX_TEMPFAIL, sysexits.h) by which the client knows that it has only to wait.
 RUNS_ALREADY = 75
@@ -61,6 +61,15 @@ class Child:
         self.pause = 0.1 if time.monotonic() - self.began > GOOD_RUN else min(self.pause * 2, LONGEST_PAUSE)
         say(f"{self.module} ended with {status}; it starts again in {self.pause:.1f} s")
         self.process, self.due = None, time.monotonic() + self.pause
+
+
+def wanted(state: Path) -> list[str]:
+    """Return the modules that should run: a node that is a worker of a cluster has no manager."""
+    try:
+        role = json.loads((state / "node" / "node.json").read_text()).get("role", "single")
+    except (OSError, ValueError, AttributeError):
+        role = "single"
+    return [AGENT] if role == "worker" else [MANAGER, AGENT]
 
 
 def say(text: str) -> None:
@@ -115,6 +124,19 @@ def load_module(name: str) -> bool:
         return False
 
 
+def end(children: list[Child]) -> None:
+    """End child processes, the last one first."""
+    running = [child.process for child in children if child.process is not None]
+    for process in reversed(running):
+        process.terminate()
+    for process in running:
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 def main() -> int:
     """Supervise until SIGTERM; returns the exit status."""
     state = Path(os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose")
@@ -139,8 +161,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     notifier = Notifier()
-    children = [Child(module) for module in CHILDREN]
-    for child in children:
+    children = {module: Child(module) for module in wanted(state)}
+    for child in children.values():
         child.start()
     record = {"pid": os.getpid(), "state_dir": str(state), "version": pycompose.__version__, "started": time.time()}
     (run / "node.json").write_text(json.dumps(record))
@@ -148,23 +170,18 @@ def main() -> int:
     log, looked = state / "log" / "node.log", 0.0
     while not stopping:
         time.sleep(0.1)
-        for child in children:
-            child.look()
-        notifier.ready(str(run / "api.sock"))
+        modules = wanted(state)
+        for module in set(children) - set(modules):
+            end([children.pop(module)])
+        for module in modules:
+            children.setdefault(module, Child(module)).look()
+        notifier.ready(str(run / ("api.sock" if MANAGER in children else "worker.sock")))
         if time.monotonic() - looked > LOG_SECONDS:
             looked = time.monotonic()
             if logfile.is_written_by(log, 2):
                 logfile.rotate(log)
     notifier.stopping()
-    running = [child.process for child in children if child.process is not None]
-    for process in reversed(running):
-        process.terminate()
-    for process in running:
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    end(list(children.values()))
     (run / "node.json").unlink(missing_ok=True)
     say("stopped; containers go on running")
     return 0

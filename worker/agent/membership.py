@@ -1,0 +1,119 @@
+"""What this node is: `STATE/node/node.json`; without that file it is a single node, its manager is on this machine.
+
+The file says the cluster, the node's role in it, its address and its managers' addresses. What a manager tells of
+the managers is written back, so that a node that was off for a while finds those that are there by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import random
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+
+from pycompose.proto import ports
+from pycompose.proto.tls import Identity, channel_credentials, expecting, name_of
+
+log = logging.getLogger(__name__)
+OPTIONS = (("grpc.max_receive_message_length", -1),)
+#: For a manager on another machine: a ping after 2 s of silence, and 3 s for its answer.
+ALIVE = (
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+def folder(state: Path) -> Path:
+    """Return where a node keeps what it is, and its certificate."""
+    return state / "node"
+
+
+@dataclass(frozen=True)
+class Membership:
+    """A node's place in a cluster. `role`: "single", "worker" or "manager"; `advertise`: its address for others."""
+
+    role: str = "single"
+    cluster_id: str = ""
+    node_id: str = ""
+    advertise: str = ""
+    ports: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, state: Path) -> Self:
+        """Read it; a file that is missing or cannot be read makes a single node."""
+        row = _row(state)
+        return cls(**{name: row[name] for name in cls.__dataclass_fields__ if name in row})
+
+    @property
+    def worker_port(self) -> int:
+        """Port of this node's task access for managers and other nodes."""
+        return int(self.ports.get("worker", ports.WORKER))
+
+
+class Managers:
+    """Where this node's managers are.
+
+    Args:
+        state, run: the node's directories.
+        shuffle: puts a list into any order.
+    """
+
+    def __init__(
+        self, state: Path, run: Path, shuffle: Callable[[MutableSequence[str]], None] = random.shuffle
+    ) -> None:
+        self._state, self._socket, self._shuffle = state, f"unix:{run}/api.sock", shuffle
+
+    def targets(self) -> list[str]:
+        """Return where to try for a session, best first: gRPC targets ("unix:PATH", "HOST:PORT").
+
+        A manager node asks its own manager first, a worker any.
+        """
+        row = _row(self._state)
+        role = row.get("role", "single")
+        if role == "single":
+            return [self._socket]
+        addresses = list(map(str, row.get("managers", ())))
+        self._shuffle(addresses)
+        if role == "manager":
+            own = str(row.get("advertise", ""))
+            return [self._socket, *(each for each in addresses if each.rpartition(":")[0] != own)]
+        return addresses
+
+    def heard(self, addresses: Sequence[str]) -> None:
+        """Write down where managers are now."""
+        row = _row(self._state)
+        if not addresses or not row or sorted(addresses) == row.get("managers"):
+            return
+        path = folder(self._state) / "node.json"
+        temporary = path.with_suffix(".new")
+        try:
+            temporary.write_text(json.dumps(row | {"managers": sorted(addresses)}))
+            os.rename(temporary, path)
+        except OSError as error:
+            log.warning("where the managers are cannot be written down: %s", error)
+
+    def connect(self, target: str) -> grpc.aio.Channel:
+        """Return a channel to a manager: on this machine as it is, elsewhere by this node's certificate.
+
+        Raises OSError: there is no certificate.
+        """
+        if target.startswith("unix:"):
+            return grpc.aio.insecure_channel(target, options=OPTIONS)
+        credentials = channel_credentials(Identity.load(folder(self._state)))
+        return grpc.aio.secure_channel(target, credentials, options=(*OPTIONS, *ALIVE, expecting(name_of("manager"))))
+
+
+def _row(state: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        row = json.loads((folder(state) / "node.json").read_text())
+        if isinstance(row, dict):
+            return row
+    return {}
