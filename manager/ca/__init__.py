@@ -2,13 +2,14 @@
 
 ==============  ======================================================================
 ``authority``   an authority; signs requests with a role and a life
-``tokens``      what a machine joins with: the authority's digest and a secret
+``trust``       what a cluster believes and signs with now, and whom it lets in
+``joining``     the services JoinService and CaService over it
+``reaching``    whether an address leads to the machine that says so
 ``renewal``     when a certificate is renewed
 ==============  ======================================================================
 """
 
 from pycompose.manager.ca.authority import Authority, RequestError, Subject
 from pycompose.manager.ca.renewal import renew_at
-from pycompose.manager.ca.tokens import Token, TokenError
 
-__all__ = ["Authority", "RequestError", "Subject", "Token", "TokenError", "renew_at"]
+__all__ = ["Authority", "RequestError", "Subject", "renew_at"]

@@ -20,14 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pycompose.proto.v1
-from pycompose.manager.ca import Authority, RequestError, Subject, Token, TokenError, renew_at
+from pycompose.manager.ca import Authority, RequestError, Subject, renew_at
 from pycompose.manager.ca.authority import new_request
-from pycompose.manager.ca.tokens import digest, new_secret
 from pycompose.proto import tls
 from pycompose.proto.guard import Guard
 from pycompose.proto.peer import ALLOWED, Authorizer, Peer, Role, may, peer_of_certificate
 from pycompose.proto.serving import new_server
 from pycompose.proto.tls import Identity
+from pycompose.proto.tokens import Token, TokenError, digest, new_secret
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 CLUSTER = "c" * 25
