@@ -46,7 +46,8 @@ class AttachOptions:
     """What to print and when to end; `only` empty: all services.
 
     `watching` begins a session of watch, which is told where its lines go; with `watch_at_start` that is done once the
-    services are up, else by a key.
+    services are up, else by a key. With `detaches` Ctrl-C leaves the containers running: a cluster is no program of one
+    terminal.
     """
 
     abort_on_exit: bool = False
@@ -58,6 +59,7 @@ class AttachOptions:
     prefix: bool = True
     timestamps: bool = False
     stop_timeout: int | None = None
+    detaches: bool = False
     watching: Callable[[Callable[[str], None]], Syncing] | None = None
     watch_at_start: bool = False
 
@@ -119,6 +121,8 @@ class Attached:
         except Exit as end:
             if end.status != INTERRUPTED:
                 raise
+            if self._options.detaches:
+                raise DetachError from None
             return self._stop(INTERRUPTED)
         finally:
             if self._session is not None:

@@ -14,9 +14,10 @@ from pycompose.compose.cli.portcheck import check_ports
 from pycompose.compose.cli.settings import Settings
 from pycompose.compose.client import ApiError, Client
 from pycompose.compose.client.apply import apply
-from pycompose.compose.client.state import fetch
+from pycompose.compose.client.state import fetch, several_nodes
 from pycompose.compose.client.streams import Streams
 from pycompose.compose.convert import Desired, convert
+from pycompose.compose.convert.binds import for_several_nodes
 from pycompose.compose.convert.places import attribute
 from pycompose.compose.labels import owner
 from pycompose.compose.loader import Project
@@ -24,6 +25,7 @@ from pycompose.compose.loader.init_services import with_init_services
 from pycompose.compose.plan.current import Current
 from pycompose.compose.plan.steps import PlanError, Step
 from pycompose.compose.plan.up import UpOptions, UpPlan, plan_up
+from pycompose.proto.v1.container_pb2 import MOUNT_TYPE_BIND
 
 _DONE = {"create": "Created", "update": "Updated", "recreate": "Updated", "remove": "Removed"}
 _DOING = {"create": "Creating", "update": "Updating", "recreate": "Updating", "remove": "Removing"}
@@ -158,6 +160,7 @@ def bring(
     Raises:
         CliError: a step was refused; says what was done before it.
     """
+    fit_to_nodes(client, project, desired)
     providers.up(project, desired, display)
     refused = ""
     for attempt in range(1, ATTEMPTS + 1):
@@ -174,6 +177,18 @@ def bring(
                 display.note("another command changes this project at the same moment; looking again")
             refused = again
     raise AssertionError
+
+
+def fit_to_nodes(client: Client, project: Project, desired: Desired) -> None:
+    """Where there are several nodes, send files along and refuse binds that only one machine has.
+
+    Raises:
+        CliError: each bind that cannot be, with its place.
+    """
+    if any(mount.type == MOUNT_TYPE_BIND for spec in desired.services.values() for mount in spec.task.container.mounts):
+        wrong = for_several_nodes(project, desired) if several_nodes(client) else []
+        if wrong:
+            raise CliError("\n".join(wrong))
 
 
 def carry_out(client: Client, plan: UpPlan, project: Project, display: Display, *, ask: bool) -> Applied:

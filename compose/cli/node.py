@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import click
 
+from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import LISTS, group
 from pycompose.compose.cli.listing import Listing, listing
 from pycompose.compose.cli.node_local import dial_stdio, install, logs, restart, start, status, stop, uninstall
@@ -78,6 +81,51 @@ def inspect_(names: tuple[str, ...], form: str | None, pretty: bool) -> None:
         return inspect(names, lambda name: as_dict(_get(client, name)), form)
 
 
+def _change(names: Sequence[str], change: Callable[[node_pb2.NodeSpec], None]) -> None:
+    """Change nodes' specs and print their names; go on after a failure."""
+    with settings().client(start=False) as client:
+
+        def one(name: str) -> None:
+            found = _get(client, name)
+            change(found.spec)
+            request = control_pb2.UpdateNodeRequest(node_id=found.id, version=found.meta.version, spec=found.spec)
+            client.control.UpdateNode(request)
+
+        each(names, one)
+
+
+@node.command("drain")
+@click.option("--undo", is_flag=True, help="Let tasks run on them again.")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+def drain(undo: bool, names: tuple[str, ...]) -> None:
+    """Move all tasks off nodes, and let no new ones on them."""
+    to = _ACTIVE if undo else node_pb2.NODE_AVAILABILITY_DRAIN
+    _change(names, lambda spec: setattr(spec, "availability", to))
+
+
+@node.command("label")
+@click.argument("name", metavar="NODE")
+@click.argument("labels", nargs=-1, required=True, metavar="KEY=VALUE|KEY-...")
+def label(name: str, labels: tuple[str, ...]) -> None:
+    """Set labels of a node, or take them away.
+
+    \b
+    pycompose node label db-1 disk=ssd
+    pycompose node label db-1 disk-
+    """
+    for word in labels:
+        if word.partition("=")[0] in ("", "-") or ("=" not in word and not word.endswith("-")):
+            raise UsageError(f"{word}: want KEY=VALUE, or KEY- to take it away")
+
+    def change(spec: node_pb2.NodeSpec) -> None:
+        spec.labels.update(pairs(word for word in labels if "=" in word))
+        for word in labels:
+            if "=" not in word:
+                spec.labels.pop(word.removesuffix("-"), None)
+
+    _change([name], change)
+
+
 @node.command("update")
 @click.option("--availability", type=click.Choice(["active", "pause", "drain"]), help="Whether tasks may run on it.")
 @click.option("--label-add", multiple=True, metavar="KEY=VALUE", help="Set a label.")
@@ -85,16 +133,15 @@ def inspect_(names: tuple[str, ...], form: str | None, pretty: bool) -> None:
 @click.argument("name", metavar="self|NODE")
 def update(availability: str | None, label_add: tuple[str, ...], label_rm: tuple[str, ...], name: str) -> None:
     """Change a node's availability and labels."""
-    with settings().client(start=False) as client:
-        one = _get(client, name)
+
+    def change(spec: node_pb2.NodeSpec) -> None:
         if availability:
-            one.spec.availability = node_pb2.NodeAvailability.Value(f"NODE_AVAILABILITY_{availability.upper()}")
-        one.spec.labels.update(pairs(label_add))
+            spec.availability = node_pb2.NodeAvailability.Value(f"NODE_AVAILABILITY_{availability.upper()}")
+        spec.labels.update(pairs(label_add))
         for label in label_rm:
-            one.spec.labels.pop(label, None)
-        request = control_pb2.UpdateNodeRequest(node_id=one.id, version=one.meta.version, spec=one.spec)
-        client.control.UpdateNode(request)
-    print(name)
+            spec.labels.pop(label, None)
+
+    _change([name], change)
 
 
 @node.command("ps")
@@ -102,13 +149,15 @@ def update(availability: str | None, label_add: tuple[str, ...], label_rm: tuple
 @click.option("--no-resolve", is_flag=True, help="Ids of nodes in place of names.")
 @click.argument("names", nargs=-1, metavar="[NODE...]")
 def ps(names: tuple[str, ...], no_resolve: bool, listing_: Listing) -> None:
-    """List the tasks of nodes."""
+    """List the tasks of nodes, of all when none is named."""
     import time
 
     from pycompose.compose.cli.service import TASKS, task_rows
 
     with settings().client(start=False) as client:
-        nodes = {one.id: one for one in (_get(client, name) for name in names or ("self",))}
+        listed = control_pb2.ListNodesRequest()
+        found = [_get(client, name) for name in names] if names else client.control.ListNodes(listed).nodes
+        nodes = {one.id: one for one in found}
         every = client.control.ListTasks(control_pb2.ListTasksRequest()).tasks
         tasks = sorted((task for task in every if task.node_id in nodes), key=lambda task: (task.name, task.slot))
         services = client.control.ListServices(control_pb2.ListServicesRequest()).services

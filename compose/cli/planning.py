@@ -8,7 +8,7 @@ import sys
 import click
 
 from pycompose.compose.cli import planprint, providers
-from pycompose.compose.cli.bringup import compared, load_desired
+from pycompose.compose.cli.bringup import compared, fit_to_nodes, load_desired
 from pycompose.compose.cli.errors import Exit
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.images_step import look
@@ -93,6 +93,7 @@ def would(
     pulls = [Step("pull", "image", image, "unless it is there") for image in images]
     try:
         with Client(chosen.target(), start=False, read_only=True) as client:
+            fit_to_nodes(client, project, desired)
             pulls = [Step("pull", "image", image, why) for image, why in look(client, desired, pull).items()]
             current = fetch(client, project.name)
             providers.remember(project, desired, current.project)

@@ -28,6 +28,7 @@ from pycompose.compose.cli.upflags import orphan_default, recreation
 from pycompose.compose.cli.watch import begin, rules_for
 from pycompose.compose.cli.watching import follow_project
 from pycompose.compose.client import Client
+from pycompose.compose.client.state import several_nodes
 from pycompose.compose.client.streams import Streams
 from pycompose.compose.convert import Desired
 from pycompose.compose.loader import Project
@@ -312,7 +313,8 @@ def _foreground(
         def watching(say: Callable[[str], None]) -> Syncing:
             return begin(client, project, rules_for(chosen, project, request.services), say)
 
-        options = replace(options, watching=watching if _watched(project) else None)
+        detaches = several_nodes(client)
+        options = replace(options, watching=watching if _watched(project) else None, detaches=detaches)
         attached = Attached(client, streams, desired.project.name, options, display)
         with holding(chosen, client, project.name, streams):
             applied = _bring(chosen, client, project, desired, request, display)
@@ -327,7 +329,7 @@ def _foreground(
             if keys and menu.possible():
                 display.note(menu.LINE)
             elif display.live and sys.stdin.isatty():
-                display.note("Ctrl-C stops the containers, Ctrl-\\ leaves them running")
+                display.note(_ON_A_CLUSTER if detaches else "Ctrl-C stops the containers, Ctrl-\\ leaves them running")
             with menu.Keys(streams) if keys and menu.possible() else nullcontext():
                 status = attached.run(goal, applied.services)
         except DetachError:
@@ -340,6 +342,9 @@ def _foreground(
             raise explained(error, client, chosen.command_prefix(), tails=False) from None
     if status:
         raise Exit(status)
+
+
+_ON_A_CLUSTER = "Ctrl-C leaves the containers running on the cluster; pycompose down takes them away"
 
 
 def _watched(project: Project) -> bool:

@@ -232,6 +232,8 @@ class Retry:
         others = self._route.lost(link, reason)
         repeatable = self._reads or (isinstance(failure, LostError) and not failure.sent)
         if not repeatable or not self._replayed:
+            if not others:
+                self._route.again()
             raise failure
         if others:
             return

@@ -32,6 +32,11 @@ def fetch(client: Client, project: str) -> Current:
     return current
 
 
+def several_nodes(client: Client) -> bool:
+    """Return whether containers may run on more than one machine."""
+    return len(client.control.ListNodes(control_pb2.ListNodesRequest()).nodes) > 1
+
+
 def services_and_tasks(
     client: Client, project: str, names: tuple[str, ...] = ()
 ) -> tuple[list[service_pb2.Service], list[task_pb2.Task]]:

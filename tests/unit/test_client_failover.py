@@ -18,11 +18,13 @@ from unit.authority import DAY, Authority
 
 from pycompose.compose.client import ApiError, Client, ClientError, NodeError, Target
 from pycompose.compose.client.addresses import Address, parse
+from pycompose.compose.client.apply import apply
 from pycompose.compose.client.diagnosis import ours, validity, why
 from pycompose.compose.client.links import race
 from pycompose.compose.client.ssh import command, explained
 from pycompose.compose.client.streams import Ended, Streams
-from pycompose.proto.v1 import control_pb2, control_pb2_grpc, node_pb2
+from pycompose.compose.plan.steps import Step
+from pycompose.proto.v1 import control_pb2, control_pb2_grpc, network_pb2, node_pb2
 
 
 class Manager(control_pb2_grpc.ControlServiceServicer):
@@ -62,12 +64,12 @@ def serve(manager: Manager, port: int = 0, credentials: grpc.ServerCredentials |
 
 
 @contextmanager
-def managers(*names: str) -> Iterator[tuple[list[Manager], list[Any], Target]]:
+def managers(*names: str, kind: type[Manager] = Manager) -> Iterator[tuple[list[Manager], list[Any], Target]]:
     """Serve some managers; ends them all."""
     with ExitStack() as stack:
         made, servers, addresses = [], [], []
         for name in names:
-            manager = Manager(name)
+            manager = kind(name)
             server, port = serve(manager)
             stack.callback(server.stop, 0)
             made.append(manager)
@@ -147,6 +149,41 @@ def test_a_kept_stream_goes_on_at_another_manager() -> None:
         assert not any(item is None or isinstance(item[1], Ended) for item in found)
         assert made[1].calls == ["Watch"]
         streams.close()
+
+
+class Networks(Manager):
+    """A manager that makes networks in what all managers share."""
+
+    made: list[network_pb2.Network]
+
+    def CreateNetwork(self, request: Any, context: Any) -> control_pb2.CreateNetworkResponse:
+        self.before(context)
+        self.made.append(network_pb2.Network(id=f"n{len(self.made)}", spec=request.spec))
+        self._called("CreateNetwork", context)
+        return control_pb2.CreateNetworkResponse(network=self.made[-1])
+
+    def ListNetworks(self, request: Any, context: Any) -> control_pb2.ListNetworksResponse:
+        return control_pb2.ListNetworksResponse(networks=self.made)
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_step_whose_manager_died_is_done_once(done: bool) -> None:
+    """It was carried out before the manager went away, or not: either way there is one network afterwards."""
+    made: list[network_pb2.Network] = []
+    with managers("a", "b", kind=Networks) as (both, servers, target), Client(target) as client:
+        both[0].made = both[1].made = made  # type: ignore[attr-defined]
+        assert node(client) == "a"
+
+        def die(context: Any) -> None:
+            if done == bool(made):
+                servers[0].stop(0)
+                threading.Event().wait(0.2)
+                context.abort(grpc.StatusCode.CANCELLED, "gone")
+
+        both[0].before = die
+        spec = network_pb2.NetworkSpec(name="p_default", project="p")
+        assert apply(client, Step("create", "network", "p_default", spec=spec)) == "n0"
+        assert len(made) == 1
 
 
 def test_nobody_answers() -> None:
