@@ -7,17 +7,18 @@ prepared before counts from then on, and whatever was interrupted earlier has no
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from pycompose.manager.files import replace
 from pycompose.manager.leadership import AlwaysLeader, Election, Leadership
+from pycompose.manager.member import IDENTITY
 from pycompose.manager.store import Store, StoreError
 from pycompose.manager.store.etcd import EtcdStore
 from pycompose.manager.store.etcd.member import MAX_OPERATIONS
 from pycompose.manager.store.sqlite import SqliteStore
+from pycompose.proto.tls import Identity, channel_credentials
 
 FILE, DATABASE = "backend.json", "store.db"
 
@@ -63,33 +64,11 @@ class Backend:
         """Open the store. Raises StoreError."""
         if self.store == "sqlite":
             return await SqliteStore.open(folder / DATABASE)
-        return await EtcdStore.open(self.endpoints, root=self.root, max_operations=self.max_operations)
+        credentials = channel_credentials(Identity.load(folder / IDENTITY))
+        return await EtcdStore.open(
+            self.endpoints, credentials=credentials, root=self.root, max_operations=self.max_operations
+        )
 
     def leadership(self, store: Store) -> Leadership:
         """Return how this manager comes to lead: alone always, else by election."""
         return AlwaysLeader() if self.store == "sqlite" else Election(store, self.name)
-
-
-def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file beside its place and rename it there; both are durable on return. Raises OSError."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed or removed in a folder durable. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

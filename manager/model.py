@@ -93,6 +93,14 @@ class Codec:
         data = message.SerializeToString()
         return Put(key, self._sealer.seal(data, key) if kind is SECRET else data)
 
+    def seal(self, key: str, data: bytes) -> Put:
+        """Return the operation that stores something secret that is no object."""
+        return Put(key, self._sealer.seal(data, key))
+
+    def opened(self, item: KeyValue) -> bytes:
+        """Return what `seal` stored. Raises SealError."""
+        return self._sealer.open(item.value, item.key)
+
     def decode(self, kind: Kind, epoch: str, item: KeyValue) -> Object:
         """Return the stored object with its version filled in."""
         message = kind.message()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from pycompose.manager import moving
 from pycompose.manager.allocator import Pools
 from pycompose.manager.backend import Backend
 from pycompose.manager.cache import Cache
@@ -29,6 +30,7 @@ from pycompose.manager.routing import Workers, add_router, by_identity
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import CompactedError, Store
 from pycompose.proto import ports
+from pycompose.manager.store.gate import Gate
 from pycompose.proto.v1 import access_pb2, control_pb2, dispatcher_pb2, image_pb2
 
 log = logging.getLogger("pycompose.manager")
@@ -67,6 +69,9 @@ class Process:
     def __init__(self, state: Path, run: Path) -> None:
         self.state, self.run_dir, self.folder = state, run, state / "manager"
         self._stopping, self._renewing = asyncio.Event(), asyncio.Event()
+        self._moving = asyncio.Lock()
+        self._store: Gate
+        self._codec: Codec
 
     def stop(self) -> None:
         """End this life, and begin no other."""
@@ -75,6 +80,18 @@ class Process:
     def renew(self) -> None:
         """End this life and begin the next: the store is another now."""
         self._renewing.set()
+
+    async def use_etcd(self, name: str, cluster: str, addresses: moving.Addresses) -> None:
+        """Move the store to an etcd of this manager's own (see `moving.to_etcd`), and begin anew with it."""
+        async with self._moving:
+            await moving.to_etcd(self.folder, self._store, self._codec, name, cluster, addresses)
+        self.renew()
+
+    async def use_sqlite(self) -> None:
+        """Move the store back into a file (see `moving.to_sqlite`), and begin anew with it."""
+        async with self._moving:
+            await moving.to_sqlite(self.folder, self._store, self._codec)
+        self.renew()
 
     async def run(self) -> int:
         """Live until `stop`; returns the exit status. Raises StoreError, SealError, OSError: it cannot begin."""
@@ -94,8 +111,10 @@ class Process:
     async def _live(self) -> BaseException | None:
         """One life; returns the error that ended it."""
         backend = Backend.load(self.folder)
+        await moving.tidy(self.folder, backend)
         codec = Codec(Sealer.from_file(self.folder / "key"))
-        store = await backend.open(self.folder)
+        store = self._store = Gate(await backend.open(self.folder))
+        self._codec = codec
         leadership = backend.leadership(store)
         opened: list[Door] = []
         running: list[asyncio.Task[Any]] = []

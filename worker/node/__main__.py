@@ -24,7 +24,7 @@ import pycompose
 from pycompose.worker.node import logfile
 from pycompose.worker.node.notify import Notifier
 
-MANAGER, AGENT = "pycompose.manager", "pycompose.worker.agent"
+MEMBER, MANAGER, AGENT = "pycompose.manager.member", "pycompose.manager", "pycompose.worker.agent"
 PR_SET_PDEATHSIG = 1
 #: Exit status (EX_TEMPFAIL, sysexits.h) by which the client knows that it has only to wait.
 RUNS_ALREADY = 75
@@ -64,12 +64,28 @@ class Child:
 
 
 def wanted(state: Path) -> list[str]:
-    """Return the modules that should run: a node that is a worker of a cluster has no manager."""
+    """Return the modules that this node runs, in the order of their starts; files of the node's own say so.
+
+    A machine that joined as a worker has no manager; a manager of several has an etcd as long as it says so.
+    """
     try:
-        role = json.loads((state / "node" / "node.json").read_text()).get("role", "single")
+        role = json.loads((state / "node" / "node.json").read_text()).get("role")
     except (OSError, ValueError, AttributeError):
-        role = "single"
-    return [AGENT] if role == "worker" else [MANAGER, AGENT]
+        role = None
+    if role == "worker":
+        return [AGENT]
+    return [MEMBER] * (state / "manager" / "member.json").exists() + [MANAGER, AGENT]
+
+
+def follow(children: dict[str, Child], modules: list[str]) -> None:
+    """Start what is wanted and does not run yet, end what is no longer wanted."""
+    for module in set(children) - set(modules):
+        say(f"{module} is no longer wanted here")
+        end([children.pop(module)])
+    for module in modules:
+        if module not in children:
+            children[module] = Child(module)
+        children[module].look()
 
 
 def say(text: str) -> None:
@@ -161,27 +177,25 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     notifier = Notifier()
-    children = {module: Child(module) for module in wanted(state)}
-    for child in children.values():
-        child.start()
+    children: dict[str, Child] = {}
+    follow(children, wanted(state))
     record = {"pid": os.getpid(), "state_dir": str(state), "version": pycompose.__version__, "started": time.time()}
     (run / "node.json").write_text(json.dumps(record))
     say(f"runs as process {os.getpid()}, state in {state}")
     log, looked = state / "log" / "node.log", 0.0
     while not stopping:
         time.sleep(0.1)
-        modules = wanted(state)
-        for module in set(children) - set(modules):
-            end([children.pop(module)])
-        for module in modules:
-            children.setdefault(module, Child(module)).look()
+        follow(children, wanted(state))
         notifier.ready(str(run / ("api.sock" if MANAGER in children else "worker.sock")))
         if time.monotonic() - looked > LOG_SECONDS:
             looked = time.monotonic()
             if logfile.is_written_by(log, 2):
                 logfile.rotate(log)
     notifier.stopping()
+    # The agent's and the manager's last words need the store.
+    member = children.pop(MEMBER, None)
     end(list(children.values()))
+    end([member] if member else [])
     (run / "node.json").unlink(missing_ok=True)
     say("stopped; containers go on running")
     return 0

@@ -1,0 +1,198 @@
+"""The manager's content from SQLite to an etcd of its own, and back while there is one manager.
+
+Everything is prepared beside what is in use. The point of no return is one rename, of ``backend.json``: a manager that
+is killed before it goes on as it was (and a second try clears what the first left), one killed after it goes on
+with the new store. Containers do not notice; calls that write wait while the keys are copied.
+
+Numbers of revisions begin anew with another epoch: versions, watches and updates from before are refused as
+compacted, and clients read again. `spec_after`, a number of the old epoch, is therefore forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+
+from pycompose.manager.backend import DATABASE, Backend
+from pycompose.manager.ca import Authority, Subject
+from pycompose.manager.ca.authority import AUTHORITY_LIFE, new_request
+from pycompose.manager.files import sync_folder
+from pycompose.manager.member import DATA, FILE, IDENTITY, Settings, check_program
+from pycompose.manager.model import OBJECTS, Codec, parse_key
+from pycompose.manager.store import KeyValue, Store, StoreError, StoreUnavailableError
+from pycompose.manager.store.copying import copy
+from pycompose.manager.store.gate import Gate
+from pycompose.manager.store.sqlite import SqliteStore
+from pycompose.proto.peer import Role
+from pycompose.proto.tls import Identity
+
+log = logging.getLogger(__name__)
+#: Seconds for etcd to start, and to stop.
+START_SECONDS, STOP_SECONDS = 60.0, 30.0
+#: Where every manager finds the members' authority: its certificate and key, sealed.
+AUTHORITY = "/etcd/authority"
+NEW_DATABASE = f"{DATABASE}.moving"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """host:port of the member: `peer` for other managers' members, `client` on loopback for this manager."""
+
+    peer: str
+    client: str
+
+
+async def to_etcd(folder: Path, gate: Gate, codec: Codec, name: str, cluster: str, addresses: Addresses) -> Backend:
+    """Start a member and move everything there.
+
+    Args:
+        folder: the manager's, below the state directory.
+        gate: before the store in use.
+        codec: of what is stored.
+        name: of this manager; the node's id.
+        cluster: the cluster's id; members of others are refused by it.
+        addresses: of the member.
+
+    Returns:
+        The store's place; the manager is to begin anew with it.
+
+    Raises:
+        StoreError: it was moved before, or it cannot be; then nothing has changed.
+    """
+    if Backend.load(folder).store == "etcd":
+        raise StoreError("the store is on etcd already")
+    await asyncio.to_thread(check_program)
+    backend = Backend("etcd", (addresses.client,), name=name)
+    await clear(folder, addresses.client)
+    try:
+        authority = new_identity(folder, name, cluster, addresses)
+        Settings(name, addresses.client, addresses.peer, {name: addresses.peer}, token=cluster).save(folder)
+        target = await _opened(backend, folder)
+        try:
+            async with gate.closed() as source:
+                began = time.monotonic()
+                count = await copy(source, target, lambda item: _renumbered(codec, item))
+                key = codec.seal(AUTHORITY, authority.pem + authority.key_pem)
+                await target.transact([], [key])
+                backend.save(folder)
+            log.info("%d keys are on etcd now; writes waited %.3f s", count, time.monotonic() - began)
+        finally:
+            await target.close()
+    except BaseException:
+        with contextlib.suppress(StoreError, OSError):
+            await clear(folder, addresses.client)
+        raise
+    return backend
+
+
+async def to_sqlite(folder: Path, gate: Gate, codec: Codec) -> Backend:
+    """Move everything back into a file of this machine; for a manager without others.
+
+    Raises:
+        StoreError: it is there already, or it cannot be moved; then nothing has changed.
+    """
+    if Backend.load(folder).store == "sqlite":
+        raise StoreError("the store is on SQLite already")
+    new = folder / NEW_DATABASE
+    _remove_database(new)
+    backend = Backend()
+    async with gate.closed() as source:
+        target = await SqliteStore.open(new)
+        try:
+            count = await copy(source, target, lambda item: _renumbered(codec, item))
+        finally:
+            await target.close()
+        new.rename(folder / DATABASE)
+        sync_folder(folder)
+        backend.save(folder)
+    log.info("%d keys are in %s now", count, folder / DATABASE)
+    return backend
+
+
+async def tidy(folder: Path, backend: Backend) -> None:
+    """Remove what the store that is not in use left, at the start of a manager."""
+    if backend.store == "etcd":
+        _remove_database(folder / DATABASE)
+        return
+    _remove_database(folder / NEW_DATABASE)
+    if (folder / FILE).exists():
+        await clear(folder, Settings.load(folder).client)
+
+
+async def clear(folder: Path, client: str) -> None:
+    """End the member and remove all that it has. Raises StoreError: something else listens at its address."""
+    (folder / FILE).unlink(missing_ok=True)
+    deadline = time.monotonic() + STOP_SECONDS
+    while await _listens(client):
+        if time.monotonic() > deadline:
+            raise StoreError(f"another program listens at {client}, where etcd is to be; choose another port")
+        await asyncio.sleep(0.05)
+    shutil.rmtree(folder / DATA, ignore_errors=True)
+
+
+def new_identity(folder: Path, name: str, cluster: str, addresses: Addresses) -> Authority:
+    """Return a new authority for the members alone; this one's certificate is in its place.
+
+    Certificates live as long as the authority does: nobody renews them yet.
+    """
+    now = datetime.now(UTC)
+    authority = Authority.create(cluster, now)
+    key, request = new_request()
+    hosts = {_host(addresses.peer), _host(addresses.client)}
+    subject = Subject(Role.MANAGER, name, cluster, [ip_address(host) for host in sorted(hosts)])
+    certificate = authority.sign(request, subject, now, AUTHORITY_LIFE)
+    Identity(certificate, key, authority.pem).store(folder / IDENTITY)
+    return authority
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+async def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _opened(backend: Backend, folder: Path) -> Store:
+    """Open the member's store as soon as it answers."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return await backend.open(folder)
+        except StoreUnavailableError as error:
+            if time.monotonic() > deadline:
+                text = f"etcd did not start within {START_SECONDS:.0f} s ({error}); see the log of the node"
+                raise StoreError(text) from None
+        await asyncio.sleep(0.1)
+
+
+def _renumbered(codec: Codec, item: KeyValue) -> bytes:
+    """Return a key's value for a store whose numbers are others."""
+    if not item.key.startswith(OBJECTS):
+        return item.value
+    kind, identity = parse_key(item.key)
+    message = codec.decode(kind, "", item)
+    meta = getattr(message, "meta", None)
+    if meta is None or not meta.spec_after:
+        return item.value
+    meta.spec_after = 0
+    meta.ClearField("version")
+    return codec.put(kind, identity, message).value
