@@ -28,9 +28,9 @@ from pycompose.manager.leadership import Leadership
 from pycompose.manager.model import Codec
 from pycompose.manager.routing import Workers, add_router, by_identity
 from pycompose.manager.sealing import Sealer
-from pycompose.manager.store import CompactedError, Store
-from pycompose.proto import ports
+from pycompose.manager.store import CompactedError, Store, StoreUnavailableError
 from pycompose.manager.store.gate import Gate
+from pycompose.proto import ports
 from pycompose.proto.v1 import access_pb2, control_pb2, dispatcher_pb2, image_pb2
 
 log = logging.getLogger("pycompose.manager")
@@ -40,6 +40,7 @@ SERVICES = {
     for file in (control_pb2, dispatcher_pb2, access_pb2, image_pb2)
     for name in file.DESCRIPTOR.services_by_name
 }
+PAUSE_SECONDS = 0.2
 Loop = Coroutine[Any, Any, Any]
 
 
@@ -104,6 +105,9 @@ class Process:
                 return 0
             if isinstance(failed, CompactedError):
                 log.warning("the store's history is another (%s); everything is read anew", failed)
+            elif isinstance(failed, StoreUnavailableError):
+                log.warning("the store does not answer (%s); beginning anew", failed)
+                await asyncio.sleep(PAUSE_SECONDS)
             elif failed is not None:
                 log.error("a loop ended: %s: %s; starting anew", type(failed).__name__, failed)
                 return 1

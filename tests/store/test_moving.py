@@ -77,7 +77,7 @@ async def create(control: control_pb2_grpc.ControlServiceStub, name: str) -> sec
 
 
 async def secrets(control: control_pb2_grpc.ControlServiceStub) -> dict[str, secret_pb2.Secret]:
-    found = await control.ListSecrets(control_pb2.ListSecretsRequest(), wait_for_ready=True, timeout=30)
+    found = await control.ListSecrets(control_pb2.ListSecretsRequest(page_size=1000), wait_for_ready=True, timeout=30)
     return {one.spec.name: one for one in found.secrets}
 
 
@@ -85,7 +85,8 @@ async def renewed(control: control_pb2_grpc.ControlServiceStub, epoch: str) -> N
     """Wait until the manager serves another epoch."""
     for _ in range(600):
         with suppress(grpc.aio.AioRpcError):
-            found = await control.ListSecrets(control_pb2.ListSecretsRequest(), wait_for_ready=True, timeout=30)
+            request = control_pb2.ListSecretsRequest(page_size=1000)
+            found = await control.ListSecrets(request, wait_for_ready=True, timeout=30)
             if all(one.meta.version.epoch != epoch for one in found.secrets):
                 return
         await asyncio.sleep(0.05)
@@ -102,6 +103,7 @@ async def test_everything_moves_to_etcd_and_back_while_clients_write(tmp_path: P
             number = 0
             while not stop.is_set():
                 number += 1
+                await asyncio.sleep(0.02)  # all of them fit into one page of a list
                 with suppress(grpc.aio.AioRpcError):  # refused while it moves: not acknowledged
                     made.append((await create(control, f"s{number}")).spec.name)
 
