@@ -306,7 +306,9 @@ def heard(lan: Lan, network: str, forge: Forge) -> bool:
 
 
 @pytest.mark.parametrize("name", FORGED)
+@pytest.mark.attack("H04")
 def test_forged_frames_do_not_arrive(lan: Lan, name: str) -> None:
+    """ARP, foreign MACs and addresses, DHCP, router advertisements, redirects, VLAN tags."""
     network, forge = FORGED[name]
     _, victim, third = three(lan, network)
     before = [victim.neighbour(address) for address in (GATEWAY, GATEWAY6, third.four, third.six)]
@@ -316,13 +318,16 @@ def test_forged_frames_do_not_arrive(lan: Lan, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HONEST)
+@pytest.mark.twin("H04")
 def test_honest_frames_arrive(lan: Lan, name: str) -> None:
+    """Frames from its own address."""
     network, forge = HONEST[name]
     assert heard(lan, network, forge)
 
 
+@pytest.mark.twin("H04")
 def test_neighbours_find_one_another(lan: Lan) -> None:
-    """Both versions of IP, by the kernel's own ARP and neighbour discovery."""
+    """By the kernel's own ARP and neighbour discovery."""
     evil, victim, third = three(lan, "both")
     for station in (victim, third):
         for address in (evil.four, evil.six):
@@ -332,8 +337,9 @@ def test_neighbours_find_one_another(lan: Lan) -> None:
             assert station.neighbour(address) == evil.mac
 
 
+@pytest.mark.attack("H04")
 def test_a_flood_of_macs_makes_no_hub_of_the_bridge(lan: Lan) -> None:
-    """H04: the bridge learns nothing, and a neighbour hears nothing of what others tell one another."""
+    """The bridge learns nothing, and nobody hears what others tell one another."""
     evil, victim, third = three(lan, "four")
     bridge = ["nsenter", f"--net={lan.network._links.path('n-four')}", "bridge", "-j", "fdb", "show", "br", "br0"]
     known = json.loads(subprocess.run(bridge, capture_output=True, text=True, check=True).stdout)
@@ -355,8 +361,9 @@ def test_a_flood_of_macs_makes_no_hub_of_the_bridge(lan: Lan) -> None:
             assert secrets == expected
 
 
+@pytest.mark.attack("H03")
 def test_the_machines_services_are_for_those_that_were_declared(lan: Lan) -> None:
-    """H03: by the transfer address and by any other of the machine's; `guest` has extra_hosts: host-gateway."""
+    """By the transfer address and by any other of the machine's; extra_hosts: host-gateway may."""
     evil, guest = lan.stations["four", "evil"], lan.stations["four", "guest"]
     subprocess.run(
         ["nsenter", "-t", str(lan.machine), "-n", "ip", "address", "add", "10.250.0.1/32", "dev", "lo"], check=True
@@ -373,6 +380,7 @@ def test_the_machines_services_are_for_those_that_were_declared(lan: Lan) -> Non
         assert fetch(evil.pid, guest.four, 7003).startswith("neighbour")
 
 
+@pytest.mark.attack("H04")
 def test_filters_come_back_with_the_node(tmp_path: Path) -> None:
     """A node that starts again finds its containers' ports; one that left meanwhile speaks no more."""
     with closing(Lan(tmp_path)) as made:

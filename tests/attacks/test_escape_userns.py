@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from attacks.conftest import FULL
-from attacks.test_escape import machine_python, mount, python
+from attacks.tools import machine_python, mount, python
 from oci import bundles
 from oci.bundles import Bench, Change, Config, all_of, setting
 from oci.test_config import namespace
@@ -56,8 +56,9 @@ def bound(place: Path) -> Change:
     return mount("/m", "bind", str(place), "rbind")
 
 
+@pytest.mark.attack("A15")
 def test_a_setuid_program_is_nobodys_on_the_machine(bench: Bench) -> None:
-    """Left where the machine's users can run it, it runs as the container's root for them, who is nobody there."""
+    """In a user namespace: a set-user-ID file left for the machine's users."""
     with folder(mode=0o1777) as place:
         change = all_of(all_rights, machine_python, bound(place))
         assert bench.run(change, "cp /usr/bin/id /m/id && chown 0:0 /m/id && chmod 4755 /m/id").code == 0
@@ -102,8 +103,9 @@ def test_another_containers_files(bench: Bench) -> None:
             assert (place / "file").read_text() == ("data\nmore\n" if owner == own else "data\n")
 
 
+@pytest.mark.attack("A16")
 def test_devices(bench: Bench) -> None:
-    """A node that lies about on the machine cannot be opened, none can be made; /dev/null is there to use."""
+    """In a user namespace with every device allowed: nodes that lie about."""
     with folder() as place:
         os.mknod(place / "memory", stat.S_IFCHR | 0o640, os.makedev(1, 1))
         os.mknod(place / "for-all", stat.S_IFBLK | 0o640, os.stat("/").st_dev)
@@ -115,7 +117,9 @@ def test_devices(bench: Bench) -> None:
         assert bench.run(all_of(all_rights, bound(place)), script).out == "usable\n"
 
 
+@pytest.mark.attack("A12")
 def test_settings_of_the_machine(bench: Bench) -> None:
+    """In a user namespace with every capability: the machine's settings and groups."""
     before = {name: Path(name).read_bytes() for name in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/swappiness")}
     script = (
         "for f in kernel/core_pattern vm/swappiness kernel/panic fs/file-max; do "
@@ -144,8 +148,9 @@ print("named" if made == 0 else "unnamed", "opened" if found >= 0 else os.strerr
 """
 
 
+@pytest.mark.attack("A17")
 def test_files_by_handle(bench: Bench) -> None:
-    """CAP_DAC_READ_SEARCH opens any file of a file system by number, for the machine's root alone ("shocker")."""
+    """In a user namespace with every capability: files by number ("shocker")."""
     with folder() as place:
         (place / "file").write_text("data")
         attack = bench.run(all_of(all_rights, bound(place), python(HANDLES)))
@@ -181,7 +186,9 @@ def test_processes_of_the_machine(bench: Bench) -> None:
         victim.wait()
 
 
+@pytest.mark.attack("A13")
 def test_a_nested_namespace_has_no_more_ids(bench: Bench) -> None:
+    """In a user namespace: ids beyond the own range by another one inside."""
     script = (
         "import os\n"
         "def attempt(line):\n"
@@ -207,8 +214,9 @@ def test_a_nested_namespace_has_no_more_ids(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("kind", ["machine's root", "overlap"])
+@pytest.mark.attack("A13")
 def test_rogue_mappings(bench: Bench, kind: str) -> None:
-    """Who may run the runtime may map the machine's root, as with runc; ranges that overlap are refused."""
+    """Ranges of ids that overlap."""
     if kind == "overlap":
         wrong = [{"containerID": 0, "hostID": UIDS, "size": 10}, {"containerID": 20, "hostID": UIDS + 5, "size": 10}]
         result = bench.run(all_of(mapped, setting("linux.uidMappings", wrong)), "echo NEVER")

@@ -96,6 +96,7 @@ async def attempt(store: ImageStore, data: bytes) -> Path | None:
     return layer
 
 
+@pytest.mark.attack("B01")
 @pytest.mark.parametrize(
     "name",
     [
@@ -123,6 +124,7 @@ async def test_b01_names_that_leave_the_root(tmp_path: Path, name: bytes) -> Non
     assert await attempt(store, raw(b"dir/", b"0") + raw(b"dir/f", data=b"x") + END) is not None
 
 
+@pytest.mark.attack("B01")
 @pytest.mark.parametrize(
     "data",
     [
@@ -141,6 +143,7 @@ async def test_b01_names_that_leave_the_root(tmp_path: Path, name: bytes) -> Non
     ],
 )
 async def test_b01_entries_that_no_layer_needs(tmp_path: Path, data: bytes) -> None:
+    """Headers, PAX records and names that no tool writes; next to them one at the limits."""
     store = ImageStore(tmp_path / "store")
     assert await attempt(store, data + END) is None
     assert await attempt(store, pax(path="a" * 255 + "/b", uid="4294967294") + raw(b"safe") + END) is not None
@@ -326,8 +329,10 @@ BREAKOUTS: dict[str, tuple[Entries, Entries, Callable[[Path], bool] | None]] = {
 }
 
 
+@pytest.mark.attack("B02", "B03", "B05")
 @pytest.mark.parametrize("name", BREAKOUTS)
 async def test_b02_b03_b05_breakouts(tmp_path: Path, name: str) -> None:
+    """containerd's TestBreakouts and more, each as one layer and, where it has a base, as two."""
     base, entries, check = BREAKOUTS[name]
     store = ImageStore(tmp_path / "store")
     layers = [tar(base), tar(entries)] if base else [tar(entries)]
@@ -341,6 +346,7 @@ async def test_b02_b03_b05_breakouts(tmp_path: Path, name: str) -> None:
     assert check(root)
 
 
+@pytest.mark.attack("B06")
 @pytest.mark.parametrize(
     ("header", "accepted"),
     [
@@ -354,6 +360,7 @@ async def test_b02_b03_b05_breakouts(tmp_path: Path, name: str) -> None:
     ],
 )
 async def test_b06_devices(tmp_path: Path, header: bytes, accepted: bool) -> None:
+    """Numbers out of range, an overlay whiteout, a FIFO, a socket, and a hard link to each; the others are taken."""
     store = ImageStore(tmp_path / "store")
     link = raw(b"again", b"1", link=b"dev")
     layer = await attempt(store, header + link + END)
@@ -381,8 +388,10 @@ def packed(kind: str, pieces: Iterator[bytes]) -> bytes:
     return b"".join([packer.compress(piece) for piece in pieces] + [packer.flush()])
 
 
+@pytest.mark.attack("B08")
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 async def test_b08_bombs_of_zeros(tmp_path: Path, kind: str) -> None:
+    """512 MiB of zeros in less than 4 MiB of gzip and zstd; 64 MiB are taken."""
     store = ImageStore(tmp_path / "store")
     bomb = packed(kind, zeros(512 << 20))
     assert len(bomb) < 4 << 20
@@ -396,6 +405,7 @@ async def test_b08_bombs_of_zeros(tmp_path: Path, kind: str) -> None:
 SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "s"}
 
 
+@pytest.mark.attack("B08")
 @pytest.mark.parametrize(
     "data",
     [
@@ -408,11 +418,14 @@ SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "
     ],
 )
 async def test_b08_headers_that_promise_too_much(tmp_path: Path, data: bytes) -> None:
+    """Sparse files of 1 TiB, PAX headers of 1 GiB, names of 2 MB."""
     store = ImageStore(tmp_path / "store")
     assert await attempt(store, data + END) is None
 
 
+@pytest.mark.attack("B08")
 async def test_b08_windows_members_and_what_comes_after(tmp_path: Path) -> None:
+    """Wide zstd windows, trailing zeros, cut and nested gzip; 20,000 empty members are taken."""
     store = ImageStore(tmp_path / "store")
     plain = raw(b"file", data=b"x") + END
     wide = zstandard.ZstdCompressor(
@@ -430,7 +443,9 @@ async def test_b08_windows_members_and_what_comes_after(tmp_path: Path) -> None:
     assert (await import_(store, many)).size == 1
 
 
+@pytest.mark.attack("B08")
 async def test_b08_more_entries_than_a_layer_may_have(tmp_path: Path) -> None:
+    """A million entries and one; folders 1,900 deep are taken."""
     changes = Changes(10, layered=False)
     changes.entries = limits.LAYER_ENTRIES
     with pytest.raises(Refused, match="more than 1,000,000 entries"):
@@ -441,7 +456,9 @@ async def test_b08_more_entries_than_a_layer_may_have(tmp_path: Path) -> None:
     assert not list((store.root / "layers").iterdir())
 
 
+@pytest.mark.attack("J02")
 async def test_a_full_disk_says_so_and_heals(tmp_path: Path) -> None:
+    """A store on a file system that is too small for the layer."""
     place = tmp_path / "small"
     place.mkdir()
     mount = await asyncio.create_subprocess_exec("mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(place))
@@ -457,6 +474,7 @@ async def test_a_full_disk_says_so_and_heals(tmp_path: Path) -> None:
         await (await asyncio.create_subprocess_exec("umount", "-l", str(place))).wait()
 
 
+@pytest.mark.attack("B11")
 async def test_b11_an_unpacker_killed_at_any_moment(tmp_path: Path) -> None:
     """The image is whole or absent, and the next try works."""
     rounds = 60 if os.environ.get("PYCOMPOSE_SOAK") == "full" else 4

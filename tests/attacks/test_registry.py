@@ -62,7 +62,9 @@ async def refused(
         ("", "no https URL"),
     ],
 )
+@pytest.mark.attack("E01")
 async def test_e01_realms_that_are_not_asked(tmp_path: Path, network: None, realm: str, words: str) -> None:
+    """Addresses of the machine and of clouds, other schemes, user names in the URL."""
     evil, listener = Evil(image()), Listener(5999)
 
     async def unknown(request: web.Request) -> web.StreamResponse:
@@ -74,10 +76,11 @@ async def test_e01_realms_that_are_not_asked(tmp_path: Path, network: None, real
     assert not listener.seen
 
 
+@pytest.mark.attack("E01")
 async def test_e01_a_registry_elsewhere_gets_nobody_to_ask_this_machine(
     tmp_path: Path, network: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name of the registry's choice resolves to this machine, or to the metadata address: it is not connected to."""
+    """A registry elsewhere that names this machine's own addresses."""
     import aiohttp
 
     listener, store = Listener(5999), ImageStore(tmp_path / "s")
@@ -127,8 +130,9 @@ def context(made: Authority, name: str, **more: Any) -> ssl.SSLContext:
     return found
 
 
+@pytest.mark.attack("E01")
 async def test_e01_answers_of_a_token_server(tmp_path: Path, network: None) -> None:
-    """A redirection is not followed, a token is a token, and the good one goes to the registry alone."""
+    """Redirections, tokens that are too long or no words, no JSON."""
     evil, tokens, other = Evil(image()), Listener(5001), Listener(5999)
 
     async def unknown(request: web.Request) -> web.StreamResponse | None:
@@ -160,7 +164,9 @@ async def test_e01_answers_of_a_token_server(tmp_path: Path, network: None) -> N
     assert not other.seen
 
 
+@pytest.mark.twin("E01")
 async def test_e01_an_identity_token_is_traded_for_a_token(tmp_path: Path, network: None) -> None:
+    """A token server that gives tokens for an identity."""
     evil, posted = Evil(image()), []
 
     async def unknown(request: web.Request) -> web.StreamResponse | None:
@@ -184,7 +190,9 @@ async def test_e01_an_identity_token_is_traded_for_a_token(tmp_path: Path, netwo
     assert (form["refresh_token"], form["scope"]) == ("i", "repository:a:pull")
 
 
+@pytest.mark.attack("E01")
 async def test_e01_a_redirection_gets_no_password(tmp_path: Path, network: None) -> None:
+    """A registry that sends on to another host."""
     evil, store = Evil(image()), ImageStore(tmp_path / "s")
     listener = Listener(5999, body=evil.image.blobs[0])
 
@@ -226,7 +234,9 @@ def _looping(place: str) -> Any:
 # E03: no TLS, or one that proves nothing.
 
 
+@pytest.mark.attack("E03")
 async def test_e03_certificates(tmp_path: Path, network: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Self-signed, expired, of another name, of another authority, old TLS; the right one works."""
     made, other, store = authority(tmp_path / "ca"), authority(tmp_path / "other"), ImageStore(tmp_path / "s")
     monkeypatch.setenv("PYCOMPOSE_CONFIG_DIR", str(tmp_path / "config"))
     certs = tmp_path / "config/certs.d/127.0.0.1:5000"
@@ -250,9 +260,11 @@ async def test_e03_certificates(tmp_path: Path, network: None, monkeypatch: pyte
         assert (await Registries(store).pull(name)).image.size == 1000
 
 
+@pytest.mark.attack("E03")
 async def test_e03_http_only_where_it_is_allowed(
     tmp_path: Path, network: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A server that speaks http where https was asked for; hosts that are listed."""
     monkeypatch.setenv("PYCOMPOSE_CONFIG_DIR", str(tmp_path / "config"))
     await asyncio.to_thread(os.system, "ip address add 10.9.8.7/32 dev lo")
     evil, store = Evil(image()), ImageStore(tmp_path / "s")
@@ -295,7 +307,9 @@ async def test_e03_http_only_where_it_is_allowed(
         7,
     ],
 )
+@pytest.mark.attack("E04")
 async def test_e04_digests_that_are_none(tmp_path: Path, network: None, digest: Any) -> None:
+    """Paths, other algorithms, capitals, and nothing in place of a digest."""
     evil, store = Evil(image()), ImageStore(tmp_path / "s")
     for place in ("config", "layers"):
         document = evil.image.manifest
@@ -306,7 +320,9 @@ async def test_e04_digests_that_are_none(tmp_path: Path, network: None, digest: 
     assert not [line for line in evil.seen if "/blobs/" in line]
 
 
+@pytest.mark.attack("E04")
 async def test_e04_places_that_are_elsewhere(tmp_path: Path, network: None) -> None:
+    """Headers that lead to another host."""
     evil, listener, store = Evil(image()), Listener(5999), ImageStore(tmp_path / "s")
 
     async def elsewhere(request: web.Request) -> web.StreamResponse | None:
@@ -327,7 +343,9 @@ async def test_e04_places_that_are_elsewhere(tmp_path: Path, network: None) -> N
     assert not listener.seen
 
 
+@pytest.mark.attack("E04")
 async def test_e04_names_that_are_none_are_never_asked_for(tmp_path: Path, network: None) -> None:
+    """Names that are paths."""
     evil, store = Evil(image()), ImageStore(tmp_path / "s")
     async with serving(evil, 5000):
         for path in ("a/../b:1", "..:1", "a:1/2", "a:%2e%2e", "a" * 300, "a@sha256:../x", "a:"):
@@ -338,7 +356,9 @@ async def test_e04_names_that_are_none_are_never_asked_for(tmp_path: Path, netwo
 # B09: content that is not what its digest says.
 
 
+@pytest.mark.attack("B09")
 async def test_b09_content_that_is_not_what_it_says(tmp_path: Path, network: None) -> None:
+    """A byte flipped, packed anew, one more, one less, other diff ids and digests; then a good registry."""
     evil, store, name = Evil(image(200_000)), ImageStore(tmp_path / "s"), "127.0.0.1:5000/a:1"
     blob = evil.image.blobs[0]
     flipped = blob[:5000] + bytes([blob[5000] ^ 1]) + blob[5001:]
@@ -378,7 +398,9 @@ async def test_b09_content_that_is_not_what_it_says(tmp_path: Path, network: Non
         assert (await Registries(store).pull(name)).image.size == 200_000
 
 
+@pytest.mark.twin("B09", "E03", "E04")
 async def test_a_cut_connection_is_taken_up_again(tmp_path: Path, network: None) -> None:
+    """A slow registry whose connections break: the image comes whole."""
     evil, store = Evil(image(3_000_000)), ImageStore(tmp_path / "s")
     cuts = 0
 
@@ -445,7 +467,9 @@ async def test_a_busy_registry_is_asked_again(tmp_path: Path, network: None) -> 
             await Registries(ImageStore(tmp_path / "t")).pull("127.0.0.1:5000/a:1")
 
 
+@pytest.mark.attack("B11")
 async def test_a_cancelled_pull_leaves_nothing(tmp_path: Path, network: None) -> None:
+    """A pull that is given up while another needs the same layer."""
     evil, store = Evil(image(2_000_000)), ImageStore(tmp_path / "s")
     begun, release = asyncio.Event(), asyncio.Event()
 

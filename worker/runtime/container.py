@@ -49,6 +49,10 @@ class Stages:
     def built(self, progress: Progress) -> None:
         """Namespaces and root are made; paths are still the machine's."""
 
+    def kept(self) -> list[int]:
+        """Descriptors that it needs once the root is the container's."""
+        return []
+
     def pivoted(self, progress: Progress) -> None:
         """The root is the container's; the program comes next. May put another channel into ``progress``."""
 
@@ -129,17 +133,19 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
         progress.step = "open a terminal"
         _terminal(root, consoles, process.get("consoleSize"), progress.channel, user.uid)
     progress.step = "mask paths"
-    for path in linux.get("maskedPaths") or ():
+    for path in dict.fromkeys(linux.get("maskedPaths") or ()):
         mounts.mask(root, path.encode())
-    for path in linux.get("readonlyPaths") or ():
+    for path in dict.fromkeys(linux.get("readonlyPaths") or ()):
         mounts.make_readonly(root, path.encode())
     if (config.get("root") or {}).get("readonly"):
         syscalls.mount_setattr(root, set_=mounts.RDONLY)
     stages.built(progress)
     progress.step = "pivot_root"
     mounts.pivot(root)
-    stages.pivoted(progress)
     first_fd = 3 + int(launch.get("preserve_fds") or 0)
+    label = user.label.fd if user.label.fd >= 0 else None
+    _close_all_but(first_fd, progress.channel.fileno(), init, label, *stages.kept())  # it may wait, and be looked at
+    stages.pivoted(progress)
     enter_program(process, user, seccomp, init, progress, bound=bound, first_fd=first_fd)
 
 

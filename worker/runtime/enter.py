@@ -59,7 +59,6 @@ def run(
         cgroup.join()
         container.oom_score(process.get("oomScoreAdj"))
         privileged = os.geteuid() == 0
-        os.setsid()
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
         progress.step = "enter the container's namespaces"
@@ -73,9 +72,9 @@ def run(
                 syscalls.setns(fd, kind)
         os.fchdir(root)
         os.chroot(".")
-        if not privileged:
-            userns.split(channel)
-            os.setsid()
+        # Only now is there a process that the container's own see: with CAP_SYS_PTRACE they could lead it.
+        userns.split(channel)
+        os.setsid()
         if terminal:
             progress.step = "open a terminal"
             _terminal(channel, user.uid, window)

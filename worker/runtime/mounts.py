@@ -243,7 +243,8 @@ def mount_over(root: int, mount: int, path: bytes) -> None:
     """Attach a detached mount at ``path`` of the container, making the mount point where it is missing.
 
     Raises:
-        ConfigError: it would take the place of procfs, which the runtime and the program trust (CVE-2023-28642).
+        ConfigError: it would take the place of procfs, which the runtime and the program trust (CVE-2023-28642), or of
+            the root, where it would lie below what was mounted before.
     """
     name = os.path.normpath(b"/" + path.lstrip(b"/"))
     allowed = syscalls.filesystem_type(mount) == PROC_SUPER_MAGIC or name in REPLACEABLE
@@ -253,6 +254,10 @@ def mount_over(root: int, mount: int, path: bytes) -> None:
     try:
         if not allowed and syscalls.filesystem_type(target) == PROC_SUPER_MAGIC:
             raise _over_proc(path)
+        if os.path.sameopenfile(target, root):
+            raise ConfigError(
+                f"{path.decode('utf-8', 'replace') or 'an empty path'}: the root itself; name a path below it"
+            )
         syscalls.move_mount(mount, target)
     finally:
         os.close(target)

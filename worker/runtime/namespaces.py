@@ -146,14 +146,14 @@ def for_children(plan: Plan) -> Iterator[None]:
 def open_all(pid: int) -> list[tuple[int, int]]:
     """Descriptors of all namespaces of ``pid`` that an exec has to enter.
 
-    The mount namespace comes late, since paths are the container's then; the user namespace last, since the rights to
-    enter the others are the machine's. An ordinary user has rights in that one only: it comes first, and the pid and
-    time namespaces with it, for the next child. What is this process's own already is left out: setns(2) refuses that
+    The mount namespace comes late, since paths are the container's then; those for the next child, pid and time, after
+    it; the user namespace last, since the rights to enter the others are the machine's. An ordinary user has rights in
+    that one only: it comes first. What is this process's own already is left out: setns(2) refuses that
     for the user namespace, and for others where there are no rights.
     """
-    kinds = ["cgroup", "ipc", "uts", "network", "mount", "user"]
+    kinds = ["cgroup", "ipc", "uts", "network", "mount", "pid", "time", "user"]
     if os.geteuid():
-        kinds = ["user", "pid", "time", *kinds[:-1]]
+        kinds = ["user", *kinds[:-1]]
     names = [(PROC_NAMES[kind], FLAGS[kind]) for kind in kinds]
     there = [
         (f"/proc/{pid}/ns/{name}", flag)
@@ -169,11 +169,3 @@ def _same(one: str, other: str) -> bool:
         return os.stat(one).st_ino == os.stat(other).st_ino
     except FileNotFoundError:
         return True
-
-
-def children_into(pid: int) -> None:
-    """Let this process's next children be in the pid and time namespaces of ``pid``."""
-    for kind in ("pid", "time"):
-        there = f"/proc/{pid}/ns/{kind}"
-        if not _same(there, f"/proc/self/ns/{kind}"):
-            join_path(there, FLAGS[kind])

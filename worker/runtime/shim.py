@@ -157,19 +157,19 @@ class Shim:
     def _fork(self, stdio: tuple[int, int, int] | None) -> None:
         """Fork the first process, for want of a prepared one."""
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        namespaces.enter_for_children(self.plan)
         if not self.own_pids or self.plan.user is not None:
             syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            theirs.setblocking(True)
-            container.run(self.launch, theirs, stdio)
+        with namespaces.for_children(self.plan):
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                mine.close()
+                theirs.setblocking(True)
+                container.run(self.launch, theirs, stdio)
         theirs.close()
         if self.plan.user is not None:
             pid = userns.follow(mine, pid)
-            namespaces.children_into(pid)  # exec's
         self.pid, self.channel = pid, mine
 
     def _teach(self) -> None:

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 
-from pycompose.worker.runtime import container, enter, namespaces, protocol
+from pycompose.worker.runtime import container, enter, namespaces, protocol, syscalls, userns
 from pycompose.worker.runtime.errors import StartError
 from pycompose.worker.runtime.shim_peers import Peer
 from pycompose.worker.runtime.shim_streams import Sink, Source, Terminal
@@ -100,9 +100,11 @@ def begin(shim: Shim, peer: Peer, message: dict[str, Any]) -> None:
     ends, ours = ((), ()) if terminal else _pipes(bool(message.get("stdin")))
     entered = namespaces.open_all(shim.pid)
     root = os.open(f"/proc/{shim.pid}/root", os.O_PATH | os.O_CLOEXEC)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)  # of the process that enters, whose parent ends
     pid = os.fork()
     if pid == 0:
         signal.set_wakeup_fd(-1)
+        mine.close()
         enter.run(
             process,
             theirs,
@@ -118,6 +120,14 @@ def begin(shim: Shim, peer: Peer, message: dict[str, Any]) -> None:
     theirs.close()
     for fd in {*ends, root, *(fd for fd, _ in entered)}:
         os.close(fd)
+    try:
+        pid = userns.follow(mine, pid)
+    except StartError:
+        for fd in ours:
+            if fd >= 0:
+                os.close(fd)
+        mine.close()
+        raise
     master = _await_exec(mine, pid, ours)
     running = Exec(shim, peer, pid, master, detached=bool(message.get("detach")))
     if terminal:

@@ -42,6 +42,7 @@ class First:
             os.close(keep)
             _wait(theirs, lesson)
         theirs.close()
+        namespaces.join_path("/proc/self/ns/pid", syscalls.CLONE_NEWPID)  # later children are in this one's own
 
     def give(self, directory: str, stdio: tuple[int, int, int] | None) -> bool:
         """Let it have the container in ``directory``; False when it was killed."""
@@ -57,12 +58,11 @@ class First:
             self.channel.send(_GO)
 
     def dismiss(self) -> None:
-        """End it, and have this process's next children in its own pid namespace again."""
+        """End it."""
         self.channel.close()
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
-        namespaces.join_path("/proc/self/ns/pid", syscalls.CLONE_NEWPID)
 
 
 def fits(plan: Plan) -> bool:

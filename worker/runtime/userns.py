@@ -141,14 +141,14 @@ def split(channel: socket.socket) -> None:
 
 
 def follow(channel: socket.socket, outer: int) -> int:
-    """Wait until the outer process has ended, and let the container's first process go on; returns its pid.
+    """Wait until the outer process has ended, and let the one that it forked go on; returns its pid.
 
     Args:
         channel: to both of them.
         outer: the child that was forked.
 
     Raises:
-        StartError: the outer process failed; there is no first one then.
+        StartError: the outer process failed; there is no other one then.
     """
     os.waitpid(outer, 0)
     try:
@@ -157,7 +157,7 @@ def follow(channel: socket.socket, outer: int) -> int:
         message = b""
     report = json.loads(message or b"{}")
     if "pid" not in report:
-        text = report.get("error", "the container's first process was killed before it ran its program")
+        text = report.get("error", "the process was killed before it ran its program")
         raise StartError(text, report.get("code", 125))
     channel.send(_GO)
     return int(report["pid"])

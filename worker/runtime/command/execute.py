@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-_CHILDRENS = (("pid", syscalls.CLONE_NEWPID), ("time", syscalls.CLONE_NEWTIME))
-
-
 def execute(found: Container, options: Namespace) -> int:
     """Run the process; returns its exit status, 0 when detached.
 
@@ -107,12 +104,8 @@ def _fork(found: Container, process: dict[str, Any], options: Namespace) -> tupl
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     entered = namespaces.open_all(first)
     root = os.open(f"/proc/{first}/root", os.O_PATH | os.O_CLOEXEC)
-    own = [(os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind) for name, kind in _CHILDRENS]
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    ordinary = os.geteuid() != 0
-    if not ordinary:
-        namespaces.children_into(first)
-    with userns.adopting(ordinary):
+    with userns.adopting(True):
         pid = os.fork()
         if pid == 0:
             mine.close()
@@ -130,11 +123,8 @@ def _fork(found: Container, process: dict[str, Any], options: Namespace) -> tupl
                 preserve_fds=options.preserve_fds,
             )
         theirs.close()
-        if ordinary:
-            pid = userns.follow(mine, pid)
-    for fd, kind in () if ordinary else own:
-        syscalls.setns(fd, kind)
-    for fd in (root, *(fd for fd, _ in (*own, *entered))):
+        pid = userns.follow(mine, pid)
+    for fd in (root, *(fd for fd, _ in entered)):
         os.close(fd)
     return pid, _until_exec(mine, pid, found)
 

@@ -46,6 +46,10 @@ class Held(container.Stages):
         progress.step = "run createContainer hooks"
         hooks.run_all("createContainer", self.hooks.get("createContainer") or [], json.loads(answer))
 
+    def kept(self) -> list[int]:
+        """Where ``start`` connects."""
+        return [self.listener.fileno()]
+
     def pivoted(self, progress: Progress) -> None:
         """Say that the container is created; go on when ``start`` connects."""
         container.find_program(os.fsencode(self.process["args"][0]), container.environment(self.process))

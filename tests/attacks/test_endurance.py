@@ -136,9 +136,11 @@ def slope(points: list[tuple[int, int]]) -> float:
 
 
 @pytest.mark.timeout(7200)
+@pytest.mark.attack("I04")
 def test_soak_containers_of_every_kind_leave_nothing(
     api: Api, many: Callable[[int], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Run, entered, failed and killed: residue, memory, descriptors and threads of the daemons."""
     node, count = api.node, many(10_000)
     network = network_pb2.NetworkSpec(name=NETWORK)
     api.control.CreateNetwork(control_pb2.CreateNetworkRequest(spec=network))
