@@ -11,7 +11,7 @@ NODE_PACKAGES := libnftables1 libseccomp2 mount tini
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
 TEST_PACKAGES := git nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils iptables uidmap etcd-server strace
 # What runs in the virtual machine, whose kernel and cgroups are others than CI's.
-VM_TESTS := tests/oci tests/attacks tests/node/test_runtime_containers.py tests/node/test_cgroup_v2.py tests/node/test_node.py
+VM_TESTS := tests/oci tests/attacks/test_start.py tests/attacks/test_mounts.py tests/attacks/test_rights.py tests/attacks/test_escape_userns.py tests/attacks/test_bridge.py tests/node/test_runtime_containers.py tests/node/test_cgroup_v2.py tests/node/test_node.py
 BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
 
 .PHONY: help install demo examples test unit conformance lint format docs proto lock soak bench clean attacks test-vm

@@ -933,7 +933,7 @@ class ResourceAmounts(_message.Message):
     memory_bytes: _builtins.int
     """Memory in bytes; 0: none."""
     pids: _builtins.int
-    """Processes and threads; 0 or -1: none."""
+    """Processes and threads; 0: as a limit 15 % of what the node can have, else nothing; -1: none."""
     @_builtins.property
     def generic(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Countable resources by kind, e.g. gpu: 2."""

@@ -96,6 +96,35 @@ async def attempt(store: ImageStore, data: bytes) -> Path | None:
     return layer
 
 
+@pytest.mark.twin("B01", "B02", "B03", "B05", "B06", "B08", "B11")
+async def test_an_ordinary_image(tmp_path: Path) -> None:
+    """Two layers with links out of their folder, hard links, whiteouts, an opaque folder, a FIFO and a device."""
+    below = [
+        *INSIDE, folder("run"), symlink("/run", "var-run"), hardlink("etc/passwd", "etc/same"), folder("old"),
+        entry("old/a", data=b"a"), entry("gone", data=b"g"), entry("fifo", tarfile.FIFOTYPE),
+        entry("null", tarfile.CHRTYPE, devmajor=1, devminor=3),
+    ]  # fmt: skip
+    above = [
+        entry(".wh.gone"),
+        folder("old"),
+        entry("old/.wh..wh..opq"),
+        entry("old/b"),
+        entry("var-run/pid", data=b"1"),
+    ]
+    store = ImageStore(tmp_path / "store")
+    archive = build([tar(below), tar(above)]).docker_archive("it:1")
+    for image in [await load(store, archive) for _ in range(2)]:  # a second time it is there already
+        (one,) = image
+    root = merged(store, one, tmp_path / "merged")
+    assert sorted(os.listdir(root / "old")) == ["b"]
+    assert not (root / "gone").exists()
+    assert (root / "run/pid").read_bytes() == b"1"
+    assert (root / "etc/passwd").samefile(root / "etc/same")
+    assert (root / "fifo").is_fifo()
+    assert (root / "null").is_char_device()
+    assert len(store.all()) == 1
+
+
 @pytest.mark.attack("B01")
 @pytest.mark.parametrize(
     "name",

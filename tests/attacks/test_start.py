@@ -17,7 +17,8 @@ from attacks.conftest import FULL
 from attacks.tools import begun, capability, digest, machine_python, python, victim
 from oci.bundles import RUNTIMES, Bench, all_of, setting
 
-from pycompose.worker.runtime import oci
+from pycompose.worker.runtime import oci, users
+from pycompose.worker.runtime.errors import ConfigError
 
 __all__ = ["victim"]
 EXECS = 200 if FULL else 20
@@ -332,3 +333,53 @@ def test_files_of_the_image_cannot_hang_the_runtime(bench: Bench) -> None:
         (root / "etc/passwd").unlink()
         (root / "etc/group").unlink()
         shutil.rmtree(root / str(source).split("/")[1], ignore_errors=True)
+
+
+def accounts(folder: Path, passwd: str = "", group: str = "") -> Path:
+    """A layer with account files."""
+    (folder / "etc").mkdir(parents=True)
+    (folder / "etc/passwd").write_text(passwd)
+    (folder / "etc/group").write_text(group)
+    return folder
+
+
+@pytest.mark.attack("A20")
+@pytest.mark.parametrize("kind", ["fifo", "zeros", "2 GB", "one line", "a link to the machine's", "a link to environ"])
+def test_account_files_that_fool_or_hang(tmp_path: Path, kind: str) -> None:
+    """What the worker reads of /etc/passwd for the name of a user: nothing is waited for, little is read."""
+    layer = accounts(tmp_path / "layer")
+    path = layer / "etc/passwd"
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "2 GB":
+        with path.open("wb") as file:
+            file.truncate(2 << 30)
+    elif kind == "one line":
+        path.write_text("x" * (50 << 20))
+    else:
+        targets = {"zeros": "/dev/zero", "a link to environ": "/proc/self/environ"}
+        path.symlink_to(targets.get(kind, "../../../../../../../../etc/passwd"))
+    with pytest.raises(ConfigError, match="daemon"):
+        users.resolve_in("daemon", (layer,))
+    assert len(users.read_account_file((layer,), "/etc/passwd")) <= users.LIMIT
+
+
+@pytest.mark.attack("A20")
+@pytest.mark.parametrize("wanted", ["+0", "-1", "\u0660", "0x0", "4294967295", "4294967296", "9" * 20, "over"])
+def test_numbers_that_are_none(tmp_path: Path, wanted: str) -> None:
+    """No user string becomes root that does not say so; a number is never looked up as a name."""
+    lines = "1000:x:0:0::/:\nover:x:4294967296:0::/:\nneg:x:-1:0::/:\n0x0:x:0x0:0::/:\n"
+    layer = accounts(tmp_path / "layer", lines)
+    with pytest.raises(ConfigError):
+        users.resolve_in(wanted, (layer,))
+    assert users.resolve_in("1000", (layer,)).uid == 1000
+
+
+@pytest.mark.twin("A20")
+def test_users_by_name(tmp_path: Path) -> None:
+    """A name and its groups from the image's files, a number as it is, nothing as root."""
+    layer = accounts(tmp_path / "layer", "ann:x:5:6::/home/ann:/bin/sh\n", "more:x:7:ann\n")
+    assert users.resolve_in("ann", (layer,)) == users.User(5, 6, (7,), "/home/ann")
+    assert users.resolve_in("9:8", (layer,)).as_process_user() == {"uid": 9, "gid": 8, "additionalGids": [8]}
+    assert users.resolve_in("", (layer,)).uid == 0

@@ -323,27 +323,6 @@ def test_published_on_one_address(lan: Lan) -> None:
         assert refused(lambda: fetch(lan.host.pid, "10.77.0.1", 18107)) == "refused"
 
 
-def test_a_port_on_loopback_is_not_reached_from_outside(lan: Lan) -> None:
-    """Also where somebody has set route_localnet, and a neighbour routes 127.0.0.0/8 to the machine."""
-    route = ["nsenter", "-t", str(lan.host.pid), "-n", "sh", "-c"]
-    script = """ip route add 127.0.0.0/8 via 10.77.0.1 table 5; ip rule add to 127.0.0.0/8 table 5 pref 1;
-        ip rule del pref 0; ip rule add table local pref 100; echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet"""
-    back = """ip rule add table local pref 0; ip rule del pref 100; ip rule del pref 1;
-        echo 0 > /proc/sys/net/ipv4/conf/all/route_localnet"""
-    setting = "/proc/sys/net/ipv4/conf/all/route_localnet"
-    try:
-        subprocess.run([*route, script], check=True)
-        for value in ("0", "1"):
-            lan.node.run("sh", "-c", f"echo {value} > {setting}")
-            with servers(lan.pids("net-open-1")):
-                assert refused(lambda: fetch(lan.host.pid, "127.0.0.1", 18103, "10.77.0.9", 1)) == "no answer"
-                assert fetch(lan.machine, "127.0.0.1", 18103).startswith("net-open-1")
-        assert lan.node.run("cat", setting).stdout.strip() == "1"  # ours to leave alone
-    finally:
-        lan.node.run("sh", "-c", f"echo 0 > {setting}")
-        subprocess.run([*route, back], check=True)
-
-
 def test_a_range_gives_each_replica_one_port(lan: Lan) -> None:
     pids = lan.pids("net-ranged-1", "net-ranged-2")
     with servers(pids):
@@ -355,37 +334,6 @@ def test_a_range_gives_each_replica_one_port(lan: Lan) -> None:
 # What is kept apart.
 
 
-def test_networks_are_kept_apart(lan: Lan) -> None:
-    loner = lan.pid("net-loner-1")
-    web = addresses(lan.pid("net-web-1"))
-    with servers(lan.pids("net-web-1", "net-hidden-1")):
-        for address in [*web, addresses(lan.pid("net-hidden-1"))[0], ask(lan.pid("the-solo"), "web")[1][0]]:
-            assert refused(lambda address=address: fetch(loner, address, 80, timeout=1)) in ("no answer", "unreachable")
-        for address in web:  # a neighbour that routes to containers does not reach them either
-            assert refused(lambda address=address: fetch(lan.host.pid, address, 80, timeout=1)) in (
-                "no answer",
-                "unreachable",
-            )
-        assert fetch(lan.pid("the-solo"), web[0], 80)
-        assert fetch(lan.pid("the-solo"), web[1], 80)
-
-
-def test_an_internal_network_has_no_way_out(lan: Lan) -> None:
-    hidden = lan.pid("net-hidden-1")
-    with servers({"machine": lan.machine}, 7777):
-        solo = lan.pid("the-solo")  # it declares that it knows the machine
-        gateway = lan.node.exec("solo", "getent", "hosts", "machine").split()[0]
-        assert fetch(solo, "10.77.0.1", 7777).startswith("machine")
-        assert fetch(solo, gateway, 7777).startswith("machine")
-        assert refused(lambda: fetch(lan.pid("net-web-1"), gateway, 7777)) == "refused"
-        for address in ("10.77.0.1", "10.77.0.9", "192.0.2.1", "169.254.169.254", "100.64.0.1"):
-            assert refused(lambda address=address: fetch(hidden, address, 7777, timeout=1)) == "unreachable"
-    lan.upstream.asked.clear()
-    assert ask(hidden, "out.test") == ("NXDOMAIN", [])
-    assert ask(hidden, "secrets.in.a.name.out.test", tcp=True) == ("NXDOMAIN", [])
-    assert lan.upstream.asked == []
-
-
 def test_the_way_out_hides_containers_behind_the_machine(lan: Lan) -> None:
     with servers({"host": lan.host.pid}, 7778):
         assert fetch(lan.pid("net-web-1"), "10.77.0.9", 7778) == "host 10.77.0.1"
@@ -393,16 +341,6 @@ def test_the_way_out_hides_containers_behind_the_machine(lan: Lan) -> None:
 
 
 # What other programs do to the machine's rules.
-
-
-def test_rules_flushed_by_another_program_come_back(lan: Lan) -> None:
-    with servers(lan.pids("net-open-1")):
-        for words in (("flush", "ruleset"), ("delete", "table", "ip", "pycomposet")):
-            lan.node.run("nft", *words)
-            until(lambda: "pycomposet" in lan.node.run("nft", "list", "tables").stdout, 5)
-        assert fetch(lan.host.pid, "10.77.0.1", 18101) == "net-open-1 10.77.0.9"
-        assert refused(lambda: fetch(lan.host.pid, front(lan.pid("net-open-1")), 80, timeout=1)) != "refused"
-    assert "changed the table" in lan.node.log()
 
 
 @pytest.mark.parametrize("tool", ["iptables-nft", "iptables-legacy"])

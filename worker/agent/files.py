@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -16,9 +15,13 @@ from pycompose.proto.v1 import container_pb2, secret_pb2, service_pb2
 from pycompose.worker.agent.oci_config import SpecError
 from pycompose.worker.network import etcfiles
 from pycompose.worker.network.model import DnsOptions
+from pycompose.worker.runtime import syscalls
 
 if TYPE_CHECKING:
     from pycompose.worker.agent.ids import Range
+
+#: Flags of mount(2).
+NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 
 
 def bind(source: Path | str, target: str, *options: str) -> dict[str, Any]:
@@ -33,13 +36,14 @@ class SecretsHome:
         self.directory = directory
 
     async def open(self) -> None:
-        """Mount it unless it is there."""
+        """Mount it unless it is there; it is never swapped (tmpfs(5), noswap, since Linux 6.4; ramfs before)."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not os.path.ismount(self.directory):
-            command = ("mount", "-t", "tmpfs", "-o", "mode=0700,nosuid,nodev,noexec", "pycompose", str(self.directory))
-            child = await asyncio.create_subprocess_exec(*command)
-            if await child.wait() != 0:
-                raise OSError(f"cannot mount a tmpfs on {self.directory}")
+            place = os.fsencode(self.directory)
+            try:
+                syscalls.mount(b"pycompose", place, b"tmpfs", NOSUID_NODEV_NOEXEC, b"mode=0700,noswap")
+            except OSError:
+                syscalls.mount(b"pycompose", place, b"ramfs", NOSUID_NODEV_NOEXEC, b"mode=0700")
 
     def unmount(self) -> None:
         """Undo ``open``."""

@@ -111,9 +111,7 @@ class Records:
         try:
             fd = os.open(home / "record", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         except FileNotFoundError:
-            home.mkdir(exist_ok=True, mode=0o700)
-            (home / "spec").write_bytes(spec.SerializeToString())
-            fd = os.open(home / "record", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = self._begin(home, spec)
         try:
             if os.write(fd, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home / "record"))
@@ -124,6 +122,16 @@ class Records:
             temporary = home / ".record"
             temporary.write_bytes(line)
             os.rename(temporary, home / "record")
+
+    def _begin(self, home: Path, spec: service_pb2.TaskSpec) -> int:
+        """Make a task's directory; whole or not at all. Returns the record's descriptor."""
+        home.mkdir(exist_ok=True, mode=0o700)
+        try:
+            (home / "spec").write_bytes(spec.SerializeToString())
+            return os.open(home / "record", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            (home / "spec").unlink(missing_ok=True)
+            raise
 
     def load(self) -> list[tuple[task_pb2.Task, service_pb2.TaskSpec, Record]]:
         """Read all; a damaged record is left out, and its directory removed."""

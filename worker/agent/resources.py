@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pycompose.proto.v1 import container_pb2
@@ -17,19 +18,28 @@ _RATES = {
 Number = Callable[[str], tuple[int, int]]
 
 
-def resources_of(container: container_pb2.ContainerSpec, number: Number) -> dict[str, Any]:
+def most_pids(kernel: str = "/proc/sys/kernel") -> int:
+    """How many processes and threads a container may have by default: 15 % of what the machine can have.
+
+    As systemd's DefaultTasksMax (systemd-system.conf(5)).
+    """
+    return min(int(Path(kernel, name).read_text()) for name in ("pid_max", "threads-max")) * 15 // 100
+
+
+def resources_of(container: container_pb2.ContainerSpec, number: Number, most_pids: int) -> dict[str, Any]:
     """Return everything of ``linux.resources`` but its device rules.
 
     Args:
         container: the spec.
         number: gives (major, minor) of a block device's path on this node.
+        most_pids: how many processes a container may have that does not say so itself.
     """
     wanted = container.resources
     found = {
         "memory": _memory(wanted, disable_killer=container.oom_kill_disable),
         "cpu": _cpu(wanted),
         "blockIO": _block_io(wanted, number),
-        "pids": {"limit": wanted.limits.pids} if wanted.limits.pids > 0 else {},
+        "pids": {"limit": wanted.limits.pids or most_pids},  # below 0: no limit
     }
     return {section: values for section, values in found.items() if values}
 

@@ -83,7 +83,11 @@ class Runner:
 
     async def run(self) -> None:
         """Carry out steps until the task is removed."""
-        self.save()
+        try:
+            self.save()
+        except OSError as error:  # the disk is full
+            with contextlib.suppress(OSError):
+                self._reject(error)
         while not self.done:
             self.wake.clear()
             step = machine.decide(self.task, self.spec.restart, self.record, self.running, now())
@@ -171,9 +175,11 @@ class Runner:
         """Write a state down and report it."""
         self.record.state, self.record.message, self.record.error = state, message, error
         self.record.since_ns = now()
-        if state != task_pb2.TASK_STATE_REMOVE:
-            self.save()
-        self.agent.report(self.id)
+        try:
+            if state != task_pb2.TASK_STATE_REMOVE:
+                self.save()
+        finally:
+            self.agent.report(self.id)
 
     def happened(self, action: str, **attributes: str) -> None:
         """Tell listeners of events."""

@@ -24,10 +24,15 @@ def write_atomically(path: str, text: str, mode: int = 0o600) -> None:
     temporary = path + ".new"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        os.write(fd, text.encode())
+        left = memoryview(text.encode())
+        while left:  # a disk that is nearly full takes a part
+            left = left[os.write(fd, left) :]
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
     finally:
         os.close(fd)
-    os.rename(temporary, path)
 
 
 def save(directory: str, state: dict[str, Any]) -> None:
