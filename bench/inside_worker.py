@@ -39,7 +39,7 @@ class Worker:
     """Runtime, network and snapshots below a node's two directories."""
 
     def __init__(self, state: Path, run: Path, root: Path, cgroup: str) -> None:
-        self.state, self.root, self.cgroup = state, root, cgroup
+        self.state, self.root, self.cgroup, self.kept = state, root, cgroup, run
         self.runtime = Runtime(run / "containers", cgroup)
         self.network = NodeNetwork(run, "c")
         self.snapshots = Snapshots(state)
@@ -94,26 +94,27 @@ def process(*words: str) -> float:
 
 async def measure(worker: Worker, count: int, bundle: str, sleeper: str) -> dict[str, list[float]]:
     """`count` rounds, each kind in turn."""
-    command = str(Path(sys.executable).with_name("pycompose-runtime"))
+    command = (str(Path(sys.executable).with_name("pycompose-runtime")), "--root", str(worker.kept / "command"))
+    runc = ("runc", "--root", str(worker.kept / "runc"))
     found: dict[str, list[float]] = {}
     async with worker.runtime:
         await worker.network.start()
         await worker.network.apply(NetworkView(networks=(NETWORK,)))
         await worker.begin("sleeper", "sleep", "86400", network=False)
-        process("runc", "run", "-d", "-b", sleeper, "sleeper")
+        process(*runc, "run", "-d", "-b", sleeper, "sleeper")
         for number in range(count + WARM_UP):
             await asyncio.sleep(REST)
             took = {"network": await worker.once(f"network{number}", network=True)}
             await asyncio.sleep(REST)
             took["plain"] = await worker.once(f"plain{number}", network=False)
             await asyncio.sleep(REST)
-            took["runc"] = process("runc", "run", "-b", bundle, f"bench{number}")
+            took["runc"] = process(*runc, "run", "-b", bundle, f"bench{number}")
             took["exec"] = await worker.enter("sleeper")
-            took["runc exec"] = process("runc", "exec", "sleeper", "true")
-            took["command"] = process(command, "run", "-b", bundle, f"bench{number}")
+            took["runc exec"] = process(*runc, "exec", "sleeper", "true")
+            took["command"] = process(*command, "run", "-b", bundle, f"bench{number}")
             for kind, value in took.items() if number >= WARM_UP else ():
                 found.setdefault(kind, []).append(value)
-        process("runc", "delete", "-f", "sleeper")
+        process(*runc, "delete", "-f", "sleeper")
         await worker.remove("sleeper", network=False, force=True)
         await worker.network.close(remove_all=True)
     return found

@@ -107,7 +107,8 @@ class CapabilitySets:
         self.effective = mask(process.get("effective", ()), last)
         self.permitted = mask(process.get("permitted", ()), last)
         self.inheritable = mask(process.get("inheritable", ()), last)
-        self.ambient = mask(process.get("ambient", ()), last)
+        # others cannot be ambient (capabilities(7)); `runc spec` asks for them all the same, and runc leaves them out
+        self.ambient = mask(process.get("ambient", ()), last) & self.inheritable & self.permitted
 
     def limit_bounding(self) -> None:
         """Drop from the bounding set whatever is not in it; needs CAP_SETPCAP, so it comes first."""
