@@ -1,8 +1,8 @@
 """What is stored where: the kinds of objects, their keys and their encoding.
 
 An object lies at `/object/<kind>/<id>`; `/name/<kind>/<name>` holds the id of the object with that unique name, so that
-two clients cannot make the same name. Secrets are encrypted (`sealing`). `meta.version` is not stored: it is the
-key's revision.
+two clients cannot make the same name. Secrets and the cluster's keys are encrypted (`sealing`). `meta.version` is not
+stored: it is the key's revision.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import KeyValue, Put
 from pycompose.proto.v1 import (
+    cluster_pb2,
     control_pb2,
     meta_pb2,
     network_pb2,
@@ -32,12 +33,13 @@ Object = Any
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of object. `unique`: the name that only one object may have; `label`: what people call it."""
+    """One kind of object. `unique`: the name that only one object may have; `sealed`: it is encrypted in the store."""
 
     name: str
     message: Callable[[], Object]
     number: int
     unique: Callable[[Object], str] | None = None
+    sealed: bool = False
 
 
 SERVICE = Kind(
@@ -46,12 +48,15 @@ SERVICE = Kind(
 TASK = Kind("task", task_pb2.Task, control_pb2.OBJECT_KIND_TASK)
 NETWORK = Kind("network", network_pb2.Network, control_pb2.OBJECT_KIND_NETWORK, lambda o: str(o.spec.name))
 VOLUME = Kind("volume", volume_pb2.Volume, control_pb2.OBJECT_KIND_VOLUME)
-SECRET = Kind("secret", secret_pb2.Secret, control_pb2.OBJECT_KIND_SECRET, lambda o: str(o.spec.name))
+SECRET = Kind("secret", secret_pb2.Secret, control_pb2.OBJECT_KIND_SECRET, lambda o: str(o.spec.name), sealed=True)
 CONFIG = Kind("config", secret_pb2.Config, control_pb2.OBJECT_KIND_CONFIG, lambda o: str(o.spec.name))
 NODE = Kind("node", node_pb2.Node, control_pb2.OBJECT_KIND_NODE)
 PROJECT = Kind("project", project_pb2.Project, control_pb2.OBJECT_KIND_PROJECT)
 REVISION = Kind("revision", control_pb2.ServiceRevision, 0)
-KINDS = {k.name: k for k in (SERVICE, TASK, NETWORK, VOLUME, SECRET, CONFIG, NODE, PROJECT, REVISION)}
+#: One object, `CLUSTER_ID`; none on a single node.
+CLUSTER = Kind("cluster", cluster_pb2.Cluster, 0, sealed=True)
+CLUSTER_ID = "cluster"
+KINDS = {k.name: k for k in (SERVICE, TASK, NETWORK, VOLUME, SECRET, CONFIG, NODE, PROJECT, REVISION, CLUSTER)}
 
 
 def object_key(kind: Kind, identity: str) -> str:
@@ -91,7 +96,7 @@ class Codec:
         """Return the operation that stores the object."""
         key = object_key(kind, identity)
         data = message.SerializeToString()
-        return Put(key, self._sealer.seal(data, key) if kind is SECRET else data)
+        return Put(key, self._sealer.seal(data, key) if kind.sealed else data)
 
     def seal(self, key: str, data: bytes) -> Put:
         """Return the operation that stores something secret that is no object."""
@@ -104,7 +109,7 @@ class Codec:
     def decode(self, kind: Kind, epoch: str, item: KeyValue) -> Object:
         """Return the stored object with its version filled in."""
         message = kind.message()
-        data = self._sealer.open(item.value, item.key) if kind is SECRET else item.value
+        data = self._sealer.open(item.value, item.key) if kind.sealed else item.value
         message.ParseFromString(data)
         version = version_of(kind, message)
         version.epoch = epoch

@@ -20,6 +20,7 @@ from pycompose.manager import moving
 from pycompose.manager.allocator import Pools
 from pycompose.manager.backend import Backend
 from pycompose.manager.cache import Cache
+from pycompose.manager.cluster import ClusterCalls, Keeper, TlsDoor, add_cluster
 from pycompose.manager.control import Api, add_control
 from pycompose.manager.dispatcher import Absence, Dispatcher, ManagerId, Presence, add_dispatcher
 from pycompose.manager.doors import Calls, Door, LocalDoor
@@ -31,13 +32,14 @@ from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import CompactedError, Store, StoreUnavailableError
 from pycompose.manager.store.gate import Gate
 from pycompose.proto import ports
-from pycompose.proto.v1 import access_pb2, control_pb2, dispatcher_pb2, image_pb2
+from pycompose.proto.refusal import BlockedError
+from pycompose.proto.v1 import access_pb2, cluster_pb2, control_pb2, dispatcher_pb2, image_pb2
 
 log = logging.getLogger("pycompose.manager")
 #: With the files that declare them: reflection finds what is loaded.
 SERVICES = {
     f"pycompose.v1.{name}": file.DESCRIPTOR
-    for file in (control_pb2, dispatcher_pb2, access_pb2, image_pb2)
+    for file in (control_pb2, cluster_pb2, dispatcher_pb2, access_pb2, image_pb2)
     for name in file.DESCRIPTOR.services_by_name
 }
 PAUSE_SECONDS = 0.2
@@ -126,8 +128,8 @@ class Process:
         try:
             cache = Cache(store, codec)
             await cache.load()
-            calls, loops = self._parts(backend, store, cache, codec, leadership, closers)
-            for door in self.doors():
+            doors, calls, loops = self._parts(backend, store, cache, codec, leadership, closers)
+            for door in doors:
                 opened.append(door)
                 await door.open(calls)
             log.info("serving on %s, store: %s", self.run_dir / "api.sock", backend.store)
@@ -146,9 +148,12 @@ class Process:
             await leadership.resign()
             await store.close()
 
-    def doors(self) -> Sequence[Door]:
-        """Where the calls can be made."""
-        return [LocalDoor(self.run_dir / "api.sock")]
+    def _node_id(self) -> str:
+        """Return this node's id. Raises BlockedError: its worker has never started."""
+        try:
+            return (self.state / "agent" / "node-id").read_text()
+        except OSError:
+            raise BlockedError("the node's worker has not started yet; try again", "NO_WORKER") from None
 
     def _parts(
         self,
@@ -158,8 +163,8 @@ class Process:
         codec: Codec,
         leadership: Leadership,
         closers: list[Callable[[], Coroutine[Any, Any, Any]]],
-    ) -> tuple[Calls, list[Loop]]:
-        """Make what is served, and what runs."""
+    ) -> tuple[Sequence[Door], Calls, list[Loop]]:
+        """Make the doors, what is served, and what runs."""
         me = ManagerId(backend.name or "single", secrets.token_hex(8))
         dispatcher = Dispatcher(store, cache, codec, time.time, me)
         api = Api(store, cache, codec)
@@ -170,14 +175,19 @@ class Process:
             by_identity(self.folder / "tls"),
         )
         closers.append(workers.close)
+        keeper = Keeper(self.folder, cache, self._node_id)
+        tls = TlsDoor(self.folder, keeper, cache)
+        cluster = ClusterCalls(api, self.folder, self._node_id, tls, keeper)
         adders = [
             lambda server: add_control(server, api),
+            lambda server: add_cluster(server, cluster),
             lambda server: add_dispatcher(server, dispatcher),
             lambda server: add_router(server, workers),
         ]
         engine = Engine(store, cache, codec, leadership, Pools())
         absence = Absence(store, cache, codec, leadership, me, time.time)
-        loops: list[Loop] = [cache.follow(), engine.run(), dispatcher.run(), absence.run()]
+        loops: list[Loop] = [cache.follow(), engine.run(), dispatcher.run(), absence.run(), keeper.run()]
         if backend.store == "etcd":
             loops.append(Presence(store, me, address_of(self.state), dispatcher.managers).run())
-        return Calls(adders, list(SERVICES)), loops
+        doors: list[Door] = [LocalDoor(self.run_dir / "api.sock"), tls]
+        return doors, Calls(adders, list(SERVICES)), loops

@@ -45,6 +45,7 @@ _ANYBODY = _EVERYONE | {Role.NOBODY}
 #: By service or, where one call differs, by its full name.
 ALLOWED: Mapping[str, frozenset[Role]] = {
     "pycompose.v1.ControlService": _PEOPLE,
+    "pycompose.v1.ClusterService": _PEOPLE,
     "pycompose.v1.TaskAccessService": _PEOPLE,
     "pycompose.v1.ImageService": _PEOPLE,
     "pycompose.v1.DispatcherService": _NODES,

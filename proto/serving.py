@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -31,9 +32,17 @@ def connections_allowed() -> int:
     return max(100, min(CONNECTIONS, soft - OTHER_DESCRIPTORS))
 
 
-def new_server(guard: Guard, *checks: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
-    """Return a server with limits; `checks` come before its calls, and the guard tells what they refuse."""
-    options = [
+def new_server(
+    guard: Guard, *checks: grpc.aio.ServerInterceptor, options: Sequence[tuple[str, int]] = ()
+) -> grpc.aio.Server:
+    """Return a server with limits.
+
+    Args:
+        guard: tells refusals and faults.
+        checks: come before the calls.
+        options: of gRPC, beside ours.
+    """
+    limits = [
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
         ("grpc.max_send_message_length", MESSAGE_BYTES),
         ("grpc.max_concurrent_streams", CALLS_PER_CONNECTION),
@@ -43,7 +52,7 @@ def new_server(guard: Guard, *checks: grpc.aio.ServerInterceptor) -> grpc.aio.Se
         # others ping to notice that this process is paused or cut off; gRPC's own limit is five minutes
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
     ]
-    return grpc.aio.server(options=options, interceptors=[guard, *checks])
+    return grpc.aio.server(options=[*limits, *options], interceptors=[guard, *checks])
 
 
 async def listen(server: grpc.aio.Server, path: Path, group: int | None = None) -> None:

@@ -29,6 +29,7 @@ from pycompose.compose.client.contexts import (
     ContextError,
     Contexts,
     check_addresses,
+    check_name,
     choose,
 )
 
@@ -72,6 +73,7 @@ def _shaping(function: Any) -> Any:
 @context.command("create")
 @_shaping
 @click.option("--from", "origin", metavar="CONTEXT", help="Begin with a copy of another.")
+@click.option("--from-node", is_flag=True, help="Of the cluster that commands talk to now, with a new certificate.")
 @click.argument("name")
 def create(
     description: str | None,
@@ -81,18 +83,23 @@ def create(
     ca: str | None,
     docker: str | None,
     origin: str | None,
+    from_node: bool,
     name: str,
 ) -> None:
     """Make a context.
 
     \b
     pycompose context create lab --endpoint ssh://root@lab-1
+    pycompose context create laptop --from-node          on a node, after cluster init
     """
     contexts = Contexts.of_user()
     made, proofs = Context(name), dict[str, bytes]()
     if origin:
         source = contexts.get(origin)
         made, proofs = replace(source, name=name), _proofs_of(source)
+    check_name(name)
+    if from_node:
+        made, proofs = _of_node(name)
     made, given = _shaped(made, description, endpoints, {"cert": cert, "key": key, "ca": ca}, docker)
     proofs.update(given)
     if not made.addresses:
@@ -102,6 +109,17 @@ def create(
     contexts.save(made, proofs)
     print(name)
     settings().tell(f"pycompose context use {name} makes it the one that commands talk to")
+
+
+def _of_node(name: str) -> tuple[Context, dict[str, bytes]]:
+    """Return a context of the cluster that is talked to now, with a certificate of its own."""
+    from pycompose.compose.cli.cluster import certificate_for
+
+    with settings().client(start=False) as client:
+        files, answer = certificate_for(client, name)
+    places = {"cert": CERT, "key": KEY, "ca": CA}
+    made = Context(name, tuple(parse(one) for one in answer.managers), cluster=answer.cluster_id)
+    return made, {places[word]: data for word, data in files.items()}
 
 
 @context.command("update")

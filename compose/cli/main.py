@@ -22,6 +22,7 @@ COMMANDS = {
     "attach": (_CLI + "attach:attach", "Join a container's own input and output"),
     "bridge": (_CLI + "absent:bridge", "Convert Compose files into other models (not there)"),
     "commit": (_CLI + "commit:commit", "Make an image of a container's changes"),
+    "cluster": (_CLI + "cluster:cluster", "Manage the cluster"),
     "configs": (_CLI + "secrets:configs", "Manage configs of the cluster"),
     "context": (_CLI + "context:context", "Choose the cluster that commands talk to"),
     "cp": (_CLI + "copy:cp", "Copy files between a container and this machine"),

@@ -1,0 +1,128 @@
+"""`cluster`: the cluster that this node's manager serves."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from pycompose.compose.cli.errors import UsageError
+from pycompose.compose.cli.flags import group
+from pycompose.compose.cli.objects import as_dict
+from pycompose.compose.cli.settings import settings
+from pycompose.compose.cli.words import age
+from pycompose.compose.client import Client
+from pycompose.proto.v1 import cluster_pb2, cluster_pb2_grpc, control_pb2, node_pb2
+
+DAY = 24 * 3600
+
+
+@group()
+def cluster() -> None:
+    """Manage the cluster.
+
+    \b
+    pycompose cluster init --advertise-addr 10.0.0.1     let clients of other machines in
+    pycompose context create laptop --from-node          a certificate for one of them
+    pycompose context export laptop                      take it there
+    """
+
+
+def _calls(client: Client) -> Any:
+    return client.service(cluster_pb2_grpc.ClusterServiceStub)
+
+
+@cluster.command("init")
+@click.option("--advertise-addr", "advertise", required=True, metavar="ADDRESS", help="How others reach this machine.")
+@click.option("--listen-addr", "listen", default="", metavar="ADDRESS", help="Where to listen (default: everywhere).")
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port of the API (default: 7420).")
+@click.option("--name", default="", help="For people.")
+def init(advertise: str, listen: str, port: int | None, name: str) -> None:
+    """Make a cluster of this node: its manager then answers over mutual TLS, too.
+
+    Containers go on running, and commands on this machine go on as before.
+    """
+    chosen = settings()
+    request = cluster_pb2.InitClusterRequest(advertise_address=advertise, listen_address=listen, port=port or 0)
+    request.spec.name = name
+    with chosen.client() as client:
+        answer = _calls(client).InitCluster(request)
+    print(answer.cluster.id)
+    if answer.manager.problem:
+        chosen.tell(f"warning: {answer.manager.problem}; the manager tries on")
+    prefix = chosen.command_prefix()
+    chosen.tell(
+        f"the manager answers at {answer.manager.address}; for a client elsewhere:\n"
+        f"  {prefix}context create NAME --from-node\n"
+        f"  {prefix}context export NAME"
+    )
+
+
+@cluster.command("status")
+@click.option(
+    "-f", "--format", "form", type=click.Choice(["text", "json"]), default="text", help="For people, or json."
+)
+def status(form: str) -> None:
+    """Tell what the cluster is, and what is wrong with it."""
+    import json
+
+    with settings().client(start=False) as client:
+        found = _calls(client).GetCluster(cluster_pb2.GetClusterRequest())
+        nodes = client.control.ListNodes(control_pb2.ListNodesRequest()).nodes
+    if form == "json":
+        shown = as_dict(found.cluster) | {"manager": as_dict(found.manager), "nodes": [as_dict(one) for one in nodes]}
+        print(json.dumps(shown, indent=2))
+        return
+    for problem in problems(found.manager, nodes, time.time()):
+        print(f"! {problem}")
+    rows = [
+        ("cluster", f"{found.cluster.spec.name} ({found.cluster.id})"),
+        ("manager", f"{found.manager.address}, listens on {found.manager.listen}"),
+        ("certificate", f"ends in {age(found.manager.certificate_ends.seconds - time.time()).lower()}, renewed before"),
+        ("nodes", _counts(nodes)),
+    ]
+    for word, text in rows:
+        print(f"{word:<13}{text}")
+
+
+def problems(manager: cluster_pb2.ManagerAddress, nodes: Any, now: float) -> list[str]:
+    """Return what is wrong, each with what to do about it."""
+    found = []
+    if manager.problem:
+        found.append(f"{manager.problem}; nobody elsewhere reaches this manager")
+    if manager.certificate_ends.seconds < now + DAY:
+        found.append("the manager's certificate ends within a day and was not renewed; look at pycompose node logs")
+    found += [
+        f"node {one.description.hostname} is down: {one.status.message}"
+        for one in nodes
+        if one.status.state == node_pb2.NODE_STATE_DOWN
+    ]
+    return found
+
+
+def _counts(nodes: Any) -> str:
+    ready = sum(one.status.state == node_pb2.NODE_STATE_READY for one in nodes)
+    return f"{ready} of {len(nodes)} ready"
+
+
+def certificate_for(client: Client, name: str) -> tuple[dict[str, bytes], cluster_pb2.IssueClientCertificateResponse]:
+    """Return a new client's three files by the keys cert, key and ca, and the manager's answer.
+
+    Raises:
+        ClientError: the node is of no cluster, or refuses the name.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    asked = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    pem = asked.public_bytes(serialization.Encoding.PEM)
+    answer = _calls(client).IssueClientCertificate(cluster_pb2.IssueClientCertificateRequest(request=pem, name=name))
+    if not answer.managers:
+        raise UsageError("the manager says no address of its own; give --endpoint HOST:7420")
+    plain = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {"cert": answer.certificate, "key": plain, "ca": answer.authorities}, answer

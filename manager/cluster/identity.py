@@ -1,0 +1,124 @@
+"""This manager's certificate: signed by the cluster's authority, which every manager has, and renewed by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from pycompose.manager.ca import Authority, RequestError, Subject, renew_at
+from pycompose.manager.ca.authority import CERTIFICATE_LIFE, new_request
+from pycompose.manager.cache import Cache
+from pycompose.manager.cluster.listening import Listening
+from pycompose.manager.model import CLUSTER, CLUSTER_ID
+from pycompose.proto.peer import Role
+from pycompose.proto.tls import Identity
+from pycompose.proto.v1 import cluster_pb2
+
+log = logging.getLogger(__name__)
+FOLDER = "tls"
+#: How often it is looked whether the certificate is due.
+LOOK_SECONDS = 60.0
+
+
+def authority_of(cluster: cluster_pb2.Cluster) -> Authority:
+    """Return a cluster's authority. Raises RequestError."""
+    return Authority.load(cluster.authority.certificate, cluster.authority.key)
+
+
+def life_of(cluster: cluster_pb2.Cluster) -> timedelta:
+    """Return how long new certificates are valid."""
+    given = cluster.spec.certificate_life.ToTimedelta()
+    return given if given > timedelta() else CERTIFICATE_LIFE
+
+
+def issue(cluster: cluster_pb2.Cluster, node_id: str, listening: Listening, now: datetime) -> Identity:
+    """Return a new key and certificate of this manager. Raises RequestError."""
+    try:
+        address = ipaddress.ip_address(listening.advertise)
+        addresses: list[str | ipaddress.IPv4Address | ipaddress.IPv6Address] = [address]
+    except ValueError:
+        addresses = [listening.advertise]
+    authority = authority_of(cluster)
+    key, request = new_request()
+    subject = Subject(Role.MANAGER, node_id, cluster.id, addresses)
+    return Identity(authority.sign(request, subject, now, life_of(cluster)), key, authority.pem)
+
+
+def validity(identity: Identity) -> tuple[datetime, datetime]:
+    """Return from when to when a certificate is valid."""
+    certificate = x509.load_pem_x509_certificate(identity.certificate)
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+class Keeper:
+    """The certificate on disk, and what renews it.
+
+    Args:
+        folder: the manager's.
+        cache: has the cluster.
+        node_id: gives this node's id.
+        clock: the time now.
+        chance: draws evenly from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cache: Cache,
+        node_id: Callable[[], str],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._folder, self._cache, self._node_id, self._clock = folder, cache, node_id, clock
+        self._chance = chance()
+        self._identity: Identity | None = None
+
+    @property
+    def files(self) -> Path:
+        """The folder of the three files."""
+        return self._folder / FOLDER
+
+    def current(self) -> Identity:
+        """Return the identity now. Raises OSError: there is none."""
+        if self._identity is None:
+            self._identity = Identity.load(self.files)
+        return self._identity
+
+    def forget(self) -> None:
+        """Read the files again at the next use."""
+        self._identity = None
+
+    def renew(self) -> None:
+        """Have a new certificate now; nothing happens on a node without a cluster. Raises OSError, RequestError."""
+        cluster = self._cache.get(CLUSTER, CLUSTER_ID)
+        listening = Listening.load(self._folder)
+        if cluster is None or listening is None:
+            return
+        made = issue(cluster, self._node_id(), listening, self._clock())
+        made.store(self.files)
+        self._identity = made
+        log.info("the manager's certificate is new; it ends at %s", validity(made)[1].isoformat())
+
+    def due(self) -> bool:
+        """Whether the certificate is old enough to be renewed, or is not there or not to be read."""
+        try:
+            return self._clock() >= renew_at(*validity(self.current()), self._chance)
+        except (OSError, ValueError):
+            return True
+
+    async def run(self) -> None:
+        """Renew the certificate whenever it is due, for ever."""
+        while True:
+            if self.due():
+                try:
+                    self.renew()
+                except (OSError, RequestError) as error:
+                    log.error("the manager's certificate could not be renewed: %s; trying again", error)
+            await asyncio.sleep(LOOK_SECONDS)

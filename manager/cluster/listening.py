@@ -1,0 +1,100 @@
+"""Where this manager listens for clients and nodes, and how they reach it: ``STATE/manager/listen.json``."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from pycompose.proto import ports
+
+FILE = "listen.json"
+#: Every address of this machine, of version 6 and 4.
+ANY = "::"
+_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*\Z")
+
+
+@dataclass(frozen=True)
+class Listening:
+    """An address and a port.
+
+    Attributes:
+        advertise: IP address or name by which others reach this machine.
+        address: IP address to listen on.
+        port: TCP port of the API.
+    """
+
+    advertise: str
+    address: str = ANY
+    port: int = ports.API
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Read the file of a manager's folder; None when it is not there. Raises OSError, ValueError."""
+        try:
+            return cls(**json.loads((folder / FILE).read_text()))
+        except FileNotFoundError:
+            return None
+        except TypeError as error:
+            raise ValueError(f"{folder / FILE} is damaged: {error}") from None
+
+    def encoded(self) -> bytes:
+        """Return the file's content."""
+        return json.dumps(asdict(self)).encode()
+
+    @property
+    def reached(self) -> str:
+        """HOST:PORT for others."""
+        return _joined(self.advertise, self.port)
+
+    @property
+    def bound(self) -> str:
+        """IP address and port to listen on."""
+        return _joined(self.address, self.port)
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def wrong(listening: Listening) -> list[tuple[str, str]]:
+    """Return what cannot be, as pairs of a request's field and what is wrong with it."""
+    found = []
+    try:
+        address = ipaddress.ip_address(listening.advertise)
+        if address.is_unspecified or address.is_multicast:
+            found.append(("advertise_address", f"{listening.advertise} is no machine's; name one that others reach"))
+    except ValueError:
+        if not _NAME.match(listening.advertise):
+            found.append(("advertise_address", f"{listening.advertise!r} is no IP address or host name"))
+    try:
+        ipaddress.ip_address(listening.address)
+    except ValueError:
+        found.append(("listen_address", f"{listening.address!r} is no IP address"))
+    if not 0 < listening.port < 65536:
+        found.append(("port", f"{listening.port} is no TCP port"))
+    return found
+
+
+def why_not(listening: Listening) -> str:
+    """Return why nothing can listen there now; "" when something can."""
+    try:
+        _bind(listening.address, listening.port)
+    except OSError as error:
+        return f"nothing can listen on {listening.bound}: {error.strerror}"
+    return ""
+
+
+def _bind(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    if address == ANY and not socket.has_dualstack_ipv6():
+        address, family = "0.0.0.0", socket.AF_INET  # gRPC does the same
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((address, port))
