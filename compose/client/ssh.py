@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 
 from pycompose.compose.client.addresses import Address
 from pycompose.compose.client.errors import NodeError
@@ -53,14 +54,15 @@ class Tunnel:
         self._listener.bind(self.path)
         self._listener.listen()
         self._children: list[subprocess.Popen[bytes]] = []
+        self._listening: list[threading.Thread] = []
         self._problem = ""
         threading.Thread(target=self._serve, daemon=True).start()
 
     def problem(self) -> str:
         """Return why the last connection failed, "" when ssh did not say."""
-        for child in self._children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(1)
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while not self._problem and any(one.is_alive() for one in self._listening) and time.monotonic() < deadline:
+            time.sleep(0.02)
         return self._problem
 
     def close(self) -> None:
@@ -91,8 +93,10 @@ class Tunnel:
                 except OSError as error:
                     self._problem = f"ssh cannot be run: {error.strerror}; install OpenSSH's client"
                     continue
-            self._children.append(child)
-            threading.Thread(target=self._listen, args=(child,), daemon=True).start()
+                # before our end of the connection is closed: gRPC hears of its end only when all is in place
+                self._children.append(child)
+                self._listening.append(threading.Thread(target=self._listen, args=(child,), daemon=True))
+                self._listening[-1].start()
 
     def _listen(self, child: subprocess.Popen[bytes]) -> None:
         """Keep what ssh says; it is small, and the end of it is enough."""
