@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -134,7 +135,17 @@ async def clear(folder: Path, client: str) -> None:
         if time.monotonic() > deadline:
             raise StoreError(f"another program listens at {client}, where etcd is to be; choose another port")
         await asyncio.sleep(0.05)
-    shutil.rmtree(folder / DATA, ignore_errors=True)
+    _remove_data(folder / DATA)
+
+
+def _remove_data(data: Path) -> None:
+    """Remove a member's data; out of the way first, for a member that is ending still makes files in its folder."""
+    for left in data.parent.glob(f"{data.name}.gone-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if data.exists():
+        gone = data.with_name(f"{data.name}.gone-{secrets.token_hex(4)}")
+        data.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def new_identity(folder: Path, name: str, cluster: str, addresses: Addresses) -> Authority:
