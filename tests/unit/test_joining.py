@@ -32,7 +32,7 @@ from pycompose.proto.tokens import Token, digest, new_secret
 from pycompose.proto.v1 import ca_pb2, ca_pb2_grpc, node_pb2
 from pycompose.worker.agent import joining
 from pycompose.worker.agent.joining import Invitation, join
-from pycompose.worker.node.identity import Membership, forget
+from pycompose.worker.agent.membership import Managers, Membership
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 CLUSTER, NODE_ID = "c" * 25, "n" * 25
@@ -136,15 +136,13 @@ def test_a_machine_joins(tmp_path: Path) -> None:
     made, node = told(story)
     assert Membership.load(tmp_path / "state") == made
     assert (made.cluster_id, made.cluster_name, made.role, made.advertise) == (CLUSTER, "shop", "worker", "127.0.0.1")
-    assert made.managers == ["10.0.0.1:7420", "10.0.0.2:7420"]
+    assert sorted(Managers(tmp_path / "state", tmp_path).targets()) == ["10.0.0.1:7420", "10.0.0.2:7420"]
+    assert f":{made.worker_port}" in node.description.access_address
     assert node.description.hostname == "box"
     assert node.status.state == node_pb2.NODE_STATE_UNSPECIFIED
     identity = Identity.load(tmp_path / "state" / "node")
     assert peer_of_certificate(identity.certificate) == Peer(Role.WORKER, NODE_ID, CLUSTER)
     assert identity.authorities == AUTHORITY.pem
-    forget(tmp_path / "state")
-    assert Membership.load(tmp_path / "state") is None
-    assert not (tmp_path / "state" / "node").exists()
 
 
 def test_a_manager_token_makes_a_manager_with_a_workers_certificate(tmp_path: Path) -> None:
@@ -238,7 +236,7 @@ def test_each_reason_has_its_own_words_and_leaves_nothing(tmp_path: Path, reason
     message, before, after = told(story)
     assert words in message
     assert before == after
-    assert (Membership.load(tmp_path / "state") is None) == (reason != "joining twice")
+    assert Membership.load(tmp_path / "state").cluster_id == (CLUSTER if reason == "joining twice" else "")
 
 
 @pytest.mark.parametrize(("protocol", "side"), [(0, "upgrade this machine"), (99, "upgrade the managers")])
@@ -344,10 +342,3 @@ def test_an_invitation_may_leave_the_port_out_and_name_an_ipv6_address() -> None
     token = f"PYC1-{'a' * 50}-{'b' * 25}"
     found = [Invitation.parse(f"{token}@{where}").where for where in ("m1", "m1:99", "[fd00::1]", "[fd00::1]:99")]
     assert found == ["m1:7421", "m1:99", "[fd00::1]:7421", "[fd00::1]:99"]
-
-
-def test_a_damaged_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "node").mkdir()
-    (tmp_path / "node" / "node.json").write_text('{"cluster_id": "x"}')
-    with pytest.raises(ValueError, match=r"node\.json is damaged"):
-        Membership.load(tmp_path)

@@ -29,7 +29,7 @@ from pycompose.proto.refusal import BlockedError, ForbiddenError, InvalidError, 
 from pycompose.proto.tls import Identity
 from pycompose.proto.tokens import Token, TokenError
 from pycompose.proto.v1 import ca_pb2, ca_pb2_grpc, node_pb2
-from pycompose.worker.node.identity import Membership
+from pycompose.worker.agent.membership import Membership, folder
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
 
@@ -173,7 +173,7 @@ async def join(
         Refusal: it cannot; the message says what to do.
     """
     present = Membership.load(state)
-    if present is not None:
+    if present.cluster_id:
         raise BlockedError(
             f"this machine is a node of cluster {present.cluster_name} already; leave it first: pycompose node leave",
             "IN_USE",
@@ -195,9 +195,9 @@ async def join(
     request.now.FromDatetime(now())
     async with listening(key, listen, port, now()):
         answer = await _ask(invitation, authority, request)
-    made = Membership(answer.cluster_id, answer.cluster_name, node_id, answer.role, host, list(answer.managers), port)
-    Identity(answer.certificate, _pem(key), answer.authorities).store(state / "node")
-    made.store(state)
+    made = Membership(answer.role, answer.cluster_id, node_id, host, {"worker": port}, answer.cluster_name)
+    Identity(answer.certificate, _pem(key), answer.authorities).store(folder(state))
+    made.store(state, answer.managers)
     return made
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,12 +45,26 @@ class Membership:
     node_id: str = ""
     advertise: str = ""
     ports: Mapping[str, int] = field(default_factory=dict)
+    cluster_name: str = ""
 
     @classmethod
     def load(cls, state: Path) -> Self:
         """Read it; a file that is missing or cannot be read makes a single node."""
         row = _row(state)
         return cls(**{name: row[name] for name in cls.__dataclass_fields__ if name in row})
+
+    def store(self, state: Path, managers: Sequence[str]) -> None:
+        """Write it, with the managers' addresses, whole or not at all. Raises OSError.
+
+        The node's certificate comes first, and this last: where the file is, the machine is a node of the cluster.
+        """
+        row = asdict(self) | {"managers": sorted(managers)}
+        beside = folder(state) / ".node.json.new"
+        with beside.open("w") as file:
+            json.dump(row, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(beside, folder(state) / "node.json")
 
     @property
     def worker_port(self) -> int:
