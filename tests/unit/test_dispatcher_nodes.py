@@ -143,8 +143,12 @@ async def test_the_leader_gives_a_dead_managers_nodes_a_grace_time(pair: tuple[M
     following.cancel()
     leader = Absence(first.store, first.cache, CODEC, AlwaysLeader(), first.me, time.time, grace=1.0)
     there = Presence(second.store, second.me, "second:7420", lambda _: None)
-    work = [asyncio.create_task(leader.run()), asyncio.create_task(there.run())]
+    work = [asyncio.create_task(there.run())]
     saved = await second.nodes.arrived("n2", HOST)
+    async with asyncio.timeout(30):
+        while await second.store.get("/manager/b") is None:
+            await asyncio.sleep(0.02)
+    work.append(asyncio.create_task(leader.run()))
     async with asyncio.timeout(30):
         while first.state() != DOWN:
             second.nodes.heard(saved)

@@ -1,0 +1,1 @@
+"""A bed of several hosts on one machine: see `bed`; by hand: ``python -m tests.cluster up``."""
