@@ -25,6 +25,8 @@ from pycompose.proto.v1 import node_pb2
 
 log = logging.getLogger(__name__)
 GRACE_SECONDS = 6.5
+#: Of the manager's own node: its worker had only to look beside, so both are gone together, or paused.
+OWN_GRACE_SECONDS = 4.5
 DOUBTFUL = (node_pb2.NODE_STATE_READY, node_pb2.NODE_STATE_DISCONNECTED)
 
 
@@ -53,7 +55,9 @@ def doubts(
             continue
         revision = item.mod_revision if item is not None else 0
         old = before.get(node_id)
-        found[node_id] = old if old is not None and old.revision == revision else Doubt(revision, now + grace)
+        own = record is not None and record.manager.name == node_id
+        until = now + (min(grace, OWN_GRACE_SECONDS) if own else grace)
+        found[node_id] = old if old is not None and old.revision == revision else Doubt(revision, until)
     return found
 
 
@@ -108,7 +112,7 @@ class Absence:
         current = self._cache.get(NODE, node_id)
         if current is None:
             return
-        message = f"its manager is gone, and it came to no other for {self._grace:.1f} s"
+        message = "its manager is gone, and it came to no other in time; look at `pycompose node status` there"
         node = node_row(node_id, current, node_pb2.NODE_STATE_DOWN, message, None, self._clock())
         compares = [
             *self._leadership.fence(),

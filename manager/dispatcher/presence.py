@@ -14,7 +14,7 @@ from pycompose.manager.dispatcher.sessions import MANAGERS, ManagerId
 from pycompose.manager.store import Put, Store, StoreError
 
 log = logging.getLogger(__name__)
-TTL_SECONDS = 5.0
+TTL_SECONDS = 2.0
 
 
 class Presence:

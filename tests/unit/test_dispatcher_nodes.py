@@ -173,6 +173,8 @@ def test_doubts_keep_their_time_until_the_record_changes() -> None:
     assert doubts([("n1", READY)], record(here, 8), {here}, first, 12.0, 6.5) == {}
     assert doubts([("n1", DOWN)], record(gone, 5), {here}, first, 12.0, 6.5) == {}
     assert doubts([("n1", DISCONNECTED)], {}, {here}, {}, 1.0, 6.5) == {"n1": Doubt(0, 7.5)}
+    own = doubts([("n1", READY)], record(ManagerId("n1", "1"), 5), {here}, {}, 1.0, 6.5)
+    assert own == {"n1": Doubt(5, 5.5)}, "a manager's own node has less time"
 
 
 def test_a_pause_of_the_manager_is_no_silence_of_its_workers() -> None:
