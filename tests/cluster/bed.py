@@ -103,6 +103,8 @@ class Bed:
     folder: Path
     bridge: Keeper
     hosts: dict[str, Host] = field(default_factory=dict)
+    #: What else ends with the bed.
+    others: list[Keeper] = field(default_factory=list)
 
     def _in_bridge(self, *words: str, text: str = "") -> None:
         command = ["nsenter", f"--net=/proc/{self.bridge.pid}/ns/net", *words]
@@ -183,8 +185,9 @@ class Bed:
                 for directory, _, _ in os.walk(path, topdown=False):
                     with contextlib.suppress(OSError):
                         os.rmdir(directory)
-        self.bridge.kill()
-        self.bridge.wait()
+        for process in (*self.others, self.bridge):
+            process.kill()
+            process.wait()
 
 
 FAULTS = """

@@ -17,19 +17,19 @@ from pycompose.manager.store.etcd.member import Member, command
 from pycompose.proto.peer import Role
 from pycompose.proto.tls import Identity
 
-PROBE = ("/bin/busybox", "nc", "-z", "10.77.0.254", "7424")
+PROBE = ("/bin/busybox", "nc", "-w", "1", "10.77.0.254", "7424")
 
 
-def managers(bed: Bed, hosts: Sequence[Host]) -> Keeper:
-    """Provision the hosts before their nodes start; returns the etcd's process, in the bridge's namespace."""
+def managers(bed: Bed, hosts: Sequence[Host]) -> None:
+    """Provision the hosts before their nodes start. The etcd is in the bridge's namespace and ends with the bed."""
     cluster, data_key = "c" * 25, secrets.token_bytes(32)
     authority = Authority.create(cluster, datetime.now(UTC))
     client, peer = "10.77.0.254:7424", "10.77.0.254:7423"
     words = ["nsenter", f"--net=/proc/{bed.bridge.pid}/ns/net"]
     words += command(Member("one", bed.folder / "etcd", client=client, peer=peer))
     with open(bed.folder / "etcd.log", "ab") as log:
-        etcd = Keeper(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log).pid)
-    until(lambda: subprocess.run([*words[:2], *PROBE], capture_output=True).returncode == 0)
+        bed.others.append(Keeper(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log).pid))
+    until(lambda: subprocess.run([*words[:2], *PROBE], stdin=subprocess.DEVNULL, capture_output=True).returncode == 0)
     for number, host in enumerate(hosts):
         node_id = f"{host.name}{number}".ljust(25, "x")
         state = host.folder / "state"
@@ -51,4 +51,3 @@ def managers(bed: Bed, hosts: Sequence[Host]) -> Keeper:
         (state / "node" / "node.json").write_text(json.dumps(row))
         (state / "manager" / "key").write_bytes(data_key)
         Backend("etcd", (client,), name=node_id).save(state / "manager")
-    return etcd

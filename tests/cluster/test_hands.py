@@ -26,26 +26,22 @@ services:
 def test_exec_and_logs_reach_every_node_and_a_dead_nodes_tasks_move(tmp_path: Path) -> None:
     with laid(tmp_path / "bed", ("m1", "m2", "m3")) as bed:
         hosts = list(bed.hosts.values())
-        etcd = managers(bed, hosts)
-        try:
-            image = busybox(tmp_path)
-            for host in hosts:
-                host.start()
-            first, second, third = hosts
-            until(lambda: first.compose("node", "ls").lower().count("ready") == 3, what=first.log)
-            first.compose("image", "import", str(image), IMAGE)
-            first.compose("image", "save", "-o", str(tmp_path / "saved.tar"), IMAGE)
-            for host in (second, third):
-                host.compose("image", "load", "-i", str(tmp_path / "saved.tar"))
-            first.write(FILE)
-            first.compose("up", "-d")
-            until(lambda: all(host.pids() for host in hosts), what=lambda: first.compose("ps", "-a") + first.log())
-            second.write(FILE)
-            names = {second.exec("web", "hostname", index=number) for number in (1, 2, 3)}
-            assert len(names) == 3
-            assert second.compose("logs", "web").count("tick") >= 3
-            third.power_off()
-            until(lambda: sum(len(host.pids()) for host in (first, second)) == 3, 120, what=first.log)
-        finally:
-            etcd.kill()
-            etcd.wait()
+        managers(bed, hosts)
+        image = busybox(tmp_path)
+        for host in hosts:
+            host.start()
+        first, second, third = hosts
+        until(lambda: first.compose("node", "ls").lower().count("ready") == 3, what=first.log)
+        first.compose("image", "import", str(image), IMAGE)
+        first.compose("image", "save", "-o", str(tmp_path / "saved.tar"), IMAGE)
+        for host in (second, third):
+            host.compose("image", "load", "-i", str(tmp_path / "saved.tar"))
+        first.write(FILE)
+        first.compose("up", "-d")
+        until(lambda: all(host.pids() for host in hosts), what=lambda: first.compose("ps", "-a") + first.log())
+        second.write(FILE)
+        names = {second.exec("web", "hostname", index=number) for number in (1, 2, 3)}
+        assert len(names) == 3
+        assert second.compose("logs", "web").count("tick") >= 3
+        third.power_off()
+        until(lambda: sum(len(host.pids()) for host in (first, second)) == 3, 120, what=first.log)
