@@ -10,8 +10,6 @@ PYTHON ?= python3
 NODE_PACKAGES := libnftables1 libseccomp2 mount tini
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
 TEST_PACKAGES := git nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils iptables uidmap etcd-server strace
-# What runs in the virtual machine, whose kernel and cgroups are others than CI's.
-VM_TESTS := tests/oci tests/attacks/test_start.py tests/attacks/test_mounts.py tests/attacks/test_rights.py tests/attacks/test_escape_userns.py tests/attacks/test_bridge.py tests/node/test_runtime_containers.py tests/node/test_cgroup_v2.py tests/node/test_node.py
 BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
 
 .PHONY: help install demo examples test unit conformance lint format docs proto lock soak bench clean attacks test-vm
@@ -61,8 +59,8 @@ lock: install ## Pin all dependencies with their hashes
 attacks: install $(VENV)/.example-packages $(VENV)/.test-packages ## Attacks in full, on our runtime and on runc, as a table
 	-PYCOMPOSE_ATTACKS=full $(BIN)/pytest -q tests/attacks --timeout 7200 --tb line
 
-test-vm: install $(VENV)/.example-packages $(VENV)/.vm-packages ## The node's tests in a virtual machine: Debian's kernel, systemd, cgroups of version 2
-	$(BIN)/python tests/vm/machine.py $(or $(TESTS),$(VM_TESTS))
+test-vm: install $(VENV)/.example-packages $(VENV)/.vm-packages ## The node's tests in virtual machines: Debian's kernel, systemd, cgroups of version 2 and 1, power losses
+	$(BIN)/python tests/vm/machine.py $(TESTS)
 
 soak: install $(VENV)/.example-packages $(VENV)/.test-packages ## The long rounds: 50 of up/down, 30 of killing the daemon
 	PYCOMPOSE_SOAK=full $(BIN)/pytest -q tests -k soak --timeout 3600

@@ -6,6 +6,7 @@ files, never imported. Where its systemd unit is installed, systemd starts and s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -266,11 +267,11 @@ def install(only_print: bool) -> None:
     """Make the node a systemd service that starts with the machine."""
     text = unit.text(local.MODULE, state_dir(), run_dir())
     if only_print:
-        print(text, end="")
+        print(f"{text}\n# {unit.containers_path()}\n{unit.CONTAINERS_UNIT}", end="")
         return None
     if settings().dry_run:
         return settings().would(
-            [f"write {unit.PATH}", f"systemctl enable {unit.NAME}", f"systemctl restart {unit.NAME}"]
+            [f"write {unit.PATH}, {unit.CONTAINERS}", f"systemctl enable {unit.NAME}", f"systemctl restart {unit.NAME}"]
         )
     _root("installing a systemd unit", "install")
     _systemd()
@@ -278,8 +279,9 @@ def install(only_print: bool) -> None:
     pid = local.record(path).get("pid")
     if isinstance(pid, int) and _alive(pid) and not unit.installed(run_dir()):
         _end(path, pid)
-    with open(unit.PATH, "w", encoding="utf-8") as file:
-        file.write(text)
+    for place, content in ((unit.containers_path(), unit.CONTAINERS_UNIT), (unit.PATH, text)):
+        with open(place, "w", encoding="utf-8") as file:
+            file.write(content)
     for words in (("daemon-reload",), ("enable", unit.NAME), ("restart", unit.NAME)):
         problem = unit.control(*words)
         if problem:
@@ -302,6 +304,8 @@ def uninstall() -> None:
     if problem:
         raise CliError(problem)
     os.unlink(unit.PATH)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(unit.containers_path())
     unit.control("daemon-reload")
     print(
         f"{unit.PATH} is removed and the node stopped; containers go on running, "

@@ -21,6 +21,7 @@ Config = dict[str, Any]
 Change = Callable[[Config], None]
 OURS = [sys.executable, "-m", "pycompose.worker.runtime.command"]
 CGROUPS = f"/pycompose-oci-{os.getpid()}"
+SLICE = f"pycomposeoci{os.getpid()}.slice"
 RUNTIMES = {"pycompose-runtime": OURS, "runc": ["runc"]}
 
 
@@ -37,7 +38,7 @@ class Result:
 class Bench:
     """One runtime with a root directory of its own and a bundle; `close` leaves nothing behind.
 
-    `before` are words before the runtime's in each call: who runs it, and where.
+    `before` are words before the runtime's in each call: who runs it, and where. `systemd`: it is to make the cgroups.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Bench:
     bundle: Path
     used: set[str] = field(default_factory=set)
     before: tuple[str, ...] = ()
+    systemd: bool = False
+    cgroup: str = ""
 
     def call(
         self,
@@ -55,6 +58,8 @@ class Bench:
         before: tuple[str, ...] = (),
     ) -> Result:
         """Run the runtime's command; ``before``: a command that prepares something and executes it."""
+        if self.systemd:
+            flags = ("--systemd-cgroup", *flags)
         command = [*self.before, *before, *RUNTIMES[self.name], "--root", str(self.folder / "root"), *flags, *words]
         with open(self.folder / "out", "w+") as out, open(self.folder / "err", "w+") as err:
             # Files, not pipes: a created container keeps its standard streams open.
@@ -69,7 +74,9 @@ class Bench:
         """Write config.json: Docker's defaults, a shell command, and the change."""
         config = oci.default_config(["sh", "-c", command])
         config["ociVersion"] = "1.0.2"  # the peer's version
-        config["linux"]["cgroupsPath"] = f"{CGROUPS}/{uuid.uuid4().hex[:12]}"
+        name = uuid.uuid4().hex[:12]
+        config["linux"]["cgroupsPath"] = f"{SLICE}:oci:{name}" if self.systemd else f"{CGROUPS}/{name}"
+        self.cgroup = f"/{SLICE}/oci-{name}.scope" if self.systemd else f"{CGROUPS}/{name}"
         if change is not None:
             change(config)
         (self.bundle / "config.json").write_text(json.dumps(config))

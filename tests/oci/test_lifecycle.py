@@ -102,6 +102,18 @@ def test_names_are_taken_once_and_checked(bench: Bench) -> None:
     assert status(bench, container) == "created"
 
 
+def test_a_cgroup_that_is_taken_stays_its_owners(bench: Bench) -> None:
+    if bench.name == "runc":
+        pytest.skip("runc 1.1 joins it, with a warning")
+    container = created(bench)
+    path = json.loads((bench.bundle / "config.json").read_text())["linux"]["cgroupsPath"]
+    bench.configure(setting("linux.cgroupsPath", path), SLEEP)
+    result = bench.call("create", bench.id())
+    assert result.code == 1
+    assert "has processes in it" in result.err
+    assert status(bench, container) == "created"
+
+
 def test_hooks_run_in_order_with_the_state(bench: Bench) -> None:
     record = bench.folder / "hooks"
     record.write_text("")
@@ -177,9 +189,8 @@ def test_exec(bench: Bench) -> None:
 def test_update_and_events(bench: Bench) -> None:
     container = created(bench)
     bench.call("start", container)
-    config = json.loads((bench.bundle / "config.json").read_text())
     v2 = not cgroups.mounted()[0]
-    place = Path("/sys/fs/cgroup" + ("" if v2 else "/memory") + config["linux"]["cgroupsPath"])
+    place = Path("/sys/fs/cgroup" + ("" if v2 else "/memory") + bench.cgroup)
     limit = place / ("memory.max" if v2 else "memory.limit_in_bytes")
     assert bench.call("update", "--memory", "40000000", container).code == 0
     assert int(limit.read_text()) // 4096 == 40000000 // 4096

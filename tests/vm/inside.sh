@@ -1,8 +1,11 @@
-# Runs in the guest: pytest with the arguments that came along.
+# Runs in the guest: the task that came along on the project's disk.
 cd /project || exit 1
 export PYTHONPATH=/project/src:/project/.site PYTHONDONTWRITEBYTECODE=1 HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
+# what systemd starts has no PYTHONPATH
+mkdir -p /usr/local/lib/python3.11/dist-packages
+printf '/project/src\n/project/.site\n' > /usr/local/lib/python3.11/dist-packages/pycompose.pth
 uname -srm
-grep cgroup2 /proc/mounts
+grep -c '^cgroup2\? ' /proc/mounts
 mount -t tmpfs tmpfs /tmp -o size=1500m
-python3 -m pytest -q --color=no -p no:cacheprovider --timeout 900 $(cat tests/vm/arguments)
+sh -c "$(cat tests/vm/task)"
 echo "guest: status $?"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pycompose.proto.v1 import container_pb2, service_pb2, task_pb2
-from pycompose.worker.runtime import capabilities, oci
+from pycompose.worker.runtime import capabilities, labels, oci
 from pycompose.worker.runtime.users import User
 
 CONSOLE_SIZE = "pycompose.console-size"
@@ -202,9 +202,13 @@ def _security(option: str, config: oci.OciConfig) -> None:
         case "writable-cgroups":
             if value in ("", "true"):
                 _writable(config["mounts"], "cgroup")
-        case "apparmor" | "label":
-            if value not in ("unconfined", "disable"):
-                raise SpecError(f"security_opt {option!r}: {key} is not supported; leave it out")
+        case "apparmor":
+            if value != "unconfined" and not labels.apparmor_enabled():
+                raise SpecError(f"security_opt {option!r}: this node's kernel has no AppArmor; leave it out")
+            process["apparmorProfile"] = value
+        case "label":
+            if value != "disable":
+                raise SpecError(f"security_opt {option!r}: SELinux labels are not supported; leave it out")
         case _:
             raise SpecError(f"security_opt {option!r} is not known; see `docker run --security-opt`")
 

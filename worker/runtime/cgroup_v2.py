@@ -15,10 +15,12 @@ from pycompose.worker.runtime.errors import StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
-CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
+CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io")
+#: Switched on only where they are asked for: systemd does not manage them, and most machines go without.
+RARE = {"hugetlb": "hugepageLimits", "rdma": "rdma"}
 _THROTTLES = (
     ("throttleReadBpsDevice", "rbps"),
     ("throttleWriteBpsDevice", "wbps"),
@@ -101,10 +103,11 @@ class CgroupV2:
             os.makedirs(self.directory, exist_ok=True)
         except OSError as error:
             raise StepError(f"cgroup: cannot make {self.directory}: {error.strerror}") from error
-        self._enable()
+        self._enable((*CONTROLLERS, *(name for name, key in RARE.items() if resources.get(key))))
         self.update(resources)
         rules = resources.get("devices") or []
-        if rules:
+        # an ordinary user loads no such program, and in a user namespace nothing that the rules allow can be made
+        if rules and not os.geteuid():
             try:
                 device_filter.attach(self.directory, rules)
             except OSError as error:
@@ -112,13 +115,13 @@ class CgroupV2:
                     f"cgroup: cannot attach the device rules to {self.directory}: {error.strerror}"
                 ) from error
 
-    def _enable(self) -> None:
+    def _enable(self, controllers: Iterable[str]) -> None:
         """Switch on what there is in the directories above; a controller that is not to be had fails at its file."""
         place = self._root
         for part in ["", *self.directory.removeprefix(self._root).strip("/").split("/")[:-1]]:
             place = f"{place}/{part}" if part else place
             there = set(cgroups.read(place, "cgroup.controllers").split())
-            missing = [name for name in CONTROLLERS if name in there - self._enabled(place)]
+            missing = [name for name in controllers if name in there - self._enabled(place)]
             for name in missing:
                 with contextlib.suppress(StepError):
                     cgroups.write(place, "cgroup.subtree_control", f"+{name}")

@@ -102,8 +102,8 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     if stdio:
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
-    progress.step = "join the cgroup"
     stages.entering(progress)
+    progress.step = "join the cgroup"
     cgroups.at(launch["cgroup"]).join()
     progress.step = "set the out-of-memory score"
     oom_score(process.get("oomScoreAdj"))

@@ -2,9 +2,10 @@
 ``start.sock``.
 
 ``state.json`` holds what the OCI state has (ociVersion, id, pid, bundle, annotations) and what others need to
-find the container: rootfs, cgroup (path below each hierarchy), pid_start (field 22 of proc_pid_stat(5)), created
-(RFC 3339), owner (uid), started. It is replaced atomically, so it may be read at any time. The status is never
-stored: it is what the kernel says about the process. Source: runtime-spec runtime.md, "State".
+find the container: rootfs, cgroup (path below each hierarchy), slice and unit (systemd's, "" without it), pid_start
+(field 22 of proc_pid_stat(5)), created (RFC 3339), owner (uid), started. It is replaced atomically, so it may be read
+at any time. The status is never stored: it is what the kernel says about the process. Source: runtime-spec
+runtime.md, "State".
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ class Container:
         """Its place in the machine's cgroups."""
         path: str = self.known["cgroup"]
         return cgroups.at(path) if path else cgroups.NoCgroup(self.pid)
+
+    def limit(self, resources: dict[str, Any]) -> None:
+        """Change limits, systemd's where the cgroup is a scope of it, then the kernel's."""
+        if self.known.get("unit"):
+            from pycompose.worker.runtime.command import scope
+
+            scope.update(self.known["unit"], resources)
+        self.cgroup.update(resources)
 
     def config(self) -> dict[str, Any]:
         """The configuration as it was when the container was created."""

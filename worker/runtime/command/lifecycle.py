@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pycompose.worker.runtime.command.scope import Scope
+
 #: Below each hierarchy, where linux.cgroupsPath is absent or relative.
 CGROUP_PARENT = "/pycompose-runtime"
 
@@ -32,10 +34,20 @@ class Held(container.Stages):
     Messages to ``create``: {"built"}, answered by the OCI state, then {"ready"}.
     """
 
-    def __init__(self, config: dict[str, Any], listener: socket.socket) -> None:
+    def __init__(self, config: dict[str, Any], listener: socket.socket, scope: Scope | None) -> None:
+        self.config, self.scope = config, scope
         self.hooks: dict[str, list[dict[str, Any]]] = config.get("hooks") or {}
         self.process: dict[str, Any] = config["process"]
         self.listener = listener
+
+    def entering(self, progress: Progress) -> None:
+        """Have systemd make the cgroup, which it does around a process only."""
+        if self.scope is not None:
+            from pycompose.worker.runtime.command import scope as scopes
+
+            progress.step = f"start {self.scope.unit}"
+            # as systemd sees it: in a pid namespace of its own the process calls itself 1
+            scopes.start(self.scope, self.config, int(os.readlink("/proc/self")))
 
     def built(self, progress: Progress) -> None:
         """Let the runtime's hooks run, then run those of the container's namespaces."""
@@ -86,15 +98,21 @@ def create(known: Containers, options: Namespace) -> tuple[Container, int]:
     """
     place = os.path.realpath(options.bundle)
     config = bundle.load(place)
+    if options.systemd_cgroup:
+        from pycompose.worker.runtime.command import scope as scopes
+
+        scopes.check()
     terminal = bool(config["process"].get("terminal"))
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
     directory = known.reserve(options.id)
     made: Container | None = None
     try:
-        made = _new(directory, place, config)
-        if made.cgroup.processes():
-            raise WrongState(f"cgroup {made.known['cgroup']} has processes in it; choose another linux.cgroupsPath")
-        made.cgroup.create((config.get("linux") or {}).get("resources") or {})
+        new = _new(directory, place, config, systemd=options.systemd_cgroup)
+        if new.cgroup.processes():  # they are another's: nothing of this container is undone
+            raise WrongState(f"cgroup {new.known['cgroup']} has processes in it; choose another linux.cgroupsPath")
+        made = new
+        if not options.systemd_cgroup:
+            made.cgroup.create((config.get("linux") or {}).get("resources") or {})
         master = _first_process(made, config, options)
         if options.console_socket:
             console.hand_over(options.console_socket, master)
@@ -109,20 +127,28 @@ def create(known: Containers, options: Namespace) -> tuple[Container, int]:
     return made, master
 
 
-def _new(directory: str, place: str, config: dict[str, Any]) -> Container:
+def _new(directory: str, place: str, config: dict[str, Any], *, systemd: bool) -> Container:
+    ident, path = os.path.basename(directory), (config.get("linux") or {}).get("cgroupsPath") or ""
+    scope = None
+    if systemd:
+        from pycompose.worker.runtime.command import scope as scopes
+
+        scope = scopes.named(path, ident)
+    path = scope.cgroup if scope else path or ("" if os.geteuid() else ident)
     disk.write_atomically(f"{directory}/config.json", json.dumps(config))
     os.mkdir(f"{directory}/rootfs")
-    path = (config.get("linux") or {}).get("cgroupsPath") or ("" if os.geteuid() else os.path.basename(directory))
     made = Container(directory, {})
     made.save(
         ociVersion=config["ociVersion"],
-        id=os.path.basename(directory),
+        id=ident,
         pid=0,
         pid_start=0,
         bundle=place,
         annotations=config.get("annotations") or {},
         rootfs=config["root"]["path"],
         cgroup=path if path.startswith("/") or not path else f"{CGROUP_PARENT}/{path}",
+        slice=scope.slice if scope else "",
+        unit=scope.unit if scope else "",
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         owner=os.getuid(),
         started=False,
@@ -165,12 +191,17 @@ def _first_process(made: Container, config: dict[str, Any], options: Namespace) 
     plan = namespaces.Plan(linux.get("namespaces") or [], linux.get("timeOffsets"))
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stdio = None if config["process"].get("terminal") else (0, 1, 2)
+    scope = None
+    if made.known["unit"]:
+        from pycompose.worker.runtime.command import scope as scopes
+
+        scope = scopes.Scope(made.known["slice"], made.known["unit"])
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     with namespaces.for_children(plan), userns.adopting(plan.user is not None):
         pid = os.fork()
         if pid == 0:
             mine.close()
-            container.run(launch, theirs, stdio, Held(config, listener))
+            container.run(launch, theirs, stdio, Held(config, listener, scope))
         theirs.close()
         if plan.user is not None:
             pid = userns.follow(mine, pid)
@@ -323,6 +354,10 @@ def _destroy(made: Container, config: dict[str, Any]) -> None:
 
 def _release(found: Container) -> None:
     kill_all(found)
+    if found.known.get("unit"):
+        from pycompose.worker.runtime.command import scope as scopes
+
+        scopes.stop(found.known["unit"])
     found.cgroup.remove()
 
 

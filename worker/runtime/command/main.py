@@ -40,7 +40,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--log", default="", help="write errors to this file too")
     top.add_argument("--log-format", choices=("text", "json"), default="text", help="form of the log")
     top.add_argument("--debug", action="store_true", help="accepted as runc's")
-    top.add_argument("--systemd-cgroup", action="store_true", help="let systemd make the cgroups (refused)")
+    top.add_argument(
+        "--systemd-cgroup",
+        action="store_true",
+        help="let systemd make the cgroups; linux.cgroupsPath is then slice:prefix:name",
+    )
     version = f"pycompose-runtime {pycompose.__version__}\nspec: 1.2.0"
     top.add_argument("-v", "--version", action="version", version=version)
     commands = top.add_subparsers(dest="verb", metavar="COMMAND", parser_class=Parser)
@@ -132,8 +136,6 @@ def _changing(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _unsupported(options: argparse.Namespace) -> None:
     """Refuse what cannot be honoured, before anything is done."""
-    if options.systemd_cgroup:
-        raise ConfigError("--systemd-cgroup: not supported; leave it out and give linux.cgroupsPath as a path")
     if options.verb in ("checkpoint", "restore"):
         raise ConfigError(f"{options.verb}: not supported: this runtime does not drive criu")
     for flag in ("no_pivot", "cgroup"):
@@ -170,7 +172,7 @@ def perform(options: argparse.Namespace) -> int:
             if options.verb == "update":
                 if status not in ("created", "running", "paused"):
                     raise ConfigError(f"cannot update container {found.id}: it is {status}")
-                found.cgroup.update(resources.wanted(options))
+                found.limit(resources.wanted(options))
             elif status != {"pause": "running", "resume": "paused"}[options.verb]:
                 raise ConfigError(f"cannot {options.verb} container {found.id}: it is {status}")
             else:

@@ -152,6 +152,9 @@ def spec(directory: str, *, rootless: bool = False) -> None:
 
 def features() -> None:
     """Print what this runtime can do (runtime-spec features.md)."""
+    from pycompose.worker.runtime.command import scope
+
+    systemd = os.path.isdir(scope.BOOTED)
     known = {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPEC_VERSION,
@@ -160,7 +163,7 @@ def features() -> None:
         "linux": {
             "namespaces": sorted(namespaces.FLAGS),
             "capabilities": list(capabilities.NAMES[: capabilities.last_capability() + 1]),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
+            "cgroup": {"v1": True, "v2": True, "systemd": systemd, "systemdUser": False, "rdma": False},
             "seccomp": _seccomp(),
             "apparmor": {"enabled": labels.apparmor_enabled()},
             "selinux": {"enabled": labels.selinux_enabled()},
