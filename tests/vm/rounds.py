@@ -1,7 +1,7 @@
 """Runs in the guest of `powerloss`: reports what is there after a boot, then changes things until the power goes.
 
 Reports go to standard output (NAME=VALUE), acknowledged changes to /dev/ttyS2, one line each. The container `writer`
-appends numbers to a file of its volume, and tells each to /dev/ttyS3 when fsync(2) has returned.
+appends numbers to a file of its volume, and tells each to /dev/ttyS3 when fsync(2) has returned (dd(1)).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ services:
     restart: always
     command: >-
       sh -c 'echo >> /data/log; n=$$(grep -cE "^[0-9]{8}$$" /data/log);
-      while :; do n=$$((n+1)); printf "%08d\n" $$n >> /data/log; fsync /data/log; echo $$n > /dev/ttyS3; done'
+      while :; do n=$$((n+1)); printf "%08d\n" $$n | dd of=/data/log oflag=append conv=notrunc,fsync 2>/dev/null
+      && echo $$n > /dev/ttyS3; done'
     stop_grace_period: 0s
     volumes: ["data:/data"]
     devices: [/dev/ttyS3]
@@ -111,7 +112,8 @@ def load(client: Client, life: int) -> None:
             )
             try:
                 client.control.UpdateService(request)
-            except ClientError:
+            except ClientError as error:  # somebody else changed it meanwhile
+                report("again", error)
                 continue
             tell(f"revision {number}")
             time.sleep(0.2)
