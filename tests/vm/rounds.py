@@ -108,7 +108,7 @@ def load(client: Client, life: int) -> None:
             service = client.control.GetService(control_pb2.GetServiceRequest(service="power/always")).service
             service.spec.labels["revision"] = str(number)
             request = control_pb2.UpdateServiceRequest(
-                service_id=service.id, version=service.version, spec=service.spec
+                service_id=service.id, version=service.meta.version, spec=service.spec
             )
             try:
                 client.control.UpdateService(request)
