@@ -8,19 +8,23 @@ PYTHON ?= python3
 
 # Debian packages: what a node needs, what the examples are built from, and what the tests compare with.
 NODE_PACKAGES := libnftables1 libseccomp2 mount tini
+ROOTLESS_PACKAGES := uidmap passt
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
-TEST_PACKAGES := git nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils iptables uidmap etcd-server strace
+TEST_PACKAGES := git nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils iptables uidmap passt slirp4netns etcd-server strace
 BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
 
-.PHONY: help install demo examples test unit conformance lint format docs proto lock soak bench clean attacks test-vm
+.PHONY: help install demo demo-rootless examples test unit conformance lint format docs proto lock soak bench clean attacks test-vm
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed $(VENV)/.node-packages ## Make .venv with the tool (.venv/bin/pycompose) and what a node needs
 
 demo: install $(VENV)/.example-packages ## Run examples/guestbook: up, healthy, answering, scaled, healed, down
 	@$(BIN)/python examples/demo
+
+demo-rootless: install $(VENV)/.example-packages $(VENV)/.rootless-packages ## The same as an ordinary user, who is made for it and taken away
+	@$(BIN)/python examples/demo-rootless
 
 examples: install $(VENV)/.example-packages ## Five applications (EXAMPLES="jobs blog": these) up, asked, hurt, stopped, up again with their data, down
 	@PYTHONPATH=examples $(BIN)/python -m checks $(EXAMPLES)
@@ -93,6 +97,10 @@ $(VENV)/.node-packages: $(VENV)/.installed
 
 $(VENV)/.example-packages: $(VENV)/.installed
 	@$(call apt,$(EXAMPLE_PACKAGES))
+	@touch $@
+
+$(VENV)/.rootless-packages: $(VENV)/.installed
+	@$(call apt,$(ROOTLESS_PACKAGES))
 	@touch $@
 
 $(VENV)/.vm-packages: $(VENV)/.installed

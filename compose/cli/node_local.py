@@ -101,7 +101,8 @@ def restart() -> None:
 
 def _end(path: str, pid: int) -> None:
     """Stop the node's process, and wait until it is gone."""
-    _root("stopping the node", "stop")
+    if os.geteuid() not in (0, os.stat(f"/proc/{pid}").st_uid):
+        _root("stopping the node", "stop")
     if unit.installed(os.path.dirname(path)):
         problem = unit.control("stop", unit.NAME)
         if problem:
@@ -209,6 +210,7 @@ def _text(found: dict[str, Any], now: float) -> list[str]:
             if "platform" in found
             else "",
             "containers": f"{found['containers']}, {found['containers_running']} running",
+            "rootless": _rootless(found.get("rootless")),
             "state": found.get("state_dir", ""),
             "store": found["store"],
             "socket": found["socket"],
@@ -227,6 +229,13 @@ def dial_stdio() -> None:
     if address.kind != "unix":
         raise CliError("dial-stdio is for a node of this machine; name its socket with -H unix:///PATH/api.sock")
     copy_stdio(address.path)
+
+
+def _rootless(what: dict[str, Any] | None) -> str:
+    if not what:
+        return ""
+    way = {"none": "no way out of this machine"}.get(what["way_out"], f"network by {what['way_out']}")
+    return f"runs without root; {way}; no cgroups"
 
 
 @command("logs")

@@ -26,6 +26,7 @@ from pycompose.compose.client.errors import (
     decode,
 )
 from pycompose.compose.client.links import Link, Route, Target
+from pycompose.proto import places
 
 if TYPE_CHECKING:
     from pycompose.proto.v1.access_pb2_grpc import TaskAccessServiceStub
@@ -41,13 +42,16 @@ _LONG = ("CommitTask", "PushArtifact", "MeasureVolumes", "PruneImages", "RemoveI
 
 
 def run_dir() -> str:
-    """Return the folder of the node's sockets."""
-    return os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose"
+    """Return the folder of the node's sockets: the user's own node's, or root's where only that lets the user in."""
+    own = places.run_dir()
+    if "PYCOMPOSE_RUN_DIR" in os.environ or os.path.exists(f"{own}/api.sock"):
+        return own
+    return places.RUN if os.access(f"{places.RUN}/api.sock", os.W_OK) else own
 
 
 def state_dir() -> str:
     """Return the folder of the node's data."""
-    return os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose"
+    return places.state_dir(uid=0 if run_dir() == places.RUN else None)
 
 
 def own_socket() -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pycompose.compose.client import unit
 from pycompose.compose.client.errors import NodeError
+from pycompose.proto import places
 
 START_SECONDS = 20.0
 HOPELESS = 4
@@ -67,11 +68,11 @@ def start(path: str, tell: Callable[[str], None]) -> None:
         tell: is told that this takes a moment.
 
     Raises:
-        NodeError: the caller is not root, or the node did not come up; with the last lines of its log.
+        NodeError: the node is root's and the caller is not, or it did not come up; with the last lines of its log.
     """
     if sys.platform != "linux":
         raise NodeError("a node runs on Linux only; name a node elsewhere with -H or PYCOMPOSE_HOST")
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and os.path.dirname(path) == places.RUN:
         raise NodeError(
             f"no node answers at {path}, and starting one takes root; run this once as root: sudo pycompose node start"
         )

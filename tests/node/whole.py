@@ -103,13 +103,7 @@ class Node:
 
     def pids(self) -> dict[str, int]:
         """First processes of the running containers, by container id."""
-        found = {}
-        for path in (self.folder / "run" / "containers").glob("[0-9a-f]*/state.json"):
-            with contextlib.suppress(OSError, ValueError):
-                state = json.loads(path.read_text())
-                if state["status"] == "running":
-                    found[state["id"]] = state["pid"]
-        return found
+        return pids_in(self.folder / "run")
 
     def shims(self) -> dict[str, int]:
         """Process ids of the shims of running containers, by container id."""
@@ -131,6 +125,17 @@ class Node:
 
 
 SHIMS = {"pycompose-shim": "shim", "pycompose-spare": "spare shim", "pycompose-first": "spare shim's child"}
+
+
+def pids_in(run: Path) -> dict[str, int]:
+    """First processes of the running containers of the node with this run directory, by container id."""
+    found = {}
+    for path in (run / "containers").glob("[0-9a-f]*/state.json"):
+        with contextlib.suppress(OSError, ValueError):
+            state = json.loads(path.read_text())
+            if state["status"] == "running":
+                found[state["id"]] = state["pid"]
+    return found
 
 
 def processes_of(node: Node) -> dict[int, list[str]]:

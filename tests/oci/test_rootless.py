@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from oci import bundles
 from oci.bundles import RUNTIMES, Bench, Change, Config, all_of, setting
 from oci.test_config import STATUS, Row, mount, namespace
 from oci.test_lifecycle import until
+from reach import reachable
 
 import pycompose
 from pycompose.worker.runtime import oci
@@ -27,23 +27,6 @@ from pycompose.worker.runtime.command.main import own_root
 from pycompose.worker.runtime.errors import ConfigError
 
 UID, GID, SUBIDS = 64_321, 64_322, 1_650_000_000
-
-
-def reachable(*paths: str, more: str = "") -> str:
-    """A shell script for a new mount namespace in which others than root can reach the paths; `more` goes with it."""
-    above: dict[str, list[str]] = {}
-    for path in dict.fromkeys(os.path.realpath(path) for path in paths):
-        closed = [str(place) for place in reversed(Path(path).parents) if not place.stat().st_mode & 1]
-        if closed:
-            above.setdefault(closed[0], []).append(path)
-    lines = ["set -e", "stage=$(mktemp -d)", "mount -t tmpfs -o mode=755 none $stage"]
-    for number, (closed_one, below) in enumerate(above.items()):
-        for index, path in enumerate(below):
-            lines += [f"mkdir $stage/{number}-{index}", f"mount --bind {shlex.quote(path)} $stage/{number}-{index}"]
-        lines.append(f"mount -t tmpfs -o mode=755 none {shlex.quote(closed_one)}")
-        for index, path in enumerate(below):
-            lines += [f"mkdir -p {shlex.quote(path)}", f"mount --bind $stage/{number}-{index} {shlex.quote(path)}"]
-    return "\n".join([*lines, "umount -R -l $stage; rmdir $stage", more, 'exec "$@"'])
 
 
 def as_user(more: str = "") -> tuple[str, ...]:

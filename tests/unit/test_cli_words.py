@@ -399,6 +399,7 @@ def test_an_unexpected_exception_is_one_line_and_a_file(
 
 def test_not_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("pycompose.proto.places.RUN", str(tmp_path))  # root's node, which the user may only talk to
     monkeypatch.setenv("PYCOMPOSE_RUN_DIR", str(tmp_path))
     assert main.run(["node", "start"]) == 1
     assert "takes root; run this once as root: sudo pycompose node start" in capsys.readouterr().err

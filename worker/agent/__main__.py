@@ -18,6 +18,7 @@ from pathlib import Path
 from pycompose.worker.access import serve
 from pycompose.worker.agent.agent import Agent
 from pycompose.worker.agent.membership import Membership
+from pycompose.worker.runtime import owning
 
 MEMBERSHIP_SECONDS = 1.0
 
@@ -26,7 +27,7 @@ async def run() -> None:
     """Serve until SIGTERM."""
     state = Path(os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose")
     run_dir = Path(os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose")
-    parent = os.environ.get("PYCOMPOSE_CGROUP_PARENT") or "/pycompose"
+    parent = (os.environ.get("PYCOMPOSE_CGROUP_PARENT") or "/pycompose") if owning.machines_root() else ""
     agent = Agent(state, run_dir, parent, os.environ.get("PYCOMPOSE_INSTANCE", ""))
     agent.node_started = "--node-started" in sys.argv
     servers = await serve(run_dir / "worker.sock", agent)

@@ -11,6 +11,7 @@ import platform
 import secrets
 import socket
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ from pycompose.worker.agent.shared import Cgroups, SharedMemory
 from pycompose.worker.images import ImageStore
 from pycompose.worker.images.registries import Registries
 from pycompose.worker.images.store import architecture
-from pycompose.worker.network import etcfiles
+from pycompose.worker.network import etcfiles, hostports
 from pycompose.worker.network.manager import NodeNetwork
+from pycompose.worker.rootless import doors, known
 from pycompose.worker.runtime import cgroups
 from pycompose.worker.runtime.client import ExitStatus, Runtime
 from pycompose.worker.volumes import VolumeError, Volumes
@@ -54,7 +56,10 @@ class Agent:
         self.runtime = Runtime(run / "containers", cgroup_parent, self._exited)
         self.images = ImageStore(state / "images")
         self.registries = Registries(self.images)
-        self.network = NodeNetwork(run, instance, self._described_anew)
+        self.around = known.load(run)
+        """What is around an ordinary user's node, None: this is root's."""
+        open_port = partial(doors.ask, run / known.DOORS) if self.around else hostports.reserve
+        self.network = NodeNetwork(run, instance, self._described_anew, open_port)
         self.volumes = Volumes(state / "volumes")
         self.secrets = SecretsHome(run / "secrets")
         self.desired = Desired()
@@ -125,7 +130,7 @@ class Agent:
         """No container is left: give back what the kernel keeps for the node itself."""
         self.secrets.unmount()
         self.user_namespaces.close()
-        for path in cgroups.directories(self.cgroup_parent):
+        for path in cgroups.directories(self.cgroup_parent) if self.cgroup_parent else ():
             with contextlib.suppress(OSError):
                 os.rmdir(path)
 
@@ -333,7 +338,7 @@ class Agent:
             operating_system=release.get("PRETTY_NAME", "Linux"),
             cgroup_version=self.cgroup_version,
             access_address=self._access_address(),
-            warnings=self.network.warnings(),
+            warnings=[*(self.around.warnings if self.around else ()), *self.network.warnings()],
             routes=self.network.foreign_routes(),
         )
         found.resources.nano_cpus = (os.cpu_count() or 1) * 1_000_000_000

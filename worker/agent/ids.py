@@ -187,6 +187,8 @@ async def provide(runner: Runner, givers: Iterable[Runner]) -> Range | None:
     if runner.spec.container.userns_mode != "auto":
         return None
     agent = runner.agent
+    if agent.around is not None:
+        raise SpecError("userns_mode: auto: this node is an ordinary user's, whose containers share one user namespace")
     known = range_of(runner)
     for giver in givers:
         theirs = range_of(giver)

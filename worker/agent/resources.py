@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pycompose.proto.v1 import container_pb2
+from pycompose.worker.agent.oci_config import SpecError
 
 DEFAULT_PERIOD_US = 100_000
 _RATES = {
@@ -32,14 +33,15 @@ def resources_of(container: container_pb2.ContainerSpec, number: Number, most_pi
     Args:
         container: the spec.
         number: gives (major, minor) of a block device's path on this node.
-        most_pids: how many processes a container may have that does not say so itself.
+        most_pids: how many processes a container may have that does not say so itself; 0: no limit is set.
     """
     wanted = container.resources
+    pids = wanted.limits.pids or most_pids  # below 0: no limit
     found = {
         "memory": _memory(wanted, disable_killer=container.oom_kill_disable),
         "cpu": _cpu(wanted),
         "blockIO": _block_io(wanted, number),
-        "pids": {"limit": wanted.limits.pids or most_pids},  # below 0: no limit
+        "pids": {"limit": pids} if pids else {},
     }
     return {section: values for section, values in found.items() if values}
 
@@ -86,6 +88,23 @@ def _block_io(wanted: container_pb2.Resources, number: Number) -> dict[str, Any]
         major, minor = number(rate.path)
         found.setdefault(_RATES[rate.kind], []).append({"major": major, "minor": minor, "rate": rate.rate})
     return found
+
+
+_LIMITS = {
+    "memory": "mem_limit, deploy.resources.limits.memory and the like",
+    "cpu": "cpus, cpu_shares, cpuset, deploy.resources.limits.cpus and the like",
+    "blockIO": "blkio_config",
+    "pids": "pids_limit and deploy.resources.limits.pids",
+}
+
+
+def refuse_limits(found: Mapping[str, Any]) -> None:
+    """Refuse limits on a node that has no cgroups to enforce them. Raises SpecError."""
+    for section in found:
+        raise SpecError(
+            f"{_LIMITS[section]}: this node is an ordinary user's, and no cgroup is delegated to it, so it can enforce "
+            "no limit; leave it out, or use root's node"
+        )
 
 
 def without_version_1(found: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

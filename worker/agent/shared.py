@@ -60,6 +60,10 @@ class Cgroups:
 
     def parent(self, container: container_pb2.ContainerSpec) -> str:
         """Return the cgroup below which the container's is made: an absolute path. Raises SpecError."""
+        if not self._default and container.cgroup_parent:
+            raise SpecError(
+                f"cgroup_parent {container.cgroup_parent}: this node is an ordinary user's and has no cgroups"
+            )
         if not container.cgroup_parent:
             return self._default
         parts = [part for part in container.cgroup_parent.split("/") if part]
@@ -69,7 +73,8 @@ class Cgroups:
 
     def path(self, container: container_pb2.ContainerSpec, container_id: str) -> str:
         """Return the container's own cgroup. Raises SpecError."""
-        return f"{self.parent(container)}/{container_id}"
+        parent = self.parent(container)
+        return f"{parent}/{container_id}" if parent else ""
 
     def ready(self, container: container_pb2.ContainerSpec) -> None:
         """Prepare the parent for a start: remember what of it is ours, give it real-time if its child wants some.
@@ -78,6 +83,8 @@ class Cgroups:
             SpecError: the kernel gives none.
         """
         parent = self.parent(container)
+        if not parent:
+            return
         if parent != self._default:
             missing = {one for one in _ancestry(parent) if not any(map(os.path.isdir, _directories(one)))}
             if missing:

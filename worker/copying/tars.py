@@ -11,9 +11,13 @@ import stat
 import tarfile
 from typing import BinaryIO
 
+from pycompose.worker.runtime import owning
+
 CHUNK = 1 << 20
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 _XATTRS = ("security.capability", "user.")
+#: Where overlayfs keeps its marks: option userxattr has them in a user namespace.
+_MARKS = "trusted.overlay." if owning.machines_root() else "user.overlay."
 
 
 class Failed(Exception):
@@ -155,7 +159,7 @@ class LayerPacker(Packer):
 def opaque(path: str) -> bool:
     """Return whether a directory of an upper layer hides what is below it (kernel: overlayfs.rst)."""
     try:
-        return os.getxattr(path, "trusted.overlay.opaque", follow_symlinks=False) == b"y"
+        return os.getxattr(path, f"{_MARKS}opaque", follow_symlinks=False) == b"y"
     except OSError:
         return False
 

@@ -72,11 +72,12 @@ class Changes:
     Args:
         limit: bytes that all files together may have, holes included.
         layered: whether there are layers below, so that whiteouts mean something.
+        devices: whether device files can be made; in a user namespace nobody can (mknod(2)), and they are left out.
     """
 
-    def __init__(self, limit: int, *, layered: bool) -> None:
+    def __init__(self, limit: int, *, layered: bool, devices: bool = True) -> None:
         self.bytes = self.entries = 0
-        self._limit, self._layered = limit, layered
+        self._limit, self._layered, self._devices = limit, layered, devices
         self._checked = 0
         #: Times to give directories at the end: from their entry, or as they were before this layer changed them.
         self._times: dict[bytes, int] = {}
@@ -138,6 +139,8 @@ class Changes:
             os.mkdir(path, 0o700)
         elif entry.kind == FIFO:
             os.mkfifo(path, 0o600)
+        elif not self._devices:
+            return
         else:
             kind = stat.S_IFCHR if entry.kind == CHARACTER else stat.S_IFBLK
             os.mknod(path, kind | 0o600, os.makedev(entry.major, entry.minor))

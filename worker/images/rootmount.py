@@ -9,11 +9,13 @@ import errno
 import os
 from collections.abc import Sequence
 
-from pycompose.worker.runtime import syscalls
+from pycompose.worker.runtime import owning, syscalls
 
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 1 << 18
 #: What later mounts of the same layers need not know about: each layer stays readable without its index.
 OPTIONS = ("index=off", "redirect_dir=off", "metacopy=off")
+#: In a user namespace: userxattr switches the others off by itself, and refuses to be told so (overlayfs.rst).
+USERS_OPTIONS = ("index=off", "userxattr")
 PAGE = 4096
 
 
@@ -47,15 +49,16 @@ def overlay(target: bytes, lower: Sequence[str], upper: str, work: str) -> None:
     one, since Linux 6.5.
     """
     places = (f"upperdir={upper}", f"workdir={work}")
-    data = ",".join((f"lowerdir={':'.join(lower)}", *places, *OPTIONS)).encode()
+    options = OPTIONS if owning.machines_root() else USERS_OPTIONS
+    data = ",".join((f"lowerdir={':'.join(lower)}", *places, *options)).encode()
     if len(data) < PAGE:
         syscalls.mount(b"overlay", target, b"overlay", 0, data)
         return
     context = syscalls.fsopen(b"overlay")
-    for option in (*(f"lowerdir+={name}" for name in lower), *places, *OPTIONS):
+    for option in (*(f"lowerdir+={name}" for name in lower), *places, *options):
         key, _, value = option.partition("=")
         try:
-            syscalls.fsconfig(context, key.encode(), value.encode())
+            syscalls.fsconfig(context, key.encode(), value.encode() if value else None)
         except OSError as error:
             if error.errno == errno.EINVAL and key == "lowerdir+":
                 raise OSError(errno.EINVAL, f"{len(lower)} layers take Linux 6.5 or later") from error

@@ -25,6 +25,7 @@ from typing import Any
 from pycompose.worker.images import compression, limits, rootmount
 from pycompose.worker.images.changes import Changes, DiskFull, Refused
 from pycompose.worker.images.tarstream import TarError, TarStream
+from pycompose.worker.runtime import owning
 
 #: Headers and padding of the tar, beside its files.
 SLACK = 64 << 20
@@ -61,8 +62,9 @@ def unpack(job: dict[str, Any]) -> dict[str, Any]:
     head = os.pread(0, 8, 0)
     blob = open(0, "rb", buffering=0)  # noqa: SIM115
     source = Digested(compression.reader(blob, compression.kind_of(head)), job["limit"])
+    devices = owning.machines_root()
     rootmount.enter(job["home"], job["lower"])
-    changes = Changes(job["limit"], layered=bool(job["lower"]))
+    changes = Changes(job["limit"], layered=bool(job["lower"]), devices=devices)
     stream = TarStream(source.read, limits.HEADER_BYTES)
     for entry in stream:
         changes.apply(entry, stream.data)

@@ -24,6 +24,7 @@ from pycompose.worker.network import names, portfilter, routes, rules, zone
 from pycompose.worker.network.errors import KernelRefused, NetworkError
 from pycompose.worker.network.guard import Guard
 from pycompose.worker.network.helper import Helper
+from pycompose.worker.network.hostports import reserve
 from pycompose.worker.network.links import Links
 from pycompose.worker.network.model import (
     Attachment,
@@ -34,7 +35,7 @@ from pycompose.worker.network.model import (
     PublishedPort,
 )
 from pycompose.worker.network.pool import Pool, Prepared
-from pycompose.worker.network.ports import Forwarder, reserve
+from pycompose.worker.network.ports import Forwarder
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -68,9 +69,17 @@ class NodeNetwork:
     run_dir: where what may vanish at a reboot is kept.
     instance: up to 3 characters in links' names.
     on_change: told when what ``describe`` tells has changed by itself.
+    open_port: opens a published port, as ``hostports.reserve``.
     """
 
-    def __init__(self, run_dir: Path, instance: str = "", on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        instance: str = "",
+        on_change: Callable[[], None] = lambda: None,
+        open_port: Callable[[PublishedPort], list[socket.socket]] = reserve,
+    ) -> None:
+        self._reserve = open_port
         self._files = run_dir / "network"
         self._instance = instance
         self._table = f"{TABLE}{instance}"
@@ -248,7 +257,7 @@ class NodeNetwork:
         self.port_problems = {}
         for port in wanted - self._ports.keys():
             try:
-                sockets = reserve(port)
+                sockets = self._reserve(port)
             except NetworkError as error:
                 self.port_problems[port] = str(error)
                 continue
@@ -261,7 +270,7 @@ class NodeNetwork:
         if any((port.published, port.protocol) == (published, protocol) for port in self._ports):
             return ""
         try:
-            sockets = reserve(PublishedPort("", published, 0, "", protocol, host_ip))
+            sockets = self._reserve(PublishedPort("", published, 0, "", protocol, host_ip))
         except NetworkError as error:
             return str(error)
         for each in sockets:

@@ -1,4 +1,4 @@
-"""Sockets on published ports: they reserve the port, and forward what nftables does not carry.
+"""What the sockets on published ports (``hostports``) forward: what nftables does not carry.
 
 nftables carries traffic from outside and from the machine to its own addresses. What is left for these sockets:
 loopback (``route_localnet`` stays 0, so it cannot be translated) and IPv6.
@@ -7,70 +7,16 @@ loopback (``route_localnet`` stays 0, so it cannot be translated) and IPv6.
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
-
-from pycompose.worker.network import portholder
-from pycompose.worker.network.errors import NetworkError, PortTaken
-from pycompose.worker.network.model import PublishedPort
 
 Target = Callable[[], tuple[str, int]]
 OpenSocket = Callable[[int, int], Awaitable[socket.socket]]
 """Open a socket of (family, type) in the machine's namespace."""
 _UDP_IDLE_S = 30.0
 _CHUNK = 64 * 1024
-
-
-def reserve(port: PublishedPort) -> list[socket.socket]:
-    """Bind the port in the calling thread's namespace, on all addresses that it names.
-
-    Raises:
-        PortTaken: naming the process that holds it.
-        NetworkError: the host address is not this machine's.
-    """
-    kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
-    addresses = [port.host_ip] if port.host_ip else ["0.0.0.0", "::"]
-    opened: list[socket.socket] = []
-    for address in addresses:
-        try:
-            opened.append(_bind(address, port.published, kind))
-        except OSError as error:
-            if address == "::" and not port.host_ip and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                continue
-            for each in opened:
-                each.close()
-            raise _explain(port, address, error) from error
-    return opened
-
-
-def _bind(address: str, port: int, kind: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    opened = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if kind == socket.SOCK_STREAM:  # old connections in TIME_WAIT do not hold the port
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind((address, port))
-        if kind == socket.SOCK_STREAM:
-            opened.listen(1024)
-    except OSError:
-        opened.close()
-        raise
-    return opened
-
-
-def _explain(port: PublishedPort, address: str, error: OSError) -> NetworkError:
-    where = f"port {port.published}/{port.protocol} on {address}"
-    if error.errno == errno.EADDRINUSE:
-        holder = portholder.find_holder(port.protocol, port.published) or "another process"
-        return PortTaken(f"{where} is held by {holder}; stop it or publish another port")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return NetworkError(f"{where}: this machine has no such address; publish on one that it has")
-    return NetworkError(f"{where} cannot be opened: {error.strerror}")
 
 
 class Forwarder:

@@ -21,8 +21,10 @@ from pathlib import Path
 from types import FrameType
 
 import pycompose
+from pycompose.proto import places
 from pycompose.worker.node import logfile
 from pycompose.worker.node.notify import Notifier
+from pycompose.worker.runtime import owning
 
 MEMBER, MANAGER, AGENT = "pycompose.manager.member", "pycompose.manager", "pycompose.worker.agent"
 PR_SET_PDEATHSIG = 1
@@ -112,8 +114,6 @@ def unusable(path: Path, mode: int, variable: str) -> str:
 def problems(state: Path, run: Path) -> list[str]:
     """Return why a node cannot run here, in plain words."""
     found = []
-    if os.geteuid() != 0:
-        return ["a node takes root; start it with sudo"]
     if not Path("/sys/fs/cgroup").is_dir() or not os.listdir("/sys/fs/cgroup"):
         found.append("no cgroups are mounted at /sys/fs/cgroup; mount them (see cgroups(7))")
     if not overlay_there() and (not load_module("overlay") or not overlay_there()):
@@ -155,8 +155,11 @@ def end(children: list[Child]) -> None:
 
 def main() -> int:
     """Supervise until SIGTERM; returns the exit status."""
-    state = Path(os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose")
-    run = Path(os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose")
+    state, run = Path(places.state_dir()), Path(places.run_dir())
+    if os.geteuid() != 0:
+        from pycompose.worker.rootless.launch import launch
+
+        return launch(state, run, say, RUNS_ALREADY)
     wrong = problems(state, run)
     for line in wrong:
         say(line)
@@ -168,6 +171,13 @@ def main() -> int:
     except BlockingIOError:
         say(f"a node runs already with {run}; see {run}/node.json")
         return RUNS_ALREADY
+    rootless: dict[str, object] = {}
+    if not owning.machines_root():
+        from pycompose.worker.rootless import inside, known
+
+        inside.prepare(run)
+        around = known.load(run)
+        rootless = {"rootless": {"way_out": around.means}} if around else {}
     stopping = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -180,6 +190,7 @@ def main() -> int:
     children: dict[str, Child] = {}
     follow(children, wanted(state))
     record = {"pid": os.getpid(), "state_dir": str(state), "version": pycompose.__version__, "started": time.time()}
+    record |= rootless
     (run / "node.json").write_text(json.dumps(record))
     say(f"runs as process {os.getpid()}, state in {state}")
     log, looked = state / "log" / "node.log", 0.0

@@ -41,7 +41,7 @@ class Runtime:
 
     Args:
         state_dir: directory of the containers; 0700.
-        cgroup_parent: absolute cgroup path below which containers are put, such as ``/pycompose``.
+        cgroup_parent: absolute cgroup path below which containers are put, such as ``/pycompose``; "": they have none.
         on_exit: called in the event loop with (container id, status) whenever a container has ended.
     """
 
@@ -113,7 +113,8 @@ class Runtime:
             "config": {**config, "linux": linux},
             "rootfs": rootfs.as_dict(),
             "mountpoint": f"{directory}/rootfs",
-            "cgroup": linux.get("cgroupsPath") or f"{self.cgroup_parent}/{container_id}",
+            "cgroup": linux.get("cgroupsPath")
+            or (f"{self.cgroup_parent}/{container_id}" if self.cgroup_parent else ""),
             "seccomp": seccomp.compiled(profile, self.state_dir / ".seccomp") if profile else None,
             "log": log.as_dict() if log else None,
             "open_stdin": open_stdin,

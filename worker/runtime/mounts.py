@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 
-from pycompose.worker.runtime import idmap, paths, syscalls
+from pycompose.worker.runtime import idmap, owning, paths, syscalls
 from pycompose.worker.runtime.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -173,6 +173,8 @@ def _layers(lower: list[str], upper: str | None, work: str | None, mountpoint: s
     places: list[tuple[str, str | None]] = [
         (f"{name}dir", path) for name, path in (("upper", upper), ("work", work)) if path
     ]
+    if os.geteuid() == 0 and not owning.machines_root():  # a user namespace's marks are not trusted.overlay.*
+        places.append(("userxattr", None))
     try:  # one option per layer: no limit of 256 bytes for all of them together (Linux 6.5)
         return new_filesystem("overlay", "overlay", [("lowerdir+", layer) for layer in lower] + places)
     except OSError as error:
@@ -217,7 +219,7 @@ def scratch(mountpoint: str) -> Iterator[int]:
 
 def _overlay_by_path(options: list[tuple[str, str | None]], mountpoint: bytes) -> int:
     """By mount(2), whose options may fill one page, and a detached copy of what it made."""
-    data = ",".join(f"{key}={value}" for key, value in options).encode()
+    data = ",".join(key if value is None else f"{key}={value}" for key, value in options).encode()
     if len(data) >= PAGE:
         raise OSError(errno.E2BIG, "more layers than a kernel older than 6.5 can mount")
     syscalls.mount(b"overlay", mountpoint, b"overlay", 0, data)

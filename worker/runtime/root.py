@@ -15,7 +15,7 @@ import contextlib
 import os
 import stat
 
-from pycompose.worker.runtime import cgroups, idmap, mounts, paths, syscalls
+from pycompose.worker.runtime import cgroups, idmap, mounts, owning, paths, syscalls
 from pycompose.worker.runtime.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -271,6 +271,9 @@ def _devices(root: int, devices: list[dict[str, Any]], made: dict[int, int]) -> 
         path = device["path"].encode()
         if number in made:
             _attach_node(root, path, made[number])
+            continue
+        if not owning.machines_root() and device["type"] != "p":
+            _attach_node(root, path, mounts.clone(_machines(device), mounts.MountOptions(["bind"])))
             continue
         parent_path, _, name = path.rpartition(b"/")
         parent = paths.make_directories(root, parent_path)

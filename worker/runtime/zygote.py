@@ -21,7 +21,7 @@ import signal
 import socket
 import sys
 
-from pycompose.worker.runtime import cgroups, protocol, sealing, standby, syscalls
+from pycompose.worker.runtime import cgroups, owning, protocol, sealing, standby, syscalls
 from pycompose.worker.runtime.errors import StepError
 from pycompose.worker.runtime.shim_streams import deafen
 
@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.disable()
     gc.freeze()
+    owning.machines_root()  # known before any fork
     with contextlib.suppress(StepError):
         cgroups.at("/")  # its module is loaded before any fork, and what is mounted is known
     channel.send(b"ready")
