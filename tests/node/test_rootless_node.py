@@ -190,6 +190,26 @@ def test_stop_containers_ends_everything_and_a_new_node_knows_them(machine: User
     machine.compose("down", "-v")
 
 
+def test_layers_above_the_first(machine: UsersNode) -> None:
+    """A file that a layer takes away stays away; a device in a layer is left out."""
+    machine.compose("image", "import", str(busybox(machine.folder)), IMAGE)
+    machine.write("services: {one: {image: test/busybox, command: sleep 1000}}")
+    machine.compose("up", "-d")
+    machine.exec("one", "sh", "-c", "rm /etc/group; rm -r /root; mkdir /root; touch /root/new")
+    machine.compose("commit", "--pause=false", "one", "test/changed")
+    machine.write("services: {one: {image: test/changed, command: sleep 1000}}")
+    machine.compose("up", "-d")
+    assert machine.exec("one", "ls", "/root") == "new\n"
+    assert machine.cli("exec", "-T", "one", "test", "-e", "/etc/group").returncode == 1
+    root = machine.folder / "root"
+    os.mknod(root / "odd", 0o20_666, os.makedev(1, 3))
+    subprocess.run(["tar", "-C", str(root), "-cf", str(machine.folder / "odd.tar"), "."], check=True)
+    machine.compose("image", "import", str(machine.folder / "odd.tar"), "test/odd")
+    machine.write("services: {one: {image: test/odd, command: sleep 1000}}")
+    machine.compose("up", "-d")
+    assert machine.cli("exec", "-T", "one", "test", "-e", "/odd").returncode == 1
+
+
 def test_what_it_cannot_do_is_said(machine: UsersNode) -> None:
     machine.compose("image", "import", str(busybox(machine.folder)), IMAGE)
     service = "services: {one: {image: test/busybox, command: sleep 1000, PLACE}}"
@@ -212,7 +232,7 @@ def test_what_it_cannot_do_is_said(machine: UsersNode) -> None:
         ("printf '' > /etc/subuid", "usermod --add-subuids"),
         ("printf 'rover:9:1000' > /etc/subgid", "usermod --add-subgids"),
         ("mount --bind /dev/null $(readlink -f $(command -v newuidmap))", "apt-get install uidmap"),
-        ("for tool in $(command -v pasta slirp4netns); do mount --bind /dev/null $tool; done", "apt-get install passt"),
+        ("for tool in pasta slirp4netns; do mount --bind zero $(command -v $tool); done", "apt-get install passt"),
         ("mount --bind zero /proc/sys/user/max_user_namespaces", "sysctl user.max_user_namespaces"),
     ],
 )

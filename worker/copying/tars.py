@@ -117,7 +117,7 @@ class Packer:
         except OSError:
             return
         for name in names:
-            if name.startswith(_XATTRS):
+            if name.startswith(_XATTRS) and not name.startswith(_MARKS):
                 value = os.getxattr(path, name, follow_symlinks=False)
                 headers[f"SCHILY.xattr.{name}"] = value.decode("utf-8", "surrogateescape")
 
