@@ -20,6 +20,7 @@ from pycompose.worker.runtime import (
     cgroups,
     container,
     namespaces,
+    owning,
     pages,
     protocol,
     shim_exec,
@@ -157,20 +158,32 @@ class Shim:
     def _fork(self, stdio: tuple[int, int, int] | None) -> None:
         """Fork the first process, for want of a prepared one."""
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        if not self.own_pids or self.plan.user is not None:
+        apart = self.plan.user is None and not owning.machines_root()
+        if not self.own_pids or self.plan.user is not None or apart:
             syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        with namespaces.for_children(self.plan):
+        with contextlib.nullcontext() if apart else namespaces.for_children(self.plan):
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 mine.close()
                 theirs.setblocking(True)
+                if apart:
+                    self._go_apart(theirs)
                 container.run(self.launch, theirs, stdio)
         theirs.close()
-        if self.plan.user is not None:
+        if self.plan.user is not None or apart:
             pid = userns.follow(mine, pid)
         self.pid, self.channel = pid, mine
+
+    def _go_apart(self, channel: socket.socket) -> None:
+        """Enter the first process's namespaces in a process between, where the shim could not come back from them."""
+        try:
+            namespaces.enter_for_children(self.plan)
+        except BaseException as error:
+            container.report(channel, error, "make namespaces")
+            os._exit(125)
+        userns.split(channel)
 
     def _teach(self) -> None:
         """Tell the zygote which pages a start copies."""

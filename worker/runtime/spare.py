@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 
-from pycompose.worker.runtime import container, namespaces, pages, state, syscalls
+from pycompose.worker.runtime import container, namespaces, owning, pages, state, syscalls, userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,13 +35,24 @@ class First:
     def __init__(self, lesson: Lesson | None, keep: int) -> None:
         """Fork it. ``lesson``: what to copy ahead; None: it is to tell. ``keep``: a descriptor that is not its own."""
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        syscalls.unshare(syscalls.CLONE_NEWPID)
+        returns = owning.machines_root()  # others may not enter their own pid namespace again: it is the machine's
+        if returns:
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+        else:
+            syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the zygote's children are not waited for
         self.pid = os.fork()
         if self.pid == 0:
             self.channel.close()
             os.close(keep)
+            if not returns:
+                syscalls.unshare(syscalls.CLONE_NEWPID)
+                userns.split(theirs)
             _wait(theirs, lesson)
         theirs.close()
+        if not returns:
+            self.pid = userns.follow(self.channel, self.pid)
+            return
         namespaces.join_path("/proc/self/ns/pid", syscalls.CLONE_NEWPID)  # later children are in this one's own
 
     def give(self, directory: str, stdio: tuple[int, int, int] | None) -> bool:
