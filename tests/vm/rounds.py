@@ -18,7 +18,6 @@ from pathlib import Path
 from node import whole
 
 from pycompose.compose.client import Client, ClientError, unit
-from pycompose.compose.client.connection import default_host
 from pycompose.proto.v1 import control_pb2, secret_pb2, task_pb2
 
 FILE = r"""
@@ -41,6 +40,7 @@ services:
     stop_grace_period: 0s
 volumes: {data: {}}
 """
+NODE = "unix:///run/pycompose/api.sock"
 FOLDER = Path("/root/power")
 VOLUME = Path("/var/lib/pycompose/volumes/power_data/_data")
 
@@ -68,7 +68,7 @@ def wait_for_the_node() -> None:
     """Only wait: the node must come by itself, with its containers."""
     while True:
         try:
-            with Client(default_host(), start=False) as client:
+            with Client(NODE, start=False) as client:
                 if len(running(client)) == 2:
                     return
         except ClientError:
@@ -146,7 +146,7 @@ def main() -> None:
         file.write(str(life))
         file.flush()
         os.fsync(file.fileno())
-    with Client(default_host(), start=False) as client:
+    with Client(NODE, start=False) as client:
         held(client)
         report("loading", life)
         load(client, life)

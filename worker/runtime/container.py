@@ -140,10 +140,12 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     if (config.get("root") or {}).get("readonly"):
         syscalls.mount_setattr(root, set_=mounts.RDONLY)
     stages.built(progress)
+    progress.step = "open the security label"
+    user.label.open()
     progress.step = "pivot_root"
     mounts.pivot(root)
     first_fd = 3 + int(launch.get("preserve_fds") or 0)
-    label = user.label.proc if user.label.proc >= 0 else None
+    label = user.label.fd if user.label.fd >= 0 else None
     _close_all_but(first_fd, progress.channel.fileno(), init, label, *stages.kept())  # it may wait, and be looked at
     stages.pivoted(progress)
     enter_program(process, user, seccomp, init, progress, bound=bound, first_fd=first_fd)
