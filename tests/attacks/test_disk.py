@@ -89,7 +89,7 @@ def test_directories_that_cannot_be_made(small: Node, tmp_path: Path) -> None:
     """mkdir fails in the agent while a service is made: it is told, and the next try works."""
     node, pids = small, small.pids()
     inject = "inject=mkdir:error=ENOSPC:when=1..5"
-    tracer = Tracer(node.daemons()["agent"], tmp_path / "trace", "-e", "trace=mkdir", "-e", inject)
+    tracer = Tracer([node.daemons()["agent"]], tmp_path / "trace", "-e", "trace=mkdir", "-e", inject)
     try:
         done = node.cli("-f", "other.yaml", "up", "-d", timeout=60)
     finally:

@@ -70,7 +70,7 @@ def test_a_slow_disk(box: Node, tmp_path: Path) -> None:
     """Each sync of the manager's store takes half a second longer: all is done, only later."""
     pids = box.pids()
     inject = "inject=fdatasync,fsync:delay_enter=500ms"
-    tracer = Tracer(box.daemons()["manager"], tmp_path / "trace", "-e", "trace=fdatasync,fsync", "-e", inject)
+    tracer = Tracer([box.daemons()["manager"]], tmp_path / "trace", "-e", "trace=fdatasync,fsync", "-e", inject)
     try:
         box.compose("up", "-d", "--scale", "web=3")
         assert answers(box)

@@ -98,6 +98,7 @@ class _Steps(container.Stages):
 def _wait(channel: socket.socket, lesson: Lesson | None) -> NoReturn:
     """The life of a first process before and with its container."""
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the zygote ignores it, and what is forked here is waited for
     syscalls.set_process_name(b"pycompose-first")
     pages.copy((lesson or {}).get("first", ()))
     message, fds, _, _ = socket.recv_fds(channel, 4096, 3)
