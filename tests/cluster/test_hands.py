@@ -31,7 +31,7 @@ def test_exec_and_logs_reach_every_node_and_a_dead_nodes_tasks_move(tmp_path: Pa
         for host in hosts:
             host.start()
         first, second, third = hosts
-        until(lambda: first.compose("node", "ls").lower().count("ready") == 3, what=first.log)
+        until(lambda: first.cli("node", "ls").stdout.lower().count("ready") == 3, what=first.log)
         first.compose("image", "import", str(image), IMAGE)
         first.compose("image", "save", "-o", str(tmp_path / "saved.tar"), IMAGE)
         for host in (second, third):
@@ -42,6 +42,6 @@ def test_exec_and_logs_reach_every_node_and_a_dead_nodes_tasks_move(tmp_path: Pa
         second.write(FILE)
         names = {second.exec("web", "hostname", index=number) for number in (1, 2, 3)}
         assert len(names) == 3
-        until(lambda: second.compose("logs", "web").count("tick") >= 3)
+        until(lambda: second.cli("logs", "web").stdout.count("tick") >= 3)
         third.power_off()
         until(lambda: sum(len(host.pids()) for host in (first, second)) == 3, 120, what=first.log)
