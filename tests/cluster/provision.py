@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from node.whole import until
 
-from cluster.bed import Bed, Host, Keeper
+from cluster.bed import SUBNET, Bed, Host, Keeper
 from pycompose.manager.backend import Backend
 from pycompose.manager.ca.authority import Authority, Subject, new_request
-from pycompose.manager.store.etcd.member import Member, command
+from pycompose.manager.store.etcd.member import Member, Tls, command
 from pycompose.proto.peer import Role
-from pycompose.proto.tls import Identity
+from pycompose.proto.tls import AUTHORITIES, CERTIFICATE, KEY, Identity
 
-PROBE = ("/bin/busybox", "nc", "-w", "1", "10.77.0.254", "7424")
+GATEWAY = f"{SUBNET}.254"
+PROBE = ("/bin/busybox", "nc", "-w", "1", GATEWAY, "7424")
+
+
+def identity(authority: Authority, subject: Subject) -> Identity:
+    """Return a new key and its certificate."""
+    key, request = new_request()
+    return Identity(authority.sign(request, subject, datetime.now(UTC)), key, authority.pem)
 
 
 def managers(bed: Bed, hosts: Sequence[Host]) -> None:
     """Provision the hosts before their nodes start. The etcd is in the bridge's namespace and ends with the bed."""
     cluster, data_key = "c" * 25, secrets.token_bytes(32)
     authority = Authority.create(cluster, datetime.now(UTC))
-    client, peer = "10.77.0.254:7424", "10.77.0.254:7423"
+    client, peer = f"{GATEWAY}:7424", f"{GATEWAY}:7423"
     words = ["nsenter", f"--net=/proc/{bed.bridge.pid}/ns/net"]
-    words += command(Member("one", bed.folder / "etcd", client=client, peer=peer))
+    members = Authority.create("etcd of the bed", datetime.now(UTC))
+    own = bed.folder / "etcd-tls"
+    identity(members, Subject(Role.MANAGER, "etcd", "etcd of the bed", [GATEWAY])).store(own)
+    tls = Tls(own / AUTHORITIES, own / CERTIFICATE, own / KEY)
+    words += command(Member("one", bed.folder / "etcd", client=client, peer=peer, tls=tls))
     with open(bed.folder / "etcd.log", "ab") as log:
         bed.others.append(Keeper(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log).pid))
     until(lambda: subprocess.run([*words[:2], *PROBE], stdin=subprocess.DEVNULL, capture_output=True).returncode == 0)
@@ -37,9 +49,8 @@ def managers(bed: Bed, hosts: Sequence[Host]) -> None:
         (state / "manager").mkdir()
         (state / "agent" / "node-id").write_text(node_id)
         for role, folder in ((Role.WORKER, state / "node"), (Role.MANAGER, state / "manager" / "tls")):
-            key, request = new_request()
-            subject = Subject(role, node_id, cluster, [host.address])
-            Identity(authority.sign(request, subject, datetime.now(UTC)), key, authority.pem).store(folder)
+            identity(authority, Subject(role, node_id, cluster, [host.address])).store(folder)
+        shutil.copytree(own, state / "manager" / "etcd" / "tls")
         row = {
             "cluster_id": cluster,
             "node_id": node_id,
