@@ -23,8 +23,8 @@ from pycompose.proto.tls import server_credentials
 
 log = logging.getLogger(__name__)
 FIRST_SECONDS, AGAIN_SECONDS = 0.5, 3.0
-#: Clients ping while a call runs, so that they notice a manager that hangs; gRPC would end such connections.
-PINGS = (("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),)
+#: Workers ping each 2 s, clients while a call runs, to notice a manager that hangs; gRPC would end such connections.
+PINGS = (("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),)
 
 
 class TlsDoor:
