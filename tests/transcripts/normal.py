@@ -24,6 +24,7 @@ RULES = (
     (r"\b(\d+)(st|nd|rd|th) check\b", "Nth check"),
     (r"\d+ checks? failed", "N checks failed"),
 )
+_ID = re.compile(r"(?!a{12})[0-9a-z]{12}\Z")
 _HEADER = re.compile(r"[A-Z][A-Z0-9 /%]*(?: {3,}[A-Z][A-Z0-9 /%]*)+")
 
 
@@ -63,9 +64,14 @@ def _table(lines: Sequence[str], extra: Sequence[tuple[str, str]]) -> list[str]:
             rows.append(_line(line, extra))
             continue
         ends = [*starts[1:], None]
-        rows.append([_line(line[start:end].rstrip(), extra) for start, end in zip(starts, ends, strict=True)])
-    cells = [row for row in rows if isinstance(row, list)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(starts))]
+        cells = [_line(line[start:end].rstrip(), extra) for start, end in zip(starts, ends, strict=True)]
+        # an id may have no digit by chance: where the header says that it is one, it needs none
+        named = [header[start:end].rstrip() for start, end in zip(starts, ends, strict=True)]
+        rows.append(
+            [_ID.sub("z" * 12, cell) if name.endswith("ID") else cell for name, cell in zip(named, cells, strict=True)]
+        )
+    whole = [row for row in rows if isinstance(row, list)]
+    widths = [max(len(row[column]) for row in whole) for column in range(len(starts))]
     return [
         row
         if isinstance(row, str)
