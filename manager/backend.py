@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from pycompose.manager.files import replace
 from pycompose.manager.leadership import AlwaysLeader, Election, Leadership
 from pycompose.manager.member import IDENTITY
 from pycompose.manager.store import Store, StoreError
 from pycompose.manager.store.etcd import EtcdStore
 from pycompose.manager.store.etcd.member import MAX_OPERATIONS
 from pycompose.manager.store.sqlite import SqliteStore
+from pycompose.proto.files import replace
 from pycompose.proto.tls import Identity, channel_credentials
 
 FILE, DATABASE = "backend.json", "store.db"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import grp
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -48,6 +48,21 @@ class Calls:
     names: Iterable[str]
 
 
+def put(calls: Calls, server: grpc.aio.Server) -> Callable[[], Awaitable[None]]:
+    """Put the calls, health and reflection on a server; returns what tells health, once it listens, that it serves."""
+    for add in calls.adders:
+        add(server)
+    status = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    reflection.enable_server_reflection([*calls.names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+
+    async def serving() -> None:
+        for name in ("", *calls.names):
+            await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    return serving
+
+
 class Door(Protocol):
     """One server."""
 
@@ -70,14 +85,9 @@ class LocalDoor:
     async def open(self, calls: Calls) -> None:
         """Serve the calls, health and reflection."""
         server = self._server = new_server(Guard("the manager's log", translate))
-        for add in calls.adders:
-            add(server)
-        status = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(status, server)
-        reflection.enable_server_reflection([*calls.names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        serving = put(calls, server)
         await listen(server, self._path, api_group())
-        for name in ("", *calls.names):
-            await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await serving()
 
     async def close(self) -> None:
         """Stop, and remove the socket."""

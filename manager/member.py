@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from pycompose.manager.files import replace
 from pycompose.manager.store import StoreError
 from pycompose.manager.store.etcd.client import check_version
 from pycompose.manager.store.etcd.member import Member, Tls, command
+from pycompose.proto.files import replace
 from pycompose.proto.tls import AUTHORITIES, CERTIFICATE, KEY
 
 FILE, PROGRAM = "member.json", "etcd"

@@ -23,16 +23,16 @@ from pathlib import Path
 
 from pycompose.manager.backend import DATABASE, Backend
 from pycompose.manager.ca import Authority, Subject
-from pycompose.manager.ca.authority import AUTHORITY_LIFE, new_request
-from pycompose.manager.files import sync_folder
+from pycompose.manager.ca.authority import AUTHORITY_LIFE
 from pycompose.manager.member import DATA, FILE, IDENTITY, Settings, check_program
 from pycompose.manager.model import OBJECTS, Codec, parse_key
 from pycompose.manager.store import KeyValue, Store, StoreError, StoreUnavailableError
 from pycompose.manager.store.copying import copy
 from pycompose.manager.store.gate import Gate
 from pycompose.manager.store.sqlite import SqliteStore
+from pycompose.proto.files import sync_folder
 from pycompose.proto.peer import Role
-from pycompose.proto.tls import Identity
+from pycompose.proto.tls import Identity, new_request
 
 log = logging.getLogger(__name__)
 #: Seconds for etcd to start, and to stop.

@@ -7,14 +7,14 @@ authority and one of the names, never an address alone: addresses move.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import grpc
+
+from pycompose.proto.files import replace
 
 CERTIFICATE, KEY, AUTHORITIES = "cert.pem", "key.pem", "ca.pem"
 
@@ -47,26 +47,21 @@ class Identity:
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, data in ((AUTHORITIES, self.authorities), (KEY, self.key), (CERTIFICATE, self.certificate)):
-            _replace(folder / name, data)
-        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            replace(folder / name, data)
 
 
-def _replace(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+def new_request() -> tuple[bytes, bytes]:
+    """Return a new key of P-256 and a request for its certificate (RFC 2986), both PEM."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    plain = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return plain, request.public_bytes(serialization.Encoding.PEM)
 
 
 def channel_credentials(identity: Identity) -> grpc.ChannelCredentials:

@@ -13,6 +13,7 @@ from pycompose.compose.cli.objects import as_dict
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.words import age
 from pycompose.compose.client import Client
+from pycompose.proto.tls import new_request
 from pycompose.proto.v1 import cluster_pb2, cluster_pb2_grpc, control_pb2, node_pb2
 
 DAY = 24 * 3600
@@ -112,17 +113,10 @@ def certificate_for(client: Client, name: str) -> tuple[dict[str, bytes], cluste
     Raises:
         ClientError: the node is of no cluster, or refuses the name.
     """
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    asked = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    pem = asked.public_bytes(serialization.Encoding.PEM)
-    answer = _calls(client).IssueClientCertificate(cluster_pb2.IssueClientCertificateRequest(request=pem, name=name))
+    key, request = new_request()
+    answer = _calls(client).IssueClientCertificate(
+        cluster_pb2.IssueClientCertificateRequest(request=request, name=name)
+    )
     if not answer.managers:
         raise UsageError("the manager says no address of its own; give --endpoint HOST:7420")
-    plain = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return {"cert": answer.certificate, "key": plain, "ca": answer.authorities}, answer
+    return {"cert": answer.certificate, "key": key, "ca": answer.authorities}, answer

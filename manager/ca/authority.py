@@ -138,16 +138,6 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def new_request() -> tuple[bytes, bytes]:
-    """Return a new key and a request for its certificate, both PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    plain = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return plain, request.public_bytes(serialization.Encoding.PEM)
-
-
 def _public_key(request: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey:
     try:
         found = x509.load_pem_x509_csr(request)

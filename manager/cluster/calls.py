@@ -16,11 +16,11 @@ from pycompose.manager.cluster.identity import Keeper, authority_of, issue, life
 from pycompose.manager.cluster.listening import ANY, FILE, Listening, why_not, wrong
 from pycompose.manager.control.api import Api, ServicerContext
 from pycompose.manager.control.validate import shape
-from pycompose.manager.files import replace
 from pycompose.manager.ids import object_id
 from pycompose.manager.model import CLUSTER, CLUSTER_ID, object_key
 from pycompose.manager.store import Compare
 from pycompose.proto import ports
+from pycompose.proto.files import replace
 from pycompose.proto.peer import Role
 from pycompose.proto.refusal import BlockedError, InvalidError, NotFoundError
 from pycompose.proto.v1 import cluster_pb2, cluster_pb2_grpc

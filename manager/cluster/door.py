@@ -8,13 +8,11 @@ import logging
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from pycompose.manager.cache import Cache
 from pycompose.manager.cluster.identity import Keeper
 from pycompose.manager.cluster.listening import Listening, why_not
-from pycompose.manager.doors import Calls, translate
+from pycompose.manager.doors import Calls, put, translate
 from pycompose.manager.model import CLUSTER, CLUSTER_ID
 from pycompose.proto.guard import Guard
 from pycompose.proto.peer import Authorizer
@@ -74,18 +72,13 @@ class TlsDoor:
         if reason := why_not(listening):
             return reason
         server = new_server(Guard("the manager's log", translate), Authorizer(self.cluster_id), options=PINGS)
-        for add in calls.adders:
-            add(server)
-        status = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(status, server)
-        reflection.enable_server_reflection([*calls.names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        serving = put(calls, server)
         try:
             server.add_secure_port(listening.bound, server_credentials(self._keeper.current))
         except (OSError, RuntimeError, ValueError) as error:
             return f"nothing can listen on {listening.bound}: {error}"
         await server.start()
-        for name in ("", *calls.names):
-            await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await serving()
         self._server = server
         return ""
 

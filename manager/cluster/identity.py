@@ -13,12 +13,12 @@ from pathlib import Path
 from cryptography import x509
 
 from pycompose.manager.ca import Authority, RequestError, Subject, renew_at
-from pycompose.manager.ca.authority import CERTIFICATE_LIFE, new_request
+from pycompose.manager.ca.authority import CERTIFICATE_LIFE
 from pycompose.manager.cache import Cache
 from pycompose.manager.cluster.listening import Listening
 from pycompose.manager.model import CLUSTER, CLUSTER_ID
 from pycompose.proto.peer import Role
-from pycompose.proto.tls import Identity
+from pycompose.proto.tls import Identity, new_request
 from pycompose.proto.v1 import cluster_pb2
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from node.whole import until
 
 from cluster.bed import SUBNET, Bed, Host, Keeper
 from pycompose.manager.backend import Backend
-from pycompose.manager.ca.authority import Authority, Subject, new_request
+from pycompose.manager.ca.authority import Authority, Subject
 from pycompose.manager.store.etcd.member import Member, Tls, command
 from pycompose.proto.peer import Role
-from pycompose.proto.tls import AUTHORITIES, CERTIFICATE, KEY, Identity
+from pycompose.proto.tls import AUTHORITIES, CERTIFICATE, KEY, Identity, new_request
 
 GATEWAY = f"{SUBNET}.254"
 PROBE = ("/bin/busybox", "nc", "-w", "1", GATEWAY, "7424")

@@ -13,12 +13,12 @@ from typing import Any
 import grpc
 import pytest
 
-from pycompose.manager.ca.authority import Authority, Subject, new_request
+from pycompose.manager.ca.authority import Authority, Subject
 from pycompose.manager.routing.workers import by_identity
 from pycompose.proto.guard import Guard
 from pycompose.proto.peer import Authorizer, Role
 from pycompose.proto.serving import new_server
-from pycompose.proto.tls import Identity, server_credentials
+from pycompose.proto.tls import Identity, new_request, server_credentials
 from pycompose.proto.v1 import access_pb2, access_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pycompose.worker.access.remote import new_remote_server
 from pycompose.worker.agent.membership import Managers, Membership

@@ -21,12 +21,11 @@ from hypothesis import strategies as st
 
 import pycompose.proto.v1
 from pycompose.manager.ca import Authority, RequestError, Subject, renew_at
-from pycompose.manager.ca.authority import new_request
 from pycompose.proto import tls
 from pycompose.proto.guard import Guard
 from pycompose.proto.peer import ALLOWED, Authorizer, Peer, Role, may, peer_of_certificate
 from pycompose.proto.serving import new_server
-from pycompose.proto.tls import Identity
+from pycompose.proto.tls import Identity, new_request
 from pycompose.proto.tokens import Token, TokenError, digest, new_secret
 
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -12,10 +12,10 @@ import pytest
 from pycompose.manager.ca import Authority
 from pycompose.manager.cluster.identity import Keeper, issue, validity
 from pycompose.manager.cluster.listening import FILE, Listening, wrong
-from pycompose.manager.files import replace
 from pycompose.manager.model import CLUSTER, CLUSTER_ID, Codec, object_key
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import KeyValue
+from pycompose.proto.files import replace
 from pycompose.proto.peer import Peer, Role, peer_of_certificate
 from pycompose.proto.v1 import cluster_pb2
 

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
-from pycompose.manager.ca.authority import Authority, Subject, new_request
+from pycompose.manager.ca.authority import Authority, Subject
 from pycompose.manager.ca.joining import CaCalls, JoinCalls, Roll
 from pycompose.manager.ca.trust import Trust
 from pycompose.manager.cache import Cache
@@ -27,7 +27,7 @@ from pycompose.proto.guard import Guard
 from pycompose.proto.peer import Authorizer, Peer, Role, peer_of_certificate
 from pycompose.proto.refusal import Refusal
 from pycompose.proto.serving import new_server
-from pycompose.proto.tls import Identity
+from pycompose.proto.tls import Identity, new_request
 from pycompose.proto.tokens import Token, digest, new_secret
 from pycompose.proto.v1 import ca_pb2, ca_pb2_grpc, node_pb2
 from pycompose.worker.agent import joining

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import random
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, Self
 import grpc
 
 from pycompose.proto import ports
+from pycompose.proto.files import replace
 from pycompose.proto.tls import Identity, channel_credentials, expecting, name_of
 
 log = logging.getLogger(__name__)
@@ -59,12 +59,7 @@ class Membership:
         The node's certificate comes first, and this last: where the file is, the machine is a node of the cluster.
         """
         row = asdict(self) | {"managers": sorted(managers)}
-        beside = folder(state) / ".node.json.new"
-        with beside.open("w") as file:
-            json.dump(row, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(beside, folder(state) / "node.json")
+        replace(folder(state) / "node.json", json.dumps(row).encode(), 0o644)
 
     @property
     def worker_port(self) -> int:
@@ -106,11 +101,9 @@ class Managers:
         row = _row(self._state)
         if not addresses or not row or sorted(addresses) == row.get("managers"):
             return
-        path = folder(self._state) / "node.json"
-        temporary = path.with_suffix(".new")
+        told = json.dumps(row | {"managers": sorted(addresses)}).encode()
         try:
-            temporary.write_text(json.dumps(row | {"managers": sorted(addresses)}))
-            os.rename(temporary, path)
+            replace(folder(self._state) / "node.json", told, 0o644)
         except OSError as error:
             log.warning("where the managers are cannot be written down: %s", error)
 
