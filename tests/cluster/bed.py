@@ -79,6 +79,10 @@ class Host(Node):
         """Let them go on."""
         self._signal(names, signal.SIGCONT)
 
+    def terminate(self, *names: str) -> None:
+        """Ask the node's daemons to end (SIGTERM); the supervisor starts them again."""
+        self._signal(names, signal.SIGTERM)
+
     def _signal(self, names: Sequence[str], number: int) -> None:
         for name, pid in self.daemons().items():
             if not names or name in names:

@@ -1,25 +1,24 @@
-"""Makes hosts of a bed managers of one cluster, from files alone: certificates, node.json, backend.json, one etcd."""
+"""Makes hosts of a bed managers of one cluster, from files alone: certificates, and what the processes read."""
 
 from __future__ import annotations
 
 import json
 import secrets
-import shutil
-import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
 
-from node.whole import until
+from node.whole import IMAGE, busybox
 
-from cluster.bed import SUBNET, Bed, Host, Keeper
+from cluster.bed import Bed, Host
 from pycompose.manager.backend import Backend
 from pycompose.manager.ca.authority import Authority, Subject
-from pycompose.manager.store.etcd.member import Member, Tls, command
+from pycompose.manager.member import IDENTITY, Settings
 from pycompose.proto.peer import Role
-from pycompose.proto.tls import AUTHORITIES, CERTIFICATE, KEY, Identity, new_request
+from pycompose.proto.tls import Identity, new_request
 
-GATEWAY = f"{SUBNET}.254"
-PROBE = ("/bin/busybox", "nc", "-w", "1", GATEWAY, "7424")
+LOOPBACK, PEER, CLIENT = "127.0.0.1", 7423, 7424
 
 
 def identity(authority: Authority, subject: Subject) -> Identity:
@@ -29,28 +28,23 @@ def identity(authority: Authority, subject: Subject) -> Identity:
 
 
 def managers(bed: Bed, hosts: Sequence[Host]) -> None:
-    """Provision the hosts before their nodes start. The etcd is in the bridge's namespace and ends with the bed."""
+    """Provision the hosts before their nodes start; each has a member of one etcd, which its supervisor runs."""
     cluster, data_key = "c" * 25, secrets.token_bytes(32)
     authority = Authority.create(cluster, datetime.now(UTC))
-    client, peer = f"{GATEWAY}:7424", f"{GATEWAY}:7423"
-    words = ["nsenter", f"--net=/proc/{bed.bridge.pid}/ns/net"]
     members = Authority.create("etcd of the bed", datetime.now(UTC))
-    own = bed.folder / "etcd-tls"
-    identity(members, Subject(Role.MANAGER, "etcd", "etcd of the bed", [GATEWAY])).store(own)
-    tls = Tls(own / AUTHORITIES, own / CERTIFICATE, own / KEY)
-    words += command(Member("one", bed.folder / "etcd", client=client, peer=peer, tls=tls))
-    with open(bed.folder / "etcd.log", "ab") as log:
-        bed.others.append(Keeper(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log).pid))
-    until(lambda: subprocess.run([*words[:2], *PROBE], stdin=subprocess.DEVNULL, capture_output=True).returncode == 0)
-    for number, host in enumerate(hosts):
-        node_id = f"{host.name}{number}".ljust(25, "x")
+    names = {host.name: f"{host.name}{number}".ljust(25, "x") for number, host in enumerate(hosts)}
+    peers = {names[host.name]: f"{host.address}:{PEER}" for host in hosts}
+    for host in hosts:
+        node_id = names[host.name]
         state = host.folder / "state"
+        manager = state / "manager"
         (state / "agent").mkdir(parents=True)
-        (state / "manager").mkdir()
+        manager.mkdir()
         (state / "agent" / "node-id").write_text(node_id)
-        for role, folder in ((Role.WORKER, state / "node"), (Role.MANAGER, state / "manager" / "tls")):
-            identity(authority, Subject(role, node_id, cluster, [host.address])).store(folder)
-        shutil.copytree(own, state / "manager" / "etcd" / "tls")
+        for role, folder in ((Role.WORKER, state / "node"), (Role.MANAGER, manager / "tls")):
+            identity(authority, Subject(role, node_id, cluster, [ip_address(host.address)])).store(folder)
+        of_members = Subject(Role.MANAGER, node_id, "etcd of the bed", [ip_address(host.address), ip_address(LOOPBACK)])
+        identity(members, of_members).store(manager / IDENTITY)
         row = {
             "cluster_id": cluster,
             "node_id": node_id,
@@ -60,5 +54,16 @@ def managers(bed: Bed, hosts: Sequence[Host]) -> None:
             "ports": {},
         }
         (state / "node" / "node.json").write_text(json.dumps(row))
-        (state / "manager" / "key").write_bytes(data_key)
-        Backend("etcd", (client,), name=node_id).save(state / "manager")
+        (manager / "key").write_bytes(data_key)
+        client = f"{LOOPBACK}:{CLIENT}"
+        Settings(node_id, client, peers[node_id], peers, token=cluster).save(manager)
+        Backend("etcd", (client,), name=node_id).save(manager)
+
+
+def spread(hosts: Sequence[Host], folder: Path) -> None:
+    """Give all hosts one image of BusyBox, the same to the last bit."""
+    image, saved = busybox(folder), str(folder / "saved.tar")
+    hosts[0].compose("image", "import", str(image), IMAGE)
+    hosts[0].compose("image", "save", "-o", saved, IMAGE)
+    for host in hosts[1:]:
+        host.compose("image", "load", "-i", saved)

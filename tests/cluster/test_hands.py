@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from node.whole import IMAGE, busybox, until
+from node.whole import IMAGE, until
 
 from cluster.bed import laid
-from cluster.provision import managers
+from cluster.provision import managers, spread
 
 FILE = f"""
 name: spread
@@ -27,15 +27,11 @@ def test_exec_and_logs_reach_every_node_and_a_dead_nodes_tasks_move(tmp_path: Pa
     with laid(tmp_path / "bed", ("m1", "m2", "m3")) as bed:
         hosts = list(bed.hosts.values())
         managers(bed, hosts)
-        image = busybox(tmp_path)
         for host in hosts:
             host.start()
         first, second, third = hosts
         until(lambda: first.cli("node", "ls").stdout.lower().count("ready") == 3, what=first.log)
-        first.compose("image", "import", str(image), IMAGE)
-        first.compose("image", "save", "-o", str(tmp_path / "saved.tar"), IMAGE)
-        for host in (second, third):
-            host.compose("image", "load", "-i", str(tmp_path / "saved.tar"))
+        spread(hosts, tmp_path)
         first.write(FILE)
         first.compose("up", "-d")
         until(lambda: all(host.pids() for host in hosts), what=lambda: first.compose("ps", "-a") + first.log())

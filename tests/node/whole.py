@@ -113,7 +113,7 @@ class Node:
 
     def daemons(self) -> dict[str, int]:
         """Process ids of the node's own processes, by name; those that do not run are missing."""
-        return {role: pid for pid, role in roles(self).items() if role in DAEMONS}
+        return {role: pid for pid, role in roles(self).items() if role in DAEMONS or role == "member"}
 
     def kill(self, name: str) -> None:
         """Kill one of the node's own processes (SIGKILL)."""
@@ -124,7 +124,13 @@ class Node:
         return self.folder / "run" / "netns" / container_id
 
 
-SHIMS = {"pycompose-shim": "shim", "pycompose-spare": "spare shim", "pycompose-first": "spare shim's child"}
+#: Processes of a node that are told by their own names.
+NAMED = {
+    "pycompose-shim": "shim",
+    "pycompose-spare": "spare shim",
+    "pycompose-first": "spare shim's child",
+    "etcd": "member",
+}
 
 
 def pids_in(run: Path) -> dict[str, int]:
@@ -160,7 +166,7 @@ def roles(node: Node) -> dict[int, str]:
         role = next((name for name, each in DAEMONS.items() if each == module), " ".join(arguments[:4]))
         with contextlib.suppress(OSError):  # a shim is a fork of the zygote and shows its arguments
             name = Path(f"/proc/{pid}/comm").read_text().strip()
-            found[pid] = SHIMS.get(name, role)
+            found[pid] = NAMED.get(name, role)
     return found
 
 
