@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from pycompose.manager.store import StoreError, StoreFullError, TooManyOperationsError
 from pycompose.proto.guard import Guard
 from pycompose.proto.refusal import ExhaustedError, Refusal, UnreachableError
-from pycompose.proto.serving import listen, new_server
-
-GROUP = "pycompose"
-
-
-def api_group() -> int | None:
-    """Return the number of the group that may use the API; None: there is no such group, and root is alone."""
-    try:
-        return grp.getgrnam(GROUP).gr_gid
-    except KeyError:
-        return None
+from pycompose.proto.serving import api_group, listen, new_server
 
 
 def translate(error: Exception) -> Refusal | None:

@@ -20,7 +20,8 @@ from pycompose.manager import moving
 from pycompose.manager.allocator import Pools
 from pycompose.manager.backend import Backend
 from pycompose.manager.cache import Cache
-from pycompose.manager.cluster import ClusterCalls, Keeper, TlsDoor, add_cluster
+from pycompose.manager.cluster import add_cluster, cluster_parts
+from pycompose.manager.cluster.listening import Listening
 from pycompose.manager.control import Api, add_control
 from pycompose.manager.dispatcher import Absence, Dispatcher, ManagerId, Presence, add_dispatcher
 from pycompose.manager.doors import Calls, Door, LocalDoor
@@ -57,6 +58,9 @@ def place_of(state: Path) -> dict[str, Any]:
 
 def address_of(state: Path) -> str:
     """Return where workers and clients reach this node's manager, "HOST:PORT"; "" on a single node."""
+    listening = Listening.load(state / "manager")
+    if listening is not None:
+        return listening.reached
     here = place_of(state)
     return f"{here['advertise']}:{here.get('ports', {}).get('api', ports.API)}" if here.get("advertise") else ""
 
@@ -175,19 +179,24 @@ class Process:
             by_identity(self.folder / "tls"),
         )
         closers.append(workers.close)
-        keeper = Keeper(self.folder, cache, self._node_id)
-        tls = TlsDoor(self.folder, keeper, cache)
-        cluster = ClusterCalls(api, self.folder, self._node_id, tls, keeper)
+        cluster = cluster_parts(
+            api,
+            self.folder,
+            f"unix:{self.run_dir}/worker.sock",
+            lambda: place_of(self.state),
+            self._node_id,
+            lambda: dispatcher.addresses,
+        )
         adders = [
             lambda server: add_control(server, api),
-            lambda server: add_cluster(server, cluster),
+            lambda server: add_cluster(server, cluster.calls),
             lambda server: add_dispatcher(server, dispatcher),
             lambda server: add_router(server, workers),
         ]
         engine = Engine(store, cache, codec, leadership, Pools())
         absence = Absence(store, cache, codec, leadership, me, time.time)
-        loops: list[Loop] = [cache.follow(), engine.run(), dispatcher.run(), absence.run(), keeper.run()]
+        loops: list[Loop] = [cache.follow(), engine.run(), dispatcher.run(), absence.run(), *cluster.loops]
         if backend.store == "etcd":
             loops.append(Presence(store, me, address_of(self.state), dispatcher.managers).run())
-        doors: list[Door] = [LocalDoor(self.run_dir / "api.sock"), tls]
+        doors: list[Door] = [LocalDoor(self.run_dir / "api.sock"), *cluster.doors]
         return doors, Calls(adders, list(SERVICES)), loops

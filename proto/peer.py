@@ -38,6 +38,7 @@ class Peer:
 
 
 LOCAL, NOBODY = Peer(Role.LOCAL), Peer(Role.NOBODY)
+_HERE = frozenset({Role.LOCAL})
 _PEOPLE = frozenset({Role.LOCAL, Role.MANAGER, Role.CLIENT})
 _NODES = frozenset({Role.LOCAL, Role.MANAGER, Role.WORKER})
 _EVERYONE = frozenset({Role.LOCAL, Role.MANAGER, Role.WORKER, Role.CLIENT})
@@ -51,6 +52,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "pycompose.v1.DispatcherService": _NODES,
     "pycompose.v1.CaService": _NODES,
     "pycompose.v1.JoinService": _ANYBODY,
+    "pycompose.v1.NodeService": _HERE,
     "grpc.health.v1.Health": _EVERYONE,
     "grpc.reflection.v1alpha.ServerReflection": _PEOPLE,
 }

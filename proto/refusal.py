@@ -112,6 +112,27 @@ class ForbiddenError(Refusal):
         super().__init__(message, _info("FORBIDDEN", {"reason": reason}))
 
 
+def removed(node_id: str) -> ForbiddenError:
+    """Return what a node hears that is of the cluster no longer."""
+    return ForbiddenError(
+        f"node {node_id} was removed from the cluster; leave it on that machine (pycompose node leave --force), and "
+        "join again",
+        "REMOVED",
+    )
+
+
+def says_removed(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a call failed because the node is of the cluster no longer."""
+    if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
+        return False
+    info = error_details_pb2.ErrorInfo()
+    for name, value in error.trailing_metadata() or ():
+        for one in status_pb2.Status.FromString(value).details if name == TRAILER else ():
+            if one.Unpack(info) and info.metadata.get("reason") == "REMOVED":
+                return True
+    return False
+
+
 class LostUpdateError(Refusal):
     """The object is at version `found`, the update was made from `expected`."""
 

@@ -8,6 +8,7 @@ nothing is closed after HANDSHAKE_SECONDS; connections, messages and calls of on
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import resource
 from collections.abc import Sequence
@@ -17,10 +18,19 @@ import grpc
 
 from pycompose.proto.guard import Guard
 
+GROUP = "pycompose"
 MESSAGE_BYTES = 16 * 1024 * 1024
 HANDSHAKE_SECONDS = 10
 CALLS_PER_CONNECTION = 1000
 CONNECTIONS, OTHER_DESCRIPTORS = 10_000, 1000
+
+
+def api_group() -> int | None:
+    """Return the number of the group that may use the API; None: there is no such group, and root is alone."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return None
 
 
 def connections_allowed() -> int:

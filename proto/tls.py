@@ -7,6 +7,8 @@ authority and one of the names, never an address alone: addresses move.
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,11 @@ from typing import Self
 
 import grpc
 
-from pycompose.proto.files import replace
+from pycompose.proto.files import replace, sync_folder
 
 CERTIFICATE, KEY, AUTHORITIES = "cert.pem", "key.pem", "ca.pem"
+#: There while the three are written: what they will be.
+NEXT = "next.json"
 
 
 def name_of(role: str) -> str:
@@ -37,17 +41,25 @@ class Identity:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read the three files of a folder. Raises OSError."""
-        return cls(*((folder / name).read_bytes() for name in (CERTIFICATE, KEY, AUTHORITIES)))
+        """Read the three files of a folder, all of one writing, also where that was cut short. Raises OSError."""
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                return cls(**{name: text.encode() for name, text in json.loads((folder / NEXT).read_text()).items()})
+            found = cls(*((folder / name).read_bytes() for name in (CERTIFICATE, KEY, AUTHORITIES)))
+            if not (folder / NEXT).exists() and (folder / CERTIFICATE).read_bytes() == found.certificate:
+                return found
 
     def store(self, folder: Path) -> None:
-        """Write the three files, 0600, each whole or not at all; the certificate last. Raises OSError.
+        """Write the three files, 0600: all of them, or none. Raises OSError.
 
-        A reader that comes in between may find a new key beside the old certificate: it fails, and reads again.
+        What is in them is in one file before: to have renamed that is to have written them.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        replace(folder / NEXT, json.dumps({name: text.decode() for name, text in vars(self).items()}).encode())
         for name, data in ((AUTHORITIES, self.authorities), (KEY, self.key), (CERTIFICATE, self.certificate)):
             replace(folder / name, data)
+        (folder / NEXT).unlink()
+        sync_folder(folder)
 
 
 def new_request() -> tuple[bytes, bytes]:

@@ -17,6 +17,9 @@ from pycompose.proto.tls import new_request
 from pycompose.proto.v1 import cluster_pb2, cluster_pb2_grpc, control_pb2, node_pb2
 
 DAY = 24 * 3600
+PORT = click.IntRange(1, 65535)
+#: The node's own worker joins, and starts anew.
+INIT_SECONDS = 60.0
 
 
 @group()
@@ -24,7 +27,8 @@ def cluster() -> None:
     """Manage the cluster.
 
     \b
-    pycompose cluster init --advertise-addr 10.0.0.1     let clients of other machines in
+    pycompose cluster init --advertise-addr 10.0.0.1     make a cluster of this node
+    pycompose cluster token worker                       what to type on a machine that joins
     pycompose context create laptop --from-node          a certificate for one of them
     pycompose context export laptop                      take it there
     """
@@ -37,27 +41,73 @@ def _calls(client: Client) -> Any:
 @cluster.command("init")
 @click.option("--advertise-addr", "advertise", required=True, metavar="ADDRESS", help="How others reach this machine.")
 @click.option("--listen-addr", "listen", default="", metavar="ADDRESS", help="Where to listen (default: everywhere).")
-@click.option("--port", type=click.IntRange(1, 65535), help="TCP port of the API (default: 7420).")
+@click.option("--port", type=PORT, help="TCP port of the API (default: 7420).")
+@click.option("--join-port", type=PORT, help="TCP port at which machines join (default: 7421).")
+@click.option("--worker-port", type=PORT, help="TCP port of this node's worker (default: 7422).")
 @click.option("--name", default="", help="For people.")
-def init(advertise: str, listen: str, port: int | None, name: str) -> None:
-    """Make a cluster of this node: its manager then answers over mutual TLS, too.
+@click.option("--cert-expiry", metavar="DURATION", help="Life of nodes' certificates, which renew themselves: 2160h.")
+def init(
+    advertise: str,
+    listen: str,
+    port: int | None,
+    join_port: int | None,
+    worker_port: int | None,
+    name: str,
+    cert_expiry: str | None,
+) -> None:
+    """Make a cluster of this node: others can join it, and clients reach it over mutual TLS.
 
     Containers go on running, and commands on this machine go on as before.
     """
     chosen = settings()
-    request = cluster_pb2.InitClusterRequest(advertise_address=advertise, listen_address=listen, port=port or 0)
+    request = cluster_pb2.InitClusterRequest(
+        advertise_address=advertise,
+        listen_address=listen,
+        port=port or 0,
+        join_port=join_port or 0,
+        worker_port=worker_port or 0,
+    )
     request.spec.name = name
+    if cert_expiry:
+        request.spec.certificate_life.FromNanoseconds(_nanoseconds(cert_expiry))
     with chosen.client() as client:
-        answer = _calls(client).InitCluster(request)
+        answer = _calls(client).InitCluster(request, timeout=INIT_SECONDS)
     print(answer.cluster.id)
     if answer.manager.problem:
         chosen.tell(f"warning: {answer.manager.problem}; the manager tries on")
     prefix = chosen.command_prefix()
     chosen.tell(
-        f"the manager answers at {answer.manager.address}; for a client elsewhere:\n"
+        f"this node is a manager of cluster {answer.cluster.spec.name}; on a machine that joins as a worker:\n"
+        f"  pycompose node join {answer.worker_token}@{answer.manager.join_address}\n"
+        f"for a client elsewhere, which reaches the manager at {answer.manager.address}:\n"
         f"  {prefix}context create NAME --from-node\n"
         f"  {prefix}context export NAME"
     )
+
+
+def _nanoseconds(text: str) -> int:
+    from pycompose.compose.loader.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--cert-expiry {text}: {error}") from None
+
+
+@cluster.command("token")
+@click.option("--rotate", is_flag=True, help="Make a new token; the one before is worth nothing from then on.")
+@click.option("-q", "--quiet", is_flag=True, help="TOKEN@HOST:PORT alone.")
+@click.argument("role", type=click.Choice(["worker", "manager"]))
+def token(role: str, rotate: bool, quiet: bool) -> None:
+    """Print the command line by which a machine joins."""
+    which = node_pb2.NodeRole.Value(f"NODE_ROLE_{role.upper()}")
+    with settings().client(start=False) as client:
+        if rotate:
+            found = _calls(client).RotateJoinToken(cluster_pb2.RotateJoinTokenRequest(role=which))
+        else:
+            found = _calls(client).GetJoinToken(cluster_pb2.GetJoinTokenRequest(role=which))
+    invitation = f"{found.token}@{found.address}"
+    print(invitation if quiet else f"pycompose node join {invitation}")
 
 
 @cluster.command("status")

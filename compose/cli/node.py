@@ -9,6 +9,7 @@ import click
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import LISTS, group
 from pycompose.compose.cli.listing import Listing, listing
+from pycompose.compose.cli.membership import join, leave
 from pycompose.compose.cli.node_local import dial_stdio, install, logs, restart, start, status, stop, uninstall
 from pycompose.compose.cli.objects import as_dict, each, has_labels, inspect, outline, pairs
 from pycompose.compose.cli.settings import settings
@@ -30,7 +31,7 @@ def node() -> None:
     """Manage this machine's node, and list nodes."""
 
 
-for _command in (start, stop, restart, status, logs, install, uninstall, dial_stdio):
+for _command in (start, stop, restart, status, logs, install, uninstall, dial_stdio, join, leave):
     node.add_command(_command)
 
 

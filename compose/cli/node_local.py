@@ -31,7 +31,8 @@ NOT_RUNNING = 3
 LOOK_SECONDS = 0.2
 
 
-def _socket() -> str:
+def local_socket() -> str:
+    """Return the path of this machine's node's socket. Raises CliError: the command was given another."""
     target = settings().target()
     if not target.local:
         raise CliError(
@@ -41,7 +42,8 @@ def _socket() -> str:
     return own_socket()
 
 
-def _root(what: str, how: str) -> None:
+def need_root(what: str, how: str) -> None:
+    """Raise CliError for whoever is not root."""
     if os.geteuid() != 0:
         raise CliError(f"{what} takes root; run this as root: sudo pycompose node {how}")
 
@@ -49,7 +51,7 @@ def _root(what: str, how: str) -> None:
 @command("start")
 def start() -> None:
     """Start this machine's node in the background."""
-    path = _socket()
+    path = local_socket()
     try:
         running = local.answers(path)
     except PermissionError:
@@ -68,7 +70,7 @@ def start() -> None:
 @click.option("--stop-containers", is_flag=True, help="Also stop all containers; else they go on running.")
 def stop(stop_containers: bool) -> None:
     """Stop this machine's node; its containers go on running."""
-    path = _socket()
+    path = local_socket()
     pid = local.record(path).get("pid")
     if not isinstance(pid, int) or not _alive(pid):
         print("the node does not run")
@@ -90,7 +92,7 @@ def restart() -> None:
     """Stop this machine's node and start it again; its containers go on running."""
     if settings().dry_run:
         return settings().would(["stop the node", "start the node"])
-    path = _socket()
+    path = local_socket()
     pid = local.record(path).get("pid")
     if isinstance(pid, int) and _alive(pid):
         _end(path, pid)
@@ -102,7 +104,7 @@ def restart() -> None:
 def _end(path: str, pid: int) -> None:
     """Stop the node's process, and wait until it is gone."""
     if os.geteuid() not in (0, os.stat(f"/proc/{pid}").st_uid):
-        _root("stopping the node", "stop")
+        need_root("stopping the node", "stop")
     if unit.installed(os.path.dirname(path)):
         problem = unit.control("stop", unit.NAME)
         if problem:
@@ -157,7 +159,7 @@ def _alive(pid: int) -> bool:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="For people, or JSON.")
 def status(form: str) -> None:
     """Say whether this machine's node runs, and what is wrong with it; exit status 3 when it does not run."""
-    path = _socket()
+    path = local_socket()
     try:
         running = local.answers(path)
     except PermissionError:
@@ -166,10 +168,33 @@ def status(form: str) -> None:
     found["systemd"] = unit.installed(os.path.dirname(path))
     if running:
         with settings().client(start=False) as client:
-            found.update(_facts(client))
+            found.update(_place(path) or _facts(client))
     print(json.dumps(found) if form == "json" else "\n".join(_text(found, time.time())))
     if not running:
         raise Exit(NOT_RUNNING)
+
+
+def _place(path: str) -> dict[str, Any]:
+    """Return what a node without a manager says of itself; {} when it has one."""
+    from pycompose.compose.cli.membership import local_state
+
+    one = local_state(path)
+    if one is None:
+        return {}
+    return {
+        "node": one.node_id,
+        "hostname": one.hostname,
+        "state": "connected" if one.session else "no manager answers",
+        "role": one.role,
+        "cluster": one.cluster_id,
+        "cluster_name": one.cluster_name,
+        "address": one.advertise_address,
+        "managers": sorted(one.managers),
+        "certificate_ends": one.certificate_ends.seconds,
+        "containers": one.tasks,
+        "containers_running": one.containers_running,
+        "warnings": [one.problem] if one.problem else [],
+    }
 
 
 def _facts(client: Client) -> dict[str, Any]:
@@ -204,6 +229,8 @@ def _text(found: dict[str, Any], now: float) -> list[str]:
         head = f"the node runs (process {found.get('pid', 'unknown')}{since})"
         rows = {
             "version": found["version"],
+            "cluster": f"{found['role']} of {found['cluster_name']}" if "role" in found else "",
+            "managers": ", ".join(found.get("managers", ())),
             "node": f"{found['hostname']} {found['node'][:12]}, {found['state']}" if "node" in found else "",
             "worker": found.get("worker", ""),
             "machine": f"{found['platform']}, Linux {found['kernel']}, cgroup v{found['cgroup_version']}"
@@ -212,7 +239,7 @@ def _text(found: dict[str, Any], now: float) -> list[str]:
             "containers": f"{found['containers']}, {found['containers_running']} running",
             "rootless": _rootless(found.get("rootless")),
             "state": found.get("state_dir", ""),
-            "store": found["store"],
+            "store": found.get("store", ""),
             "socket": found["socket"],
             "log": f"journal of {unit.NAME}" if found["systemd"] else found["log"],
         }
@@ -243,7 +270,7 @@ def _rootless(what: dict[str, Any] | None) -> str:
 @click.option("-n", "--tail", type=click.IntRange(0), default=50, metavar="LINES", help="Last lines (default 50).")
 def logs(follow: bool, tail: int) -> None:
     """Print the log of this machine's node."""
-    path = _socket()
+    path = local_socket()
     if unit.installed(os.path.dirname(path)):
         sys.stdout.flush()
         words = ["journalctl", "-u", unit.NAME, "-n", str(tail), *(["-f"] if follow else [])]
@@ -282,9 +309,9 @@ def install(only_print: bool) -> None:
         return settings().would(
             [f"write {unit.PATH}, {unit.CONTAINERS}", f"systemctl enable {unit.NAME}", f"systemctl restart {unit.NAME}"]
         )
-    _root("installing a systemd unit", "install")
+    need_root("installing a systemd unit", "install")
     _systemd()
-    path = _socket()
+    path = local_socket()
     pid = local.record(path).get("pid")
     if isinstance(pid, int) and _alive(pid) and not unit.installed(run_dir()):
         _end(path, pid)
@@ -302,7 +329,7 @@ def install(only_print: bool) -> None:
 @command("uninstall")
 def uninstall() -> None:
     """Take the systemd service away; containers go on running, and nothing of theirs is removed."""
-    _root("removing a systemd unit", "uninstall")
+    need_root("removing a systemd unit", "uninstall")
     if not os.path.exists(unit.PATH):
         print(f"there is no {unit.PATH}")
         return None

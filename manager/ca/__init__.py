@@ -5,11 +5,9 @@
 ``trust``       what a cluster believes and signs with now, and whom it lets in
 ``joining``     the services JoinService and CaService over it
 ``reaching``    whether an address leads to the machine that says so
-``renewal``     when a certificate is renewed
 ==============  ======================================================================
 """
 
 from pycompose.manager.ca.authority import Authority, RequestError, Subject
-from pycompose.manager.ca.renewal import renew_at
 
-__all__ = ["Authority", "RequestError", "Subject", "renew_at"]
+__all__ = ["Authority", "RequestError", "Subject"]

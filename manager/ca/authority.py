@@ -20,10 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pycompose.proto.peer import Role
+from pycompose.proto.renewal import TOLERANCE
 from pycompose.proto.tls import name_of
 
-#: Clocks of nodes may differ: a new certificate is valid since an hour.
-TOLERANCE = timedelta(hours=1)
 CERTIFICATE_LIFE, AUTHORITY_LIFE = timedelta(days=90), timedelta(days=20 * 365)
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _RSA_BITS = 2048

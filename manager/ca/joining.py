@@ -14,7 +14,7 @@ from pycompose.manager.cache import Cache
 from pycompose.manager.model import NODE, Codec, object_key
 from pycompose.manager.store import Compare, Store
 from pycompose.proto.peer import Role, peer_of
-from pycompose.proto.refusal import BlockedError, ForbiddenError, InvalidError
+from pycompose.proto.refusal import BlockedError, InvalidError, removed
 from pycompose.proto.v1 import ca_pb2, ca_pb2_grpc, node_pb2
 
 Now = Callable[[], datetime]
@@ -28,7 +28,7 @@ def utc_now() -> datetime:
 
 
 class Roll:
-    """The cluster's nodes: a machine is written down when it joins, and a node that was removed is none any more.
+    """The cluster's nodes: a machine is written down when it joins; a node that left or was removed is none any more.
 
     Args:
         store, cache, codec: where nodes' rows are.
@@ -42,23 +42,29 @@ class Roll:
     async def others(self) -> list[node_pb2.Node]:
         """Return the nodes whose ids and names are taken."""
         await self._cache.synchronize()
-        return [node for node in self._cache.all(NODE) if node.id != self._unbound()]
+        unbound = self._unbound()
+        return [node for node in self._cache.all(NODE) if node.id != unbound and not node.status.left]
 
     async def has(self, node_id: str) -> bool:
         """Whether a node is of the cluster."""
         await self._cache.synchronize()
-        return self._cache.get(NODE, node_id) is not None
+        node = self._cache.get(NODE, node_id)
+        return node is not None and not node.status.left
+
+    def is_own(self, node_id: str) -> bool:
+        """Whether it is the machine of which the cluster is being made."""
+        return node_id == self._unbound()
 
     async def enter(self, request: ca_pb2.JoinRequest, now: datetime) -> None:
         """Write a machine down as a node. Raises BlockedError: another with this id came first."""
         current = self._cache.get(NODE, request.node_id)
-        if current is not None:
+        if current is not None and not current.status.left:
             return
         node = node_pb2.Node(id=request.node_id, description=request.description)
         for time in (node.meta.created_at, node.meta.updated_at, node.status.since):
             time.FromDatetime(now)
         node.status.message = "has joined, and has not connected yet"
-        absent = Compare(object_key(NODE, node.id), 0)
+        absent = Compare(object_key(NODE, node.id), 0 if current is None else current.meta.version.number)
         result = await self._store.transact([absent], [self._codec.put(NODE, node.id, node)])
         await self._cache.wait(result.revision.number)
         if not result.succeeded:
@@ -87,6 +93,13 @@ class JoinCalls(ca_pb2_grpc.JoinServiceServicer):
         trust = self._trust()
         role = role_of_token(trust, request.token)
         check_machine(request, await self._roll.others(), self._now())
+        if role is Role.MANAGER and not self._roll.is_own(request.node_id):
+            raise BlockedError(
+                "this cluster takes no further managers yet; join as a worker, by the token that pycompose cluster "
+                "token worker prints on a manager",
+                "MANAGER",
+                request.node_id,
+            )
         host, port = address_of(request)
         subject = Subject(Role.WORKER, request.node_id, trust.cluster, [address_name(host)])
         certificate = trust.sign(request.certificate_request, subject, self._now())
@@ -117,11 +130,7 @@ class CaCalls(ca_pb2_grpc.CaServiceServicer):
         if peer.role not in (Role.MANAGER, Role.WORKER):
             raise InvalidError([("certificate_request", "only the holder of a node's certificate can renew it")])
         if not await self._roll.has(peer.name):
-            raise ForbiddenError(
-                f"node {peer.name} was removed from the cluster; leave it on that machine (pycompose node leave), "
-                "and join again",
-                "REMOVED",
-            )
+            raise removed(peer.name)
         shown = bytes(context.auth_context()["x509_pem_cert"][0])
         trust = self._trust()
         certificate = trust.sign(request.certificate_request, renewed(peer, shown), self._now())

@@ -49,7 +49,7 @@ async def dial_back(host: str, port: int, request: bytes, seconds: float = SECON
 def _unreachable(where: str, why: str) -> BlockedError:
     return BlockedError(
         f"the manager cannot reach this machine at {where} ({why}); open that port, or give an address that the other "
-        "nodes reach with --advertise ADDRESS",
+        "nodes reach with --advertise-addr ADDRESS",
         "UNREACHABLE",
         where,
     )

@@ -10,10 +10,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from cryptography import x509
 
-from pycompose.manager.ca.authority import CERTIFICATE_LIFE, TOLERANCE, Authority, RequestError, Subject
+from pycompose.manager.ca.authority import CERTIFICATE_LIFE, Authority, RequestError, Subject
 from pycompose.proto import PROTOCOL
 from pycompose.proto.peer import Peer, Role
 from pycompose.proto.refusal import BlockedError, ForbiddenError, InvalidError
+from pycompose.proto.renewal import TOLERANCE
 from pycompose.proto.tls import name_of
 from pycompose.proto.tokens import Token, TokenError
 from pycompose.proto.v1 import ca_pb2, node_pb2

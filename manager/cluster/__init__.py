@@ -2,14 +2,16 @@
 
 ==============  ==========================================================================
 ``listening``   where this manager listens for others: ``STATE/manager/listen.json``
+``admission``   JoinService and CaService over this manager's store
+``own``         this machine's own worker joins, too
 ``identity``    its certificate: made with the cluster, renewed by itself
 ``calls``       ClusterService
-``door``        the TLS server
+``door``        the TLS servers
+``parts``       all of it, put together
 ==============  ==========================================================================
 """
 
-from pycompose.manager.cluster.calls import ClusterCalls, add_cluster
-from pycompose.manager.cluster.door import TlsDoor
-from pycompose.manager.cluster.identity import Keeper
+from pycompose.manager.cluster.calls import add_cluster
+from pycompose.manager.cluster.parts import ClusterParts, cluster_parts
 
-__all__ = ["ClusterCalls", "Keeper", "TlsDoor", "add_cluster"]
+__all__ = ["ClusterParts", "add_cluster", "cluster_parts"]

@@ -11,9 +11,10 @@ from pathlib import Path
 import grpc
 
 from pycompose.manager.ca import Authority, RequestError, Subject
-from pycompose.manager.cluster.door import TlsDoor
-from pycompose.manager.cluster.identity import Keeper, authority_of, issue, life_of, validity
+from pycompose.manager.cluster.door import JoinDoor, TlsDoor
+from pycompose.manager.cluster.identity import Keeper, authority_of, issue, life_of
 from pycompose.manager.cluster.listening import ANY, FILE, Listening, why_not, wrong
+from pycompose.manager.cluster.own import OwnNode
 from pycompose.manager.control.api import Api, ServicerContext
 from pycompose.manager.control.validate import shape
 from pycompose.manager.ids import object_id
@@ -23,8 +24,12 @@ from pycompose.proto import ports
 from pycompose.proto.files import replace
 from pycompose.proto.peer import Role
 from pycompose.proto.refusal import BlockedError, InvalidError, NotFoundError
-from pycompose.proto.v1 import cluster_pb2, cluster_pb2_grpc
+from pycompose.proto.renewal import validity
+from pycompose.proto.tokens import Token, digest, new_secret
+from pycompose.proto.v1 import cluster_pb2, cluster_pb2_grpc, node_pb2
 
+#: How long the worker of a new cluster's manager may take to be back before the call answers all the same.
+OWN_SECONDS = 20.0
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 
 
@@ -35,8 +40,9 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         api: store and cache.
         folder: the manager's.
         node_id: gives this node's id.
-        door: where this manager listens for others.
+        door, joining: where this manager listens for others, and for machines that join.
         keeper: its certificate.
+        own: this machine's worker.
     """
 
     def __init__(
@@ -45,15 +51,17 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         folder: Path,
         node_id: Callable[[], str],
         door: TlsDoor,
+        joining: JoinDoor,
         keeper: Keeper,
+        own: OwnNode,
     ) -> None:
         self._api, self._folder, self._node_id = api, folder, node_id
-        self._door, self._keeper = door, keeper
+        self._door, self._joining, self._keeper, self._own = door, joining, keeper, own
 
     async def InitCluster(
         self, request: cluster_pb2.InitClusterRequest, context: ServicerContext
     ) -> cluster_pb2.InitClusterResponse:
-        """Make the authority, this manager's certificate, and the cluster; then open the door."""
+        """Make the authority, this manager's certificate, and the cluster; open the doors, and let the worker join."""
         await self._api.fresh()
         async with self._api.checking:
             present = self._api.cache.get(CLUSTER, CLUSTER_ID)
@@ -62,11 +70,10 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
                     f"this node is a manager of cluster {present.spec.name} already; look at pycompose cluster status"
                 )
                 raise BlockedError(text, "CLUSTER", present.id)
-            listening = Listening(request.advertise_address, request.listen_address or ANY, request.port or ports.API)
+            listening = _listening(request)
             if found := [*shape(request.spec, "spec"), *wrong(listening)]:
                 raise InvalidError(found)
-            if reason := why_not(listening):
-                raise BlockedError(f"{reason}; choose another with --port, or stop what listens there", "PORT_TAKEN")
+            _check_ports(listening)
             cluster = self._made(request.spec)
             identity = await asyncio.to_thread(issue, cluster, self._node_id(), listening, datetime.now(UTC))
             # without the object the files mean nothing, and are written anew
@@ -77,17 +84,29 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
             put = self._api.codec.put(CLUSTER, CLUSTER_ID, cluster)
             if await self._api.commit([Compare(object_key(CLUSTER, CLUSTER_ID), 0)], [put]) is not None:
                 raise BlockedError("another call made a cluster of this node in between", "CLUSTER")
-        await self._door.begin()
-        manager = cluster_pb2.ManagerAddress(address=listening.reached, listen=listening.bound)
-        manager.problem = self._door.problem
-        manager.certificate_ends.FromDatetime(validity(identity)[1])
-        return cluster_pb2.InitClusterResponse(cluster=public(cluster), manager=manager)
+        for door in (self._door, self._joining):
+            await door.begin()
+        await self._own.joined(OWN_SECONDS)
+        return cluster_pb2.InitClusterResponse(
+            cluster=public(cluster), manager=self._manager(), worker_token=str(token_of(cluster, Role.WORKER))
+        )
+
+    def _manager(self) -> cluster_pb2.ManagerAddress:
+        """Return what there is to say about this manager."""
+        problems = (self._door.problem, self._joining.problem, self._own.problem)
+        manager = cluster_pb2.ManagerAddress(problem="; ".join(filter(None, problems)))
+        if self._door.listening is not None:
+            here = self._door.listening
+            manager.address, manager.listen, manager.join_address = here.reached, here.bound, here.join_reached
+        manager.certificate_ends.FromDatetime(validity(self._keeper.current().certificate)[1])
+        return manager
 
     def _made(self, spec: cluster_pb2.ClusterSpec) -> cluster_pb2.Cluster:
         cluster = cluster_pb2.Cluster(id=object_id(), spec=spec)
         cluster.spec.name = spec.name or "cluster"
         authority = Authority.create(cluster.id, datetime.now(UTC))
         cluster.authority.certificate, cluster.authority.key = authority.pem, authority.key_pem
+        cluster.join_secrets.worker, cluster.join_secrets.manager = new_secret(), new_secret()
         return cluster
 
     def _cluster(self) -> cluster_pb2.Cluster:
@@ -104,13 +123,35 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         """Return the cluster, and this manager."""
         await self._api.fresh()
         cluster = self._cluster()
-        manager = cluster_pb2.ManagerAddress(problem=self._door.problem)
-        if self._door.listening is not None:
-            manager.address, manager.listen = self._door.listening.reached, self._door.listening.bound
-        manager.certificate_ends.FromDatetime(validity(self._keeper.current())[1])
         return cluster_pb2.GetClusterResponse(
-            cluster=public(cluster), authorities=cluster.authority.certificate, manager=manager
+            cluster=public(cluster), authorities=cluster.authority.certificate, manager=self._manager()
         )
+
+    async def GetJoinToken(
+        self, request: cluster_pb2.GetJoinTokenRequest, context: ServicerContext
+    ) -> cluster_pb2.GetJoinTokenResponse:
+        """Return a role's token."""
+        await self._api.fresh()
+        token = token_of(self._cluster(), _role(request.role))
+        return cluster_pb2.GetJoinTokenResponse(token=str(token), address=self._manager().join_address)
+
+    async def RotateJoinToken(
+        self, request: cluster_pb2.RotateJoinTokenRequest, context: ServicerContext
+    ) -> cluster_pb2.RotateJoinTokenResponse:
+        """Make a role's token anew."""
+        role = _role(request.role)
+        await self._api.fresh()
+        async with self._api.checking:
+            present = self._cluster()
+            cluster = cluster_pb2.Cluster()
+            cluster.CopyFrom(present)
+            setattr(cluster.join_secrets, str(role), new_secret())
+            self._api.stamp(cluster, new=False)
+            same = Compare(object_key(CLUSTER, CLUSTER_ID), present.meta.version.number)
+            if await self._api.commit([same], [self._api.codec.put(CLUSTER, CLUSTER_ID, cluster)]) is not None:
+                raise BlockedError("the cluster changed in between; try again", "CHANGED", present.id)
+        address = self._manager().join_address
+        return cluster_pb2.RotateJoinTokenResponse(token=str(token_of(cluster, role)), address=address)
 
     async def IssueClientCertificate(
         self, request: cluster_pb2.IssueClientCertificateRequest, context: ServicerContext
@@ -138,7 +179,38 @@ def public(cluster: cluster_pb2.Cluster) -> cluster_pb2.Cluster:
     copy = cluster_pb2.Cluster()
     copy.CopyFrom(cluster)
     copy.ClearField("authority")
+    copy.ClearField("join_secrets")
     return copy
+
+
+def token_of(cluster: cluster_pb2.Cluster, role: Role) -> Token:
+    """Return the token by which machines join as a role."""
+    return Token(digest(authority_of(cluster).der), getattr(cluster.join_secrets, str(role)))
+
+
+def _role(role: node_pb2.NodeRole.ValueType) -> Role:
+    return Role.MANAGER if role == node_pb2.NODE_ROLE_MANAGER else Role.WORKER
+
+
+def _listening(request: cluster_pb2.InitClusterRequest) -> Listening:
+    return Listening(
+        request.advertise_address,
+        request.listen_address or ANY,
+        request.port or ports.API,
+        request.join_port or ports.JOIN,
+        request.worker_port or ports.WORKER,
+    )
+
+
+def _check_ports(listening: Listening) -> None:
+    """Raise BlockedError when something else listens on one of the ports."""
+    for flag, port in (
+        ("--port", listening.port),
+        ("--join-port", listening.join_port),
+        ("--worker-port", listening.worker_port),
+    ):
+        if reason := why_not(listening.address, port):
+            raise BlockedError(f"{reason}; choose another with {flag}, or stop what listens there", "PORT_TAKEN")
 
 
 def add_cluster(server: grpc.aio.Server, calls: ClusterCalls) -> None:

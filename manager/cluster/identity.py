@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import random
@@ -10,21 +11,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-
-from pycompose.manager.ca import Authority, RequestError, Subject, renew_at
+from pycompose.manager.ca import Authority, RequestError, Subject
 from pycompose.manager.ca.authority import CERTIFICATE_LIFE
+from pycompose.manager.ca.trust import Trust
 from pycompose.manager.cache import Cache
 from pycompose.manager.cluster.listening import Listening
 from pycompose.manager.model import CLUSTER, CLUSTER_ID
 from pycompose.proto.peer import Role
+from pycompose.proto.renewal import pause, renew_at, validity
 from pycompose.proto.tls import Identity, new_request
 from pycompose.proto.v1 import cluster_pb2
 
 log = logging.getLogger(__name__)
 FOLDER = "tls"
-#: How often it is looked whether the certificate is due.
-LOOK_SECONDS = 60.0
+#: How often it is looked whether the certificate is due, at least.
+LOOK_SECONDS, AGAIN_SECONDS = 60.0, 5.0
 
 
 def authority_of(cluster: cluster_pb2.Cluster) -> Authority:
@@ -38,6 +39,13 @@ def life_of(cluster: cluster_pb2.Cluster) -> timedelta:
     return given if given > timedelta() else CERTIFICATE_LIFE
 
 
+def trust_of(cluster: cluster_pb2.Cluster) -> Trust:
+    """Return what a cluster believes and signs with now. Raises RequestError."""
+    secrets = {Role.WORKER: cluster.join_secrets.worker, Role.MANAGER: cluster.join_secrets.manager}
+    given = {role: secret for role, secret in secrets.items() if secret}
+    return Trust(cluster.id, cluster.spec.name, authority_of(cluster), given, life=life_of(cluster))
+
+
 def issue(cluster: cluster_pb2.Cluster, node_id: str, listening: Listening, now: datetime) -> Identity:
     """Return a new key and certificate of this manager. Raises RequestError."""
     try:
@@ -49,12 +57,6 @@ def issue(cluster: cluster_pb2.Cluster, node_id: str, listening: Listening, now:
     key, request = new_request()
     subject = Subject(Role.MANAGER, node_id, cluster.id, addresses)
     return Identity(authority.sign(request, subject, now, life_of(cluster)), key, authority.pem)
-
-
-def validity(identity: Identity) -> tuple[datetime, datetime]:
-    """Return from when to when a certificate is valid."""
-    certificate = x509.load_pem_x509_certificate(identity.certificate)
-    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 class Keeper:
@@ -79,6 +81,7 @@ class Keeper:
         self._folder, self._cache, self._node_id, self._clock = folder, cache, node_id, clock
         self._chance = chance()
         self._identity: Identity | None = None
+        self._changed = asyncio.Event()
 
     @property
     def files(self) -> Path:
@@ -94,6 +97,7 @@ class Keeper:
     def forget(self) -> None:
         """Read the files again at the next use."""
         self._identity = None
+        self._changed.set()
 
     def renew(self) -> None:
         """Have a new certificate now; nothing happens on a node without a cluster. Raises OSError, RequestError."""
@@ -104,21 +108,30 @@ class Keeper:
         made = issue(cluster, self._node_id(), listening, self._clock())
         made.store(self.files)
         self._identity = made
-        log.info("the manager's certificate is new; it ends at %s", validity(made)[1].isoformat())
+        log.info("the manager's certificate is new; it ends at %s", validity(made.certificate)[1].isoformat())
 
-    def due(self) -> bool:
-        """Whether the certificate is old enough to be renewed, or is not there or not to be read."""
+    def due_at(self) -> datetime:
+        """Return when the certificate is old enough to be renewed; now, when it is not there or not to be read."""
         try:
-            return self._clock() >= renew_at(*validity(self.current()), self._chance)
+            return renew_at(self.current().certificate, self._chance)
         except (OSError, ValueError):
-            return True
+            return self._clock()
 
     async def run(self) -> None:
         """Renew the certificate whenever it is due, for ever."""
         while True:
-            if self.due():
-                try:
-                    self.renew()
-                except (OSError, RequestError) as error:
-                    log.error("the manager's certificate could not be renewed: %s; trying again", error)
-            await asyncio.sleep(LOOK_SECONDS)
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._look())
+
+    def _look(self) -> float:
+        """Renew the certificate if it is due; returns for how many seconds to sleep."""
+        if self._cache.get(CLUSTER, CLUSTER_ID) is None:
+            return LOOK_SECONDS
+        try:
+            if self.due_at() <= self._clock():
+                self.renew()
+        except (OSError, RequestError) as error:
+            log.error("the manager's certificate could not be renewed: %s; trying again", error)
+            return AGAIN_SECONDS
+        return pause(self.due_at(), self._clock(), LOOK_SECONDS)

@@ -26,11 +26,15 @@ class Listening:
         advertise: IP address or name by which others reach this machine.
         address: IP address to listen on.
         port: TCP port of the API.
+        join_port: TCP port at which machines join.
+        worker_port: TCP port of this machine's worker.
     """
 
     advertise: str
     address: str = ANY
     port: int = ports.API
+    join_port: int = ports.JOIN
+    worker_port: int = ports.WORKER
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
@@ -48,16 +52,33 @@ class Listening:
 
     @property
     def reached(self) -> str:
-        """HOST:PORT for others."""
-        return _joined(self.advertise, self.port)
+        """HOST:PORT of the API for others."""
+        return joined(self.advertise, self.port)
 
     @property
     def bound(self) -> str:
-        """IP address and port to listen on."""
-        return _joined(self.address, self.port)
+        """IP address and port of the API to listen on."""
+        return joined(self.address, self.port)
+
+    @property
+    def join_reached(self) -> str:
+        """HOST:PORT for machines that join."""
+        return joined(self.advertise, self.join_port)
+
+    @property
+    def join_bound(self) -> str:
+        """IP address and port to listen on for machines that join."""
+        return joined(self.address, self.join_port)
+
+    @property
+    def join_here(self) -> str:
+        """HOST:PORT of `join_bound` on this machine itself."""
+        own = {"::": "127.0.0.1" if not socket.has_dualstack_ipv6() else "::1", "0.0.0.0": "127.0.0.1"}
+        return joined(own.get(self.address, self.address), self.join_port)
 
 
-def _joined(host: str, port: int) -> str:
+def joined(host: str, port: int) -> str:
+    """Return HOST:PORT, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -75,17 +96,19 @@ def wrong(listening: Listening) -> list[tuple[str, str]]:
         ipaddress.ip_address(listening.address)
     except ValueError:
         found.append(("listen_address", f"{listening.address!r} is no IP address"))
-    if not 0 < listening.port < 65536:
-        found.append(("port", f"{listening.port} is no TCP port"))
+    named = {"port": listening.port, "join_port": listening.join_port, "worker_port": listening.worker_port}
+    found += [(name, f"{port} is no TCP port") for name, port in named.items() if not 0 < port < 65536]
+    if not found and len(set(named.values())) < len(named):
+        found.append(("port", "the API, joining and the worker need a TCP port each"))
     return found
 
 
-def why_not(listening: Listening) -> str:
+def why_not(address: str, port: int) -> str:
     """Return why nothing can listen there now; "" when something can."""
     try:
-        _bind(listening.address, listening.port)
+        _bind(address, port)
     except OSError as error:
-        return f"nothing can listen on {listening.bound}: {error.strerror}"
+        return f"nothing can listen on {joined(address, port)}: {error.strerror}"
     return ""
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from pycompose.manager.cache import Cache
+from pycompose.manager.cache import Cache, Changes
 from pycompose.manager.dispatcher.pulse import LOOK_SECONDS, Pulse
 from pycompose.manager.dispatcher.sessions import ManagerId, session_key, taken_over
 from pycompose.manager.model import NODE, Codec, object_key
@@ -29,6 +29,13 @@ PAUSE_SECONDS = 5.3
 #: Heartbeats of so many sessions come once a second.
 SESSIONS_A_SECOND = 1000
 JITTER = 1.2
+
+
+Change = Callable[[node_pb2.Node], None]
+
+
+def _nothing(_: node_pb2.Node) -> None:
+    """Change nothing."""
 
 
 @dataclass(eq=False)
@@ -83,6 +90,17 @@ class Nodes:
         held = self._held.get(node_id)
         return None if held is None else held.fence
 
+    def has(self, node_id: str) -> bool:
+        """Whether a node is of the cluster: it joined, and was neither removed nor left."""
+        node = self._cache.get(NODE, node_id)
+        return node is not None and not node.status.left
+
+    def heed(self, changes: Changes) -> None:
+        """End the sessions of nodes that were removed."""
+        for change in changes.items:
+            if change.kind is NODE and change.new is None:
+                self._release(change.id)
+
     async def arrived(self, node_id: str, description: node_pb2.NodeDescription) -> Held:
         """Take over a node's session; the node is ready."""
         session_id = secrets.token_hex(8)
@@ -103,6 +121,25 @@ class Nodes:
     async def described(self, held: Held, description: node_pb2.NodeDescription) -> None:
         """Take note of what a connected machine has become."""
         await self._say(held, node_pb2.NODE_STATE_READY, "connected", description)
+
+    async def drains(self, held: Held) -> None:
+        """A node wants its tasks to move: as if an operator had drained it."""
+
+        def change(node: node_pb2.Node) -> None:
+            node.spec.availability = node_pb2.NODE_AVAILABILITY_DRAIN
+            node.meta.spec_after = node.meta.version.number
+
+        await self._say(held, node_pb2.NODE_STATE_READY, "wants to leave the cluster", change=change)
+
+    async def gone(self, held: Held) -> None:
+        """A node leaves the cluster; its session ends when that is written."""
+
+        def change(node: node_pb2.Node) -> None:
+            node.status.left = True
+
+        await self._say(held, node_pb2.NODE_STATE_DOWN, "left the cluster; pycompose node rm forgets it", change=change)
+        held.connected = False
+        self._release(held.node_id)
 
     def left(self, held: Held) -> None:
         """Take note of a stream's end."""
@@ -136,12 +173,17 @@ class Nodes:
         task.add_done_callback(self._writing.discard)
 
     async def _say(
-        self, held: Held, state: int, message: str, description: node_pb2.NodeDescription | None = None
+        self,
+        held: Held,
+        state: int,
+        message: str,
+        description: node_pb2.NodeDescription | None = None,
+        change: Change = _nothing,
     ) -> None:
-        """Write a node's state as long as its session is the last one."""
+        """Write a node's state, and what else is to change, as long as its session is the last one."""
         while True:
             try:
-                if not await self._write(held.node_id, state, message, description, held.fence):
+                if not await self._write(held.node_id, state, message, description, held.fence, change=change):
                     self._release(held.node_id) if self._held.get(held.node_id) is held else None
                 return
             except StoreError as error:
@@ -156,6 +198,7 @@ class Nodes:
         description: node_pb2.NodeDescription | None,
         fence: Compare,
         *with_it: Operation,
+        change: Change = _nothing,
     ) -> int:
         """Returns the revision of the write; 0: the fence did not hold."""
         while True:
@@ -163,6 +206,7 @@ class Nodes:
             if current is None and description is None:
                 return 0
             node = node_row(node_id, current, state, message, description, self._clock())
+            change(node)
             compare = Compare(object_key(NODE, node_id), current.meta.version.number if current is not None else 0)
             result = await self._store.transact([fence, compare], [self._codec.put(NODE, node_id, node), *with_it])
             await self._cache.wait(result.revision.number)

@@ -25,7 +25,7 @@ from pycompose.manager.dispatcher.statuses import StatusWriter
 from pycompose.manager.model import Codec
 from pycompose.manager.store import Store
 from pycompose.proto.peer import Role, peer_of
-from pycompose.proto.refusal import ForbiddenError, InvalidError
+from pycompose.proto.refusal import ForbiddenError, InvalidError, removed
 from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -47,18 +47,23 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         self.me = me or ManagerId("single", secrets.token_hex(8))
         self.nodes = Nodes(store, cache, codec, clock, self.me)
         self.statuses = StatusWriter(store, cache, codec, self.nodes)
-        self._managers: tuple[str, ...] = ()
+        #: Where managers are, "HOST:PORT" each; empty while this one is alone.
+        self.addresses: tuple[str, ...] = ()
         self._changed: set[asyncio.Event] = set()
 
     def managers(self, addresses: tuple[str, ...]) -> None:
         """Take note of where managers are now, and tell all workers."""
-        self._managers = addresses
+        self.addresses = addresses
         for event in self._changed:
             event.set()
 
     async def run(self) -> None:
         """Watch over the sessions and store what workers say, for ever."""
-        await asyncio.gather(self.nodes.run(), self.statuses.run())
+        stop = self._cache.listen(self.nodes.heed)
+        try:
+            await asyncio.gather(self.nodes.run(), self.statuses.run())
+        finally:
+            stop()
 
     async def Session(
         self, requests: AsyncIterator[dispatcher_pb2.SessionRequest], context: Context
@@ -76,16 +81,18 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         if peer.role is Role.WORKER and peer.name != first.hello.node_id:
             raise ForbiddenError(f"the certificate is of node {peer.name}, not {first.hello.node_id}", "OTHER_NODE")
         await self._cache.synchronize()
+        if peer.role is Role.WORKER and not self.nodes.has(peer.name):
+            raise removed(peer.name)
         held = await self.nodes.arrived(first.hello.node_id, first.hello.description)
         self.statuses.add(held.node_id, first.hello.status)
         reader = asyncio.create_task(self._read(stream, held))
         try:
             if first.hello.stopped_before_start:
                 await revive(self._store, self._cache, self._codec, first.hello)
-            accepted = dispatcher_pb2.SessionAccepted(session_id=held.session_id, managers=self._managers)
+            accepted = dispatcher_pb2.SessionAccepted(session_id=held.session_id, managers=self.addresses)
             accepted.heartbeat_period.FromNanoseconds(int(self.nodes.heartbeat_seconds * 1e9))
             yield dispatcher_pb2.SessionResponse(accepted=accepted)
-            async for response in self._responses(held, self._managers):
+            async for response in self._responses(held, self.addresses):
                 yield response
         finally:
             reader.cancel()
@@ -101,6 +108,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
                     self.statuses.add(held.node_id, request.status)
                 elif request.WhichOneof("message") == "description":
                     await self.nodes.described(held, request.description)
+                elif request.WhichOneof("message") == "leaving":
+                    await (self.nodes.drains(held) if request.leaving.drain else self.nodes.gone(held))
         finally:
             held.ended.set()
 
@@ -118,8 +127,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         try:
             while not await _either(changed, held.ended):
                 changed.clear()
-                if managers != self._managers:
-                    managers = self._managers
+                if managers != self.addresses:
+                    managers = self.addresses
                     yield dispatcher_pb2.SessionResponse(managers=dispatcher_pb2.Managers(addresses=managers))
                 wanted = assignments.wanted(self._cache, held.node_id, sent)
                 changes = assignments.difference(sent, wanted)

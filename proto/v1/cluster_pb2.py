@@ -25,35 +25,46 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from pycompose.proto.v1 import meta_pb2 as pycompose_dot_v1_dot_meta__pb2
+from pycompose.proto.v1 import node_pb2 as pycompose_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apycompose/v1/cluster.proto\x12\x0cpycompose.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pycompose/v1/meta.proto\"\x97\x01\n\x07\x43luster\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12\'\n\x04spec\x18\x03 \x01(\x0b\x32\x19.pycompose.v1.ClusterSpec\x12\x35\n\tauthority\x18\x04 \x01(\x0b\x32\".pycompose.v1.CertificateAuthority\"P\n\x0b\x43lusterSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x10\x63\x65rtificate_life\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x14\x43\x65rtificateAuthority\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"~\n\x12InitClusterRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.pycompose.v1.ClusterSpec\x12\x19\n\x11\x61\x64vertise_address\x18\x02 \x01(\t\x12\x16\n\x0elisten_address\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\"l\n\x13InitClusterResponse\x12&\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x15.pycompose.v1.Cluster\x12-\n\x07manager\x18\x02 \x01(\x0b\x32\x1c.pycompose.v1.ManagerAddress\"x\n\x0eManagerAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06listen\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x34\n\x10\x63\x65rtificate_ends\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x13\n\x11GetClusterRequest\"\x80\x01\n\x12GetClusterResponse\x12&\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x15.pycompose.v1.Cluster\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12-\n\x07manager\x18\x03 \x01(\x0b\x32\x1c.pycompose.v1.ManagerAddress\">\n\x1dIssueClientCertificateRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"p\n\x1eIssueClientCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x10\n\x08managers\x18\x04 \x03(\t2\xaa\x02\n\x0e\x43lusterService\x12R\n\x0bInitCluster\x12 .pycompose.v1.InitClusterRequest\x1a!.pycompose.v1.InitClusterResponse\x12O\n\nGetCluster\x12\x1f.pycompose.v1.GetClusterRequest\x1a .pycompose.v1.GetClusterResponse\x12s\n\x16IssueClientCertificate\x12+.pycompose.v1.IssueClientCertificateRequest\x1a,.pycompose.v1.IssueClientCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apycompose/v1/cluster.proto\x12\x0cpycompose.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pycompose/v1/meta.proto\x1a\x17pycompose/v1/node.proto\"\xc8\x01\n\x07\x43luster\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12\'\n\x04spec\x18\x03 \x01(\x0b\x32\x19.pycompose.v1.ClusterSpec\x12\x35\n\tauthority\x18\x04 \x01(\x0b\x32\".pycompose.v1.CertificateAuthority\x12/\n\x0cjoin_secrets\x18\x05 \x01(\x0b\x32\x19.pycompose.v1.JoinSecrets\".\n\x0bJoinSecrets\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07manager\x18\x02 \x01(\t\"P\n\x0b\x43lusterSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x10\x63\x65rtificate_life\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x14\x43\x65rtificateAuthority\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"\xa6\x01\n\x12InitClusterRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.pycompose.v1.ClusterSpec\x12\x19\n\x11\x61\x64vertise_address\x18\x02 \x01(\t\x12\x16\n\x0elisten_address\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x11\n\tjoin_port\x18\x05 \x01(\r\x12\x13\n\x0bworker_port\x18\x06 \x01(\r\"\x82\x01\n\x13InitClusterResponse\x12&\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x15.pycompose.v1.Cluster\x12-\n\x07manager\x18\x02 \x01(\x0b\x32\x1c.pycompose.v1.ManagerAddress\x12\x14\n\x0cworker_token\x18\x03 \x01(\t\"\x8e\x01\n\x0eManagerAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06listen\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x34\n\x10\x63\x65rtificate_ends\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cjoin_address\x18\x05 \x01(\t\"\x13\n\x11GetClusterRequest\"\x80\x01\n\x12GetClusterResponse\x12&\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x15.pycompose.v1.Cluster\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12-\n\x07manager\x18\x03 \x01(\x0b\x32\x1c.pycompose.v1.ManagerAddress\">\n\x1dIssueClientCertificateRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"p\n\x1eIssueClientCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x10\n\x08managers\x18\x04 \x03(\t\";\n\x13GetJoinTokenRequest\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.pycompose.v1.NodeRole\"6\n\x14GetJoinTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\">\n\x16RotateJoinTokenRequest\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.pycompose.v1.NodeRole\"9\n\x17RotateJoinTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t2\xe1\x03\n\x0e\x43lusterService\x12R\n\x0bInitCluster\x12 .pycompose.v1.InitClusterRequest\x1a!.pycompose.v1.InitClusterResponse\x12O\n\nGetCluster\x12\x1f.pycompose.v1.GetClusterRequest\x1a .pycompose.v1.GetClusterResponse\x12s\n\x16IssueClientCertificate\x12+.pycompose.v1.IssueClientCertificateRequest\x1a,.pycompose.v1.IssueClientCertificateResponse\x12U\n\x0cGetJoinToken\x12!.pycompose.v1.GetJoinTokenRequest\x1a\".pycompose.v1.GetJoinTokenResponse\x12^\n\x0fRotateJoinToken\x12$.pycompose.v1.RotateJoinTokenRequest\x1a%.pycompose.v1.RotateJoinTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pycompose.proto.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLUSTER']._serialized_start=135
-  _globals['_CLUSTER']._serialized_end=286
-  _globals['_CLUSTERSPEC']._serialized_start=288
-  _globals['_CLUSTERSPEC']._serialized_end=368
-  _globals['_CERTIFICATEAUTHORITY']._serialized_start=370
-  _globals['_CERTIFICATEAUTHORITY']._serialized_end=426
-  _globals['_INITCLUSTERREQUEST']._serialized_start=428
-  _globals['_INITCLUSTERREQUEST']._serialized_end=554
-  _globals['_INITCLUSTERRESPONSE']._serialized_start=556
-  _globals['_INITCLUSTERRESPONSE']._serialized_end=664
-  _globals['_MANAGERADDRESS']._serialized_start=666
-  _globals['_MANAGERADDRESS']._serialized_end=786
-  _globals['_GETCLUSTERREQUEST']._serialized_start=788
-  _globals['_GETCLUSTERREQUEST']._serialized_end=807
-  _globals['_GETCLUSTERRESPONSE']._serialized_start=810
-  _globals['_GETCLUSTERRESPONSE']._serialized_end=938
-  _globals['_ISSUECLIENTCERTIFICATEREQUEST']._serialized_start=940
-  _globals['_ISSUECLIENTCERTIFICATEREQUEST']._serialized_end=1002
-  _globals['_ISSUECLIENTCERTIFICATERESPONSE']._serialized_start=1004
-  _globals['_ISSUECLIENTCERTIFICATERESPONSE']._serialized_end=1116
-  _globals['_CLUSTERSERVICE']._serialized_start=1119
-  _globals['_CLUSTERSERVICE']._serialized_end=1417
+  _globals['_CLUSTER']._serialized_start=160
+  _globals['_CLUSTER']._serialized_end=360
+  _globals['_JOINSECRETS']._serialized_start=362
+  _globals['_JOINSECRETS']._serialized_end=408
+  _globals['_CLUSTERSPEC']._serialized_start=410
+  _globals['_CLUSTERSPEC']._serialized_end=490
+  _globals['_CERTIFICATEAUTHORITY']._serialized_start=492
+  _globals['_CERTIFICATEAUTHORITY']._serialized_end=548
+  _globals['_INITCLUSTERREQUEST']._serialized_start=551
+  _globals['_INITCLUSTERREQUEST']._serialized_end=717
+  _globals['_INITCLUSTERRESPONSE']._serialized_start=720
+  _globals['_INITCLUSTERRESPONSE']._serialized_end=850
+  _globals['_MANAGERADDRESS']._serialized_start=853
+  _globals['_MANAGERADDRESS']._serialized_end=995
+  _globals['_GETCLUSTERREQUEST']._serialized_start=997
+  _globals['_GETCLUSTERREQUEST']._serialized_end=1016
+  _globals['_GETCLUSTERRESPONSE']._serialized_start=1019
+  _globals['_GETCLUSTERRESPONSE']._serialized_end=1147
+  _globals['_ISSUECLIENTCERTIFICATEREQUEST']._serialized_start=1149
+  _globals['_ISSUECLIENTCERTIFICATEREQUEST']._serialized_end=1211
+  _globals['_ISSUECLIENTCERTIFICATERESPONSE']._serialized_start=1213
+  _globals['_ISSUECLIENTCERTIFICATERESPONSE']._serialized_end=1325
+  _globals['_GETJOINTOKENREQUEST']._serialized_start=1327
+  _globals['_GETJOINTOKENREQUEST']._serialized_end=1386
+  _globals['_GETJOINTOKENRESPONSE']._serialized_start=1388
+  _globals['_GETJOINTOKENRESPONSE']._serialized_end=1442
+  _globals['_ROTATEJOINTOKENREQUEST']._serialized_start=1444
+  _globals['_ROTATEJOINTOKENREQUEST']._serialized_end=1506
+  _globals['_ROTATEJOINTOKENRESPONSE']._serialized_start=1508
+  _globals['_ROTATEJOINTOKENRESPONSE']._serialized_end=1565
+  _globals['_CLUSTERSERVICE']._serialized_start=1568
+  _globals['_CLUSTERSERVICE']._serialized_end=2049
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from pycompose.proto.v1 import meta_pb2 as _meta_pb2
+from pycompose.proto.v1 import node_pb2 as _node_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -31,6 +32,7 @@ class Cluster(_message.Message):
     META_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     AUTHORITY_FIELD_NUMBER: _builtins.int
+    JOIN_SECRETS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """25 lower-case letters and digits; in each certificate of the cluster."""
     @_builtins.property
@@ -45,6 +47,10 @@ class Cluster(_message.Message):
     def authority(self) -> Global___CertificateAuthority:
         """The authority; never returned by the API."""
 
+    @_builtins.property
+    def join_secrets(self) -> Global___JoinSecrets:
+        """What lets machines join; never returned by the API but as a token."""
+
     def __init__(
         self,
         *,
@@ -52,14 +58,41 @@ class Cluster(_message.Message):
         meta: _meta_pb2.Meta | None = ...,
         spec: Global___ClusterSpec | None = ...,
         authority: Global___CertificateAuthority | None = ...,
+        join_secrets: Global___JoinSecrets | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "meta", b"meta", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "join_secrets", b"join_secrets", "meta", b"meta", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "id", b"id", "meta", b"meta", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "id", b"id", "join_secrets", b"join_secrets", "meta", b"meta", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cluster: _TypeAlias = Cluster  # noqa: Y015
+
+@_typing.final
+class JoinSecrets(_message.Message):
+    """Second halves of the join tokens. Written by the manager."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    MANAGER_FIELD_NUMBER: _builtins.int
+    worker: _builtins.str
+    """Of workers' token."""
+    manager: _builtins.str
+    """Of managers' token."""
+    def __init__(
+        self,
+        *,
+        worker: _builtins.str = ...,
+        manager: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manager", b"manager", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinSecrets: _TypeAlias = JoinSecrets  # noqa: Y015
 
 @_typing.final
 class ClusterSpec(_message.Message):
@@ -123,12 +156,18 @@ class InitClusterRequest(_message.Message):
     ADVERTISE_ADDRESS_FIELD_NUMBER: _builtins.int
     LISTEN_ADDRESS_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
+    JOIN_PORT_FIELD_NUMBER: _builtins.int
+    WORKER_PORT_FIELD_NUMBER: _builtins.int
     advertise_address: _builtins.str
     """Address of this machine that clients and other nodes reach: an IP address or a name, without a port."""
     listen_address: _builtins.str
     """IP address to listen on; empty: all."""
     port: _builtins.int
     """TCP port of the API; 0: 7420."""
+    join_port: _builtins.int
+    """TCP port at which machines join; 0: 7421."""
+    worker_port: _builtins.int
+    """TCP port of this node's worker, for managers and other nodes; 0: 7422."""
     @_builtins.property
     def spec(self) -> Global___ClusterSpec:
         """What the operator wants. Written by the client."""
@@ -140,10 +179,12 @@ class InitClusterRequest(_message.Message):
         advertise_address: _builtins.str = ...,
         listen_address: _builtins.str = ...,
         port: _builtins.int = ...,
+        join_port: _builtins.int = ...,
+        worker_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_address", b"advertise_address", "listen_address", b"listen_address", "port", b"port", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_address", b"advertise_address", "join_port", b"join_port", "listen_address", b"listen_address", "port", b"port", "spec", b"spec", "worker_port", b"worker_port"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,6 +196,9 @@ class InitClusterResponse(_message.Message):
 
     CLUSTER_FIELD_NUMBER: _builtins.int
     MANAGER_FIELD_NUMBER: _builtins.int
+    WORKER_TOKEN_FIELD_NUMBER: _builtins.int
+    worker_token: _builtins.str
+    """Workers' join token."""
     @_builtins.property
     def cluster(self) -> Global___Cluster:
         """The cluster, without keys."""
@@ -168,10 +212,11 @@ class InitClusterResponse(_message.Message):
         *,
         cluster: Global___Cluster | None = ...,
         manager: Global___ManagerAddress | None = ...,
+        worker_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "manager", b"manager"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "manager", b"manager"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "manager", b"manager", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,12 +232,15 @@ class ManagerAddress(_message.Message):
     LISTEN_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     CERTIFICATE_ENDS_FIELD_NUMBER: _builtins.int
+    JOIN_ADDRESS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """HOST:PORT as others reach it."""
     listen: _builtins.str
     """Where it listens, IP address and port."""
     problem: _builtins.str
     """Why it does not listen there now; empty: it does."""
+    join_address: _builtins.str
+    """HOST:PORT at which machines join."""
     @_builtins.property
     def certificate_ends(self) -> _timestamp_pb2.Timestamp:
         """When its certificate ends."""
@@ -204,10 +252,11 @@ class ManagerAddress(_message.Message):
         listen: _builtins.str = ...,
         problem: _builtins.str = ...,
         certificate_ends: _timestamp_pb2.Timestamp | None = ...,
+        join_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_ends", b"certificate_ends"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate_ends", b"certificate_ends", "listen", b"listen", "problem", b"problem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate_ends", b"certificate_ends", "join_address", b"join_address", "listen", b"listen", "problem", b"problem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,3 +366,91 @@ class IssueClientCertificateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IssueClientCertificateResponse: _TypeAlias = IssueClientCertificateResponse  # noqa: Y015
+
+@_typing.final
+class GetJoinTokenRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    role: _node_pb2.NodeRole.ValueType
+    """As what machines join by it."""
+    def __init__(
+        self,
+        *,
+        role: _node_pb2.NodeRole.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJoinTokenRequest: _TypeAlias = GetJoinTokenRequest  # noqa: Y015
+
+@_typing.final
+class GetJoinTokenResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token, "PYC1-DIGEST-SECRET"."""
+    address: _builtins.str
+    """Where to show it, HOST:PORT: the manager that answers."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJoinTokenResponse: _TypeAlias = GetJoinTokenResponse  # noqa: Y015
+
+@_typing.final
+class RotateJoinTokenRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    role: _node_pb2.NodeRole.ValueType
+    """Whose token is made anew."""
+    def __init__(
+        self,
+        *,
+        role: _node_pb2.NodeRole.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateJoinTokenRequest: _TypeAlias = RotateJoinTokenRequest  # noqa: Y015
+
+@_typing.final
+class RotateJoinTokenResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The new token."""
+    address: _builtins.str
+    """Where to show it, HOST:PORT: the manager that answers."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateJoinTokenResponse: _TypeAlias = RotateJoinTokenResponse  # noqa: Y015

@@ -49,6 +49,16 @@ class ClusterServiceStub:
                 request_serializer=pycompose_dot_v1_dot_cluster__pb2.IssueClientCertificateRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_cluster__pb2.IssueClientCertificateResponse.FromString,
                 _registered_method=True)
+        self.GetJoinToken = channel.unary_unary(
+                '/pycompose.v1.ClusterService/GetJoinToken',
+                request_serializer=pycompose_dot_v1_dot_cluster__pb2.GetJoinTokenRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_cluster__pb2.GetJoinTokenResponse.FromString,
+                _registered_method=True)
+        self.RotateJoinToken = channel.unary_unary(
+                '/pycompose.v1.ClusterService/RotateJoinToken',
+                request_serializer=pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -76,6 +86,20 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetJoinToken(self, request, context):
+        """The token by which machines join, as workers or as managers; NOT_FOUND before there is a cluster.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateJoinToken(self, request, context):
+        """Makes a new token of a role; the one before is worth nothing from then on. Nodes that joined by it stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +117,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.IssueClientCertificate,
                     request_deserializer=pycompose_dot_v1_dot_cluster__pb2.IssueClientCertificateRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_cluster__pb2.IssueClientCertificateResponse.SerializeToString,
+            ),
+            'GetJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJoinToken,
+                    request_deserializer=pycompose_dot_v1_dot_cluster__pb2.GetJoinTokenRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_cluster__pb2.GetJoinTokenResponse.SerializeToString,
+            ),
+            'RotateJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateJoinToken,
+                    request_deserializer=pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +210,60 @@ class ClusterService:
             '/pycompose.v1.ClusterService/IssueClientCertificate',
             pycompose_dot_v1_dot_cluster__pb2.IssueClientCertificateRequest.SerializeToString,
             pycompose_dot_v1_dot_cluster__pb2.IssueClientCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ClusterService/GetJoinToken',
+            pycompose_dot_v1_dot_cluster__pb2.GetJoinTokenRequest.SerializeToString,
+            pycompose_dot_v1_dot_cluster__pb2.GetJoinTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ClusterService/RotateJoinToken',
+            pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenRequest.SerializeToString,
+            pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class ClusterServiceStub:
     """The cluster without its keys; NOT_FOUND before it was made."""
     IssueClientCertificate: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.IssueClientCertificateRequest, _cluster_pb2.IssueClientCertificateResponse]
     """Signs the certificate of a client: who has it may make every call of people, which is to be root on every node."""
+    GetJoinToken: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetJoinTokenRequest, _cluster_pb2.GetJoinTokenResponse]
+    """The token by which machines join, as workers or as managers; NOT_FOUND before there is a cluster."""
+    RotateJoinToken: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RotateJoinTokenRequest, _cluster_pb2.RotateJoinTokenResponse]
+    """Makes a new token of a role; the one before is worth nothing from then on. Nodes that joined by it stay."""
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -51,6 +55,10 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """The cluster without its keys; NOT_FOUND before it was made."""
     IssueClientCertificate: _aio.UnaryUnaryMultiCallable[_cluster_pb2.IssueClientCertificateRequest, _cluster_pb2.IssueClientCertificateResponse]  # type: ignore[assignment]
     """Signs the certificate of a client: who has it may make every call of people, which is to be root on every node."""
+    GetJoinToken: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetJoinTokenRequest, _cluster_pb2.GetJoinTokenResponse]  # type: ignore[assignment]
+    """The token by which machines join, as workers or as managers; NOT_FOUND before there is a cluster."""
+    RotateJoinToken: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RotateJoinTokenRequest, _cluster_pb2.RotateJoinTokenResponse]  # type: ignore[assignment]
+    """Makes a new token of a role; the one before is worth nothing from then on. Nodes that joined by it stay."""
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,5 +86,21 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.IssueClientCertificateResponse, _abc.Awaitable[_cluster_pb2.IssueClientCertificateResponse]]:
         """Signs the certificate of a client: who has it may make every call of people, which is to be root on every node."""
+
+    @_abc_1.abstractmethod
+    def GetJoinToken(
+        self,
+        request: _cluster_pb2.GetJoinTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.GetJoinTokenResponse, _abc.Awaitable[_cluster_pb2.GetJoinTokenResponse]]:
+        """The token by which machines join, as workers or as managers; NOT_FOUND before there is a cluster."""
+
+    @_abc_1.abstractmethod
+    def RotateJoinToken(
+        self,
+        request: _cluster_pb2.RotateJoinTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.RotateJoinTokenResponse, _abc.Awaitable[_cluster_pb2.RotateJoinTokenResponse]]:
+        """Makes a new token of a role; the one before is worth nothing from then on. Nodes that joined by it stay."""
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2646,6 +2646,8 @@ class GetManagerResponse(_message.Message):
     STORE_VERSION_FIELD_NUMBER: _builtins.int
     LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAME_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """pycompose's version."""
     store: _builtins.str
@@ -2654,6 +2656,10 @@ class GetManagerResponse(_message.Message):
     """Address of the leader; empty when this manager leads."""
     pid: _builtins.int
     """Process id on the node."""
+    cluster_id: _builtins.str
+    """The cluster's id; "" on a single node."""
+    cluster_name: _builtins.str
+    """The cluster's name; "" on a single node."""
     @_builtins.property
     def store_version(self) -> _meta_pb2.Version:
         """Store version now."""
@@ -2666,10 +2672,12 @@ class GetManagerResponse(_message.Message):
         store_version: _meta_pb2.Version | None = ...,
         leader_address: _builtins.str = ...,
         pid: _builtins.int = ...,
+        cluster_id: _builtins.str = ...,
+        cluster_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["store_version", b"store_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leader_address", b"leader_address", "pid", b"pid", "store", b"store", "store_version", b"store_version", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "cluster_name", b"cluster_name", "leader_address", b"leader_address", "pid", b"pid", "store", b"store", "store_version", b"store_version", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,6 +22,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _NodeRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NodeRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NODE_ROLE_UNSPECIFIED: _NodeRole.ValueType  # 0
+    """As WORKER."""
+    NODE_ROLE_WORKER: _NodeRole.ValueType  # 1
+    """Runs tasks."""
+    NODE_ROLE_MANAGER: _NodeRole.ValueType  # 2
+    """Runs tasks, and is one of the managers."""
+
+class NodeRole(_NodeRole, metaclass=_NodeRoleEnumTypeWrapper):
+    """What a node is in its cluster."""
+
+NODE_ROLE_UNSPECIFIED: NodeRole.ValueType  # 0
+"""As WORKER."""
+NODE_ROLE_WORKER: NodeRole.ValueType  # 1
+"""Runs tasks."""
+NODE_ROLE_MANAGER: NodeRole.ValueType  # 2
+"""Runs tasks, and is one of the managers."""
+Global___NodeRole: _TypeAlias = NodeRole  # noqa: Y015
+
 class _NodeAvailability:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -271,10 +295,13 @@ class NodeStatus(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
     state: Global___NodeState.ValueType
     """The state now."""
     message: _builtins.str
     """For people: what is going on."""
+    left: _builtins.bool
+    """The node said that it leaves the cluster: its certificate is worth nothing any more, its id and name are free."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """When this state began, by the manager's clock."""
@@ -285,10 +312,11 @@ class NodeStatus(_message.Message):
         state: Global___NodeState.ValueType = ...,
         message: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
+        left: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "message", b"message", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -20,10 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pycompose.proto.v1
-from pycompose.manager.ca import Authority, RequestError, Subject, renew_at
+from pycompose.manager.ca import Authority, RequestError, Subject
 from pycompose.proto import tls
 from pycompose.proto.guard import Guard
 from pycompose.proto.peer import ALLOWED, Authorizer, Peer, Role, may, peer_of_certificate
+from pycompose.proto.renewal import renew_at
 from pycompose.proto.serving import new_server
 from pycompose.proto.tls import Identity, new_request
 from pycompose.proto.tokens import Token, TokenError, digest, new_secret
@@ -132,8 +133,9 @@ def test_what_is_no_token_is_told(text: str) -> None:
 
 @given(st.floats(0, 1))
 def test_renewal_is_between_half_and_four_fifths_of_a_life(chance: float) -> None:
-    at = renew_at(NOW, NOW + timedelta(days=100), chance)
-    assert timedelta(days=50) <= at - NOW <= timedelta(days=80)
+    for life in (timedelta(days=100), timedelta(seconds=100)):
+        at = renew_at(identity(life=life).certificate, chance) - NOW
+        assert life * 0.5 <= at <= life * 0.8
 
 
 # -- who may call what -----------------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from pycompose.manager.ca import Authority
-from pycompose.manager.cluster.identity import Keeper, issue, validity
+from pycompose.manager.cluster.identity import Keeper, issue
 from pycompose.manager.cluster.listening import FILE, Listening, wrong
 from pycompose.manager.model import CLUSTER, CLUSTER_ID, Codec, object_key
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import KeyValue
 from pycompose.proto.files import replace
 from pycompose.proto.peer import Peer, Role, peer_of_certificate
+from pycompose.proto.renewal import validity
 from pycompose.proto.v1 import cluster_pb2
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,18 +60,18 @@ def test_a_certificate_is_renewed_in_the_second_half_of_its_life(tmp_path: Path)
     clock = Clock()
     replace(tmp_path / FILE, Listening("10.0.0.1").encoded())
     kept = keeper(tmp_path, cluster(days=10), clock)
-    assert kept.due()  # there is none yet
+    assert kept.due_at() <= clock.now  # there is none yet
     kept.renew()
     first = kept.current()
-    assert validity(first)[1] == NOW + timedelta(days=10)
+    assert validity(first.certificate)[1] == NOW + timedelta(days=10)
     assert peer_of_certificate(first.certificate) == Peer(Role.MANAGER, NODE, "c" * 25)
     clock.now = NOW + timedelta(days=4)
-    assert not kept.due()
+    assert kept.due_at() > clock.now
     clock.now = NOW + timedelta(days=5)
-    assert kept.due()
+    assert kept.due_at() <= clock.now
     kept.renew()
     assert kept.current() != first
-    assert not kept.due()
+    assert kept.due_at() > clock.now
     assert keeper(tmp_path, None, clock).current() == kept.current()  # as the next manager finds it
 
 
@@ -81,7 +82,7 @@ def test_a_damaged_certificate_is_replaced(tmp_path: Path) -> None:
     kept.renew()
     (kept.files / "cert.pem").write_bytes(b"torn")
     again = keeper(tmp_path, cluster(), clock)
-    assert again.due()
+    assert again.due_at() <= clock.now
 
 
 def test_a_single_node_needs_none(tmp_path: Path) -> None:

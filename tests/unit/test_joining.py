@@ -145,9 +145,9 @@ def test_a_machine_joins(tmp_path: Path) -> None:
     assert identity.authorities == AUTHORITY.pem
 
 
-def test_a_manager_token_makes_a_manager_with_a_workers_certificate(tmp_path: Path) -> None:
+def test_the_first_managers_own_node_is_a_manager_with_a_workers_certificate(tmp_path: Path) -> None:
     async def story() -> Membership:
-        async with Manager(tmp_path).serving() as manager:
+        async with Manager(tmp_path, unbound=NODE_ID).serving() as manager:
             invitation = Invitation(manager.token(Role.MANAGER), "127.0.0.1", manager.join_port)
             return await manager.joined(tmp_path / "state", invitation=invitation)
 
@@ -205,6 +205,10 @@ async def _unreachable(_: Manager, __: Path) -> dict[str, Any]:
     return {"advertise": "127.0.0.9"}
 
 
+async def _manager(manager: Manager, _: Path) -> dict[str, Any]:
+    return {"invitation": Invitation(manager.token(Role.MANAGER), "127.0.0.1", manager.join_port)}
+
+
 REASONS: dict[str, tuple[Prepare, str]] = {
     "wrong token": (_wrong_secret, "the join token is not valid any more in cluster shop"),
     "wrong cluster": (_other_cluster, "is of another cluster than the token"),
@@ -215,6 +219,7 @@ REASONS: dict[str, tuple[Prepare, str]] = {
     "a copy of another machine": (_cloned, "has a node with this machine's id"),
     "a name in use": (_name_taken, "has a node named box already (ooooo"),
     "joining twice": (_twice, "is a node of cluster shop already; leave it first"),
+    "a further manager": (_manager, "this cluster takes no further managers yet"),
     "an address that nobody reaches": (_unreachable, "the manager cannot reach this machine at 127.0.0.9:"),
 }
 

@@ -9,6 +9,7 @@
 ``images``    ImageService
 ``pipes``     bytes of a call to a thread that reads a file, and back
 ``remote``    the server for managers and other nodes
+``elsewhere`` api.sock of a machine that has no manager
 ``refusals``  how clients hear of the worker's own errors
 ============  ======================================================================
 """
@@ -21,13 +22,16 @@ from typing import TYPE_CHECKING
 import grpc
 
 from pycompose.proto.guard import Guard
-from pycompose.proto.serving import listen, new_server
+from pycompose.proto.serving import api_group, listen, new_server
 from pycompose.proto.v1 import access_pb2_grpc, image_pb2_grpc
+from pycompose.proto.v1.node_service_pb2_grpc import add_NodeServiceServicer_to_server as add_node
+from pycompose.worker.access.elsewhere import new_elsewhere
 from pycompose.worker.access.images import ImageCalls
 from pycompose.worker.access.refusals import translate
 from pycompose.worker.access.remote import new_remote_server
 from pycompose.worker.access.tasks import TaskCalls
 from pycompose.worker.agent.membership import folder
+from pycompose.worker.agent.node_calls import NodeCalls
 
 if TYPE_CHECKING:
     from pycompose.worker.agent.agent import Agent
@@ -35,15 +39,24 @@ if TYPE_CHECKING:
 
 async def serve(path: Path, agent: Agent) -> list[grpc.aio.Server]:
     """Start serving on the unix socket `path` (root only), and on a cluster for managers and other nodes."""
+    about = NodeCalls(agent)
     local = _with_calls(new_server(Guard("the node's log", translate)), agent)
+    add_node(about, local)
     await listen(local, path)
     here = agent.membership
-    if not here.cluster_id:
-        return [local]
-    address = f"{here.advertise}:{here.worker_port}"
-    remote = _with_calls(new_remote_server(folder(agent.state), here.cluster_id, address), agent)
-    await remote.start()
-    return [local, remote]
+    servers = [local]
+    if here.cluster_id:
+        host = here.listen or "::"
+        address = f"[{host}]:{here.worker_port}" if ":" in host else f"{host}:{here.worker_port}"
+        remote = _with_calls(new_remote_server(folder(agent.state), here.cluster_id, address), agent)
+        await remote.start()
+        servers.append(remote)
+    if here.role == "worker":
+        agent.elsewhere = new_elsewhere(here, agent.managers)
+        add_node(about, agent.elsewhere)
+        await listen(agent.elsewhere, path.with_name("api.sock"), api_group())
+        servers.append(agent.elsewhere)
+    return servers
 
 
 def _with_calls(server: grpc.aio.Server, agent: Agent) -> grpc.aio.Server:

@@ -33,7 +33,7 @@ async def run() -> None:
     servers = await serve(run_dir / "worker.sock", agent)
     work = asyncio.create_task(agent.run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
-    watch = asyncio.create_task(_until_another(state, agent.membership, work))
+    watch = asyncio.create_task(_until_another(state, agent.membership, agent.moved, work))
     with contextlib.suppress(asyncio.CancelledError):
         await work
     watch.cancel()
@@ -41,10 +41,14 @@ async def run() -> None:
         await server.stop(0.2)
 
 
-async def _until_another(state: Path, before: Membership, work: asyncio.Task[None]) -> None:
-    """End the agent when the node joined or left a cluster: the supervisor starts it anew; containers go on."""
+async def _until_another(state: Path, before: Membership, moved: asyncio.Event, work: asyncio.Task[None]) -> None:
+    """End the agent when the node joined or left a cluster: the supervisor starts it anew; containers go on.
+
+    `moved` is set when this process itself did it.
+    """
     while Membership.load(state) == before:
-        await asyncio.sleep(MEMBERSHIP_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(moved.wait(), MEMBERSHIP_SECONDS)
     logging.getLogger(__name__).info("the node's place in a cluster is another now: starting anew")
     work.cancel()
 

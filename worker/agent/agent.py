@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 from google.protobuf.message import DecodeError
 
 import pycompose
@@ -28,6 +29,7 @@ from pycompose.worker.agent.ids import UserNamespaces
 from pycompose.worker.agent.membership import Managers, Membership
 from pycompose.worker.agent.network_view import view_of
 from pycompose.worker.agent.record import Record, Records
+from pycompose.worker.agent.renewing import Renewing
 from pycompose.worker.agent.runner import Runner
 from pycompose.worker.agent.session import Session
 from pycompose.worker.agent.shared import Cgroups, SharedMemory
@@ -88,7 +90,14 @@ class Agent:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.membership = Membership.load(state)
         self.managers = Managers(state, run)
-        self._session = Session(
+        self.renewing = Renewing(state, self.managers)
+        #: What listens on api.sock while this machine has no manager.
+        self.elsewhere: grpc.aio.Server | None = None
+        #: Set when this process made the node join or leave.
+        self.moved = asyncio.Event()
+        self._leaving: dispatcher_pb2.Leaving | None = None
+        self._removed = ""
+        self.session = Session(
             self.managers.targets,
             self._hello,
             self._accepted,
@@ -97,6 +106,7 @@ class Agent:
             self.managers.heard,
             self._wake,
             self.managers.connect,
+            self._was_removed,
         )
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -114,7 +124,7 @@ class Agent:
             await self._recover()
             self.recovered.set()
             try:
-                await asyncio.gather(self._session.run(), self._reconcile())
+                await asyncio.gather(self.session.run(), self._reconcile(), *self._renewal())
             finally:
                 for task in [*self._tasks, *([self._retry] if self._retry is not None else [])]:
                     task.cancel()
@@ -295,11 +305,44 @@ class Agent:
         if self._new_description:
             self._new_description = False
             requests.append(dispatcher_pb2.SessionRequest(description=self.description()))
+        if self._leaving is not None:
+            requests.append(dispatcher_pb2.SessionRequest(leaving=self._leaving))
+            self._leaving = None
         return requests
 
     def _described_anew(self) -> None:
         self._new_description = True
         self._wake.set()
+
+    # Membership.
+
+    def _renewal(self) -> list[Coroutine[Any, Any, None]]:
+        return [self.renewing.run()] if self.membership.cluster_id else []
+
+    def problem(self) -> str:
+        """Return what is wrong with this node's place in its cluster; "": nothing."""
+        return self._removed or self.renewing.problem
+
+    def say_leaving(self, *, drain: bool) -> None:
+        """Tell the manager that this node leaves, or that its tasks are to move before it does."""
+        self._leaving = dispatcher_pb2.Leaving(drain=drain)
+        self._wake.set()
+
+    def _was_removed(self, why: str) -> None:
+        """This node is of its cluster no longer: what ran here runs elsewhere."""
+        if not self._removed:
+            log.error("%s; its tasks are stopped", why)
+            self._removed = why
+            self.want_nothing()
+
+    def want_nothing(self) -> None:
+        """Stop and remove all tasks."""
+        self._batches.put_nowait(dispatcher_pb2.AssignmentBatch(complete=True))
+
+    async def close_elsewhere(self) -> None:
+        """Make room on api.sock for a manager of this machine's own."""
+        if self.elsewhere is not None:
+            await self.elsewhere.stop(0.2)
 
     def _hello(self) -> dispatcher_pb2.SessionHello:
         self._dirty.clear()
@@ -319,6 +362,7 @@ class Agent:
 
     def _accepted(self) -> None:
         self.node_started = False
+        self._removed = ""
 
     def node_id(self) -> str:
         """Return this node's id, chosen at its first start."""

@@ -140,7 +140,7 @@ async def listening(key: ec.EllipticCurvePrivateKey, host: str, port: int, now: 
         writer.close()
 
     try:
-        server = await asyncio.start_server(answer, host, port, ssl=context)
+        server = await asyncio.start_server(answer, host if host != "::" else None, port, ssl=context)
     except OSError as error:
         text = f"port {port} cannot be listened on here: {error.strerror or error}; free it, or give another by --port"
         raise BlockedError(text, "IN_USE", str(port)) from None
@@ -195,7 +195,7 @@ async def join(
     request.now.FromDatetime(now())
     async with listening(key, listen, port, now()):
         answer = await _ask(invitation, authority, request)
-    made = Membership(answer.role, answer.cluster_id, node_id, host, {"worker": port}, answer.cluster_name)
+    made = Membership(answer.role, answer.cluster_id, node_id, host, {"worker": port}, answer.cluster_name, listen)
     Identity(answer.certificate, _pem(key), answer.authorities).store(folder(state))
     made.store(state, answer.managers)
     return made

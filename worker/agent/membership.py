@@ -38,7 +38,15 @@ def folder(state: Path) -> Path:
 
 @dataclass(frozen=True)
 class Membership:
-    """A node's place in a cluster. `role`: "single", "worker" or "manager"; `advertise`: its address for others."""
+    """A node's place in a cluster.
+
+    Attributes:
+        role: "single", "worker" or "manager".
+        cluster_id, cluster_name: "" on a single node.
+        node_id: as its certificate has it.
+        advertise: its address for others; `listen`: the one it listens on, "" for all.
+        ports: by their names: "worker".
+    """
 
     role: str = "single"
     cluster_id: str = ""
@@ -46,6 +54,7 @@ class Membership:
     advertise: str = ""
     ports: Mapping[str, int] = field(default_factory=dict)
     cluster_name: str = ""
+    listen: str = ""
 
     @classmethod
     def load(cls, state: Path) -> Self:
@@ -89,12 +98,17 @@ class Managers:
         role = row.get("role", "single")
         if role == "single":
             return [self._socket]
-        addresses = list(map(str, row.get("managers", ())))
-        self._shuffle(addresses)
+        addresses = self.addresses()
         if role == "manager":
             own = str(row.get("advertise", ""))
             return [self._socket, *(each for each in addresses if each.rpartition(":")[0] != own)]
         return addresses
+
+    def addresses(self) -> list[str]:
+        """Return where managers are, "HOST:PORT" each, in any order."""
+        found = list(map(str, _row(self._state).get("managers", ())))
+        self._shuffle(found)
+        return found
 
     def heard(self, addresses: Sequence[str]) -> None:
         """Write down where managers are now."""

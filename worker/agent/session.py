@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 
+from pycompose.proto.refusal import says_removed
 from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ HEARTBEAT_SECONDS = 1.0
 class Session:
     """Args: targets: gives the managers, best first; hello: makes the first message; accepted: hears that a manager
     has it; outgoing: takes what is to be sent; take: hears each batch of assignments; managers: hears where managers
-    are; wake: is set when there is something to send; connect: makes the channel to a target.
+    are; wake: is set when there is something to send; connect: makes the channel to a target; removed: hears that this
+    node is of the cluster no longer, and what a manager said of it.
     """
 
     def __init__(
@@ -38,16 +40,25 @@ class Session:
         managers: Callable[[Sequence[str]], None],
         wake: asyncio.Event,
         connect: Callable[[str], grpc.aio.Channel],
+        removed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._targets, self._hello, self._accepted, self._managers = targets, hello, accepted, managers
         self._outgoing, self._take, self._wake, self._connect = outgoing, take, wake, connect
+        self._removed = removed
         self._period = HEARTBEAT_SECONDS
+        #: The manager that has accepted this session; "" while there is none.
+        self.target = ""
+        self._last = False
+
+    def last(self, last: bool) -> None:
+        """Say whether no session follows the one that there is."""
+        self._last = last
 
     async def run(self) -> None:
         """Hold a session for ever."""
         pause = FIRST_PAUSE
         while True:
-            for target in self._targets():
+            for target in () if self._last else self._targets():
                 if await self._hold(target):
                     pause = FIRST_PAUSE
                     break
@@ -64,17 +75,21 @@ class Session:
                 stub = dispatcher_pb2_grpc.DispatcherServiceStub(channel)
                 async for response in stub.Session(self._requests()):
                     accepted = True
-                    self._hear(response)
+                    self._hear(response, target)
             log.info("the manager at %s ended the session", target)
         except grpc.aio.AioRpcError as error:
             log.info("no session with the manager at %s: %s", target, error.details())
+            if says_removed(error):
+                self._removed(error.details() or "")
         except TimeoutError:
             log.info("no manager at %s: it does not answer", target)
         except OSError as error:
             log.warning("no session with a manager at %s: %s", target, error)
+        finally:
+            self.target = ""
         return accepted
 
-    def _hear(self, response: dispatcher_pb2.SessionResponse) -> None:
+    def _hear(self, response: dispatcher_pb2.SessionResponse, target: str) -> None:
         kind = response.WhichOneof("message")
         if kind == "assignments":
             self._take(response.assignments)
@@ -83,6 +98,7 @@ class Session:
         elif kind == "accepted":
             self._period = response.accepted.heartbeat_period.ToNanoseconds() / 1e9 or HEARTBEAT_SECONDS
             self._managers(response.accepted.managers)
+            self.target = target
             self._accepted()
 
     async def _requests(self) -> AsyncIterator[dispatcher_pb2.SessionRequest]:

@@ -1,0 +1,57 @@
+"""What a manager runs and serves because of its cluster, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pycompose.manager.ca.joining import Roll
+from pycompose.manager.cluster.admission import Admission
+from pycompose.manager.cluster.calls import ClusterCalls, token_of
+from pycompose.manager.cluster.door import JoinDoor, TlsDoor
+from pycompose.manager.cluster.identity import Keeper
+from pycompose.manager.cluster.own import OwnNode
+from pycompose.manager.control import Api
+from pycompose.proto.peer import Role
+
+
+@dataclass(frozen=True)
+class ClusterParts:
+    """The doors, in the order of their opening; the calls of ClusterService; what runs for ever."""
+
+    doors: Sequence[TlsDoor]
+    calls: ClusterCalls
+    loops: Sequence[Coroutine[Any, Any, Any]]
+
+
+def cluster_parts(
+    api: Api,
+    folder: Path,
+    worker: str,
+    place: Callable[[], Mapping[str, Any]],
+    node_id: Callable[[], str],
+    managers: Callable[[], Sequence[str]],
+) -> ClusterParts:
+    """Make the parts.
+
+    Args:
+        api: store, cache and codec.
+        folder: the manager's, below the state directory.
+        worker: gRPC target of this machine's worker.
+        place: what this node is in a cluster (its node.json); {} for a single node.
+        node_id: gives this node's id.
+        managers: where all managers are, "HOST:PORT" each; empty when only this one is known.
+    """
+    keeper = Keeper(folder, api.cache, node_id)
+    own = OwnNode(worker, place, folder, api.cache, node_id, lambda cluster: token_of(cluster, Role.MANAGER))
+
+    def known() -> Sequence[str]:
+        return managers() or ([door.listening.reached] if door.listening else [])
+
+    admission = Admission(api.cache, Roll(api.store, api.cache, api.codec, own.unbound), known)
+    door = TlsDoor(folder, keeper, api.cache, admission.add_renewal)
+    joining = JoinDoor(folder, keeper, api.cache, admission.add_joining)
+    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own)
+    return ClusterParts((door, joining), calls, (keeper.run(), own.run()))
