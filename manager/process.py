@@ -28,7 +28,7 @@ from pycompose.manager.doors import Calls, Door, LocalDoor
 from pycompose.manager.engine import Engine
 from pycompose.manager.leadership import Leadership
 from pycompose.manager.model import Codec
-from pycompose.manager.routing import Workers, add_router, by_identity
+from pycompose.manager.routing import Holders, Workers, add_router, by_identity
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import CompactedError, Store, StoreUnavailableError
 from pycompose.manager.store.gate import Gate
@@ -170,7 +170,6 @@ class Process:
     ) -> tuple[Sequence[Door], Calls, list[Loop]]:
         """Make the doors, what is served, and what runs."""
         me = ManagerId(backend.name or "single", secrets.token_hex(8))
-        dispatcher = Dispatcher(store, cache, codec, time.time, me)
         api = Api(store, cache, codec)
         workers = Workers(
             cache,
@@ -179,6 +178,7 @@ class Process:
             by_identity(self.folder / "tls"),
         )
         closers.append(workers.close)
+        dispatcher = Dispatcher(store, cache, codec, time.time, me, Holders(workers).of)
         cluster = cluster_parts(
             api,
             self.folder,

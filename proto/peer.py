@@ -49,6 +49,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "pycompose.v1.ClusterService": _PEOPLE,
     "pycompose.v1.TaskAccessService": _PEOPLE,
     "pycompose.v1.ImageService": _PEOPLE,
+    "/pycompose.v1.ImageService/FetchManifest": _EVERYONE,
+    "/pycompose.v1.ImageService/FetchBlob": _EVERYONE,
     "pycompose.v1.DispatcherService": _NODES,
     "pycompose.v1.CaService": _NODES,
     "pycompose.v1.JoinService": _ANYBODY,

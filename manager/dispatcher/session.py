@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -26,14 +26,21 @@ from pycompose.manager.model import Codec
 from pycompose.manager.store import Store
 from pycompose.proto.peer import Role, peer_of
 from pycompose.proto.refusal import ForbiddenError, InvalidError, removed
-from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc, image_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 TICK_SECONDS = 0.02
+#: Finds the nodes that have an image, by its id.
+FindHolders = Callable[[str], Awaitable[list[image_pb2.Holder]]]
 
 
 class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
-    """Serves workers' sessions. `me`: this manager; a name alone stands for one that has no others beside it."""
+    """Serves workers' sessions.
+
+    Args:
+        me: this manager; a name alone stands for one that has no others beside it.
+        holders: finds nodes that have an image; None: nobody asks.
+    """
 
     def __init__(
         self,
@@ -42,9 +49,11 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         codec: Codec,
         clock: Callable[[], float] = time.time,
         me: ManagerId | None = None,
+        holders: FindHolders | None = None,
     ) -> None:
         self._store, self._cache, self._codec = store, cache, codec
         self.me = me or ManagerId("single", secrets.token_hex(8))
+        self._holders = holders
         self.nodes = Nodes(store, cache, codec, clock, self.me)
         self.statuses = StatusWriter(store, cache, codec, self.nodes)
         #: Where managers are, "HOST:PORT" each; empty while this one is alone.
@@ -64,6 +73,14 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
             await asyncio.gather(self.nodes.run(), self.statuses.run())
         finally:
             stop()
+
+    async def FindImage(
+        self, request: dispatcher_pb2.FindImageRequest, context: Context
+    ) -> dispatcher_pb2.FindImageResponse:
+        """Return nodes that have an image."""
+        await self._cache.synchronize()
+        found = await self._holders(request.image_id) if self._holders is not None else []
+        return dispatcher_pb2.FindImageResponse(holders=found)
 
     async def Session(
         self, requests: AsyncIterator[dispatcher_pb2.SessionRequest], context: Context

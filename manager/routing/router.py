@@ -12,6 +12,7 @@ import grpc
 from pycompose.manager.control.api import ServicerContext
 from pycompose.manager.routing import merging
 from pycompose.manager.routing.forward import alone, forward, words_of
+from pycompose.manager.routing.holders import Holders
 from pycompose.manager.routing.requests import METHODS, About, about, parse
 from pycompose.manager.routing.workers import Workers
 from pycompose.proto.refusal import UnreachableError
@@ -25,7 +26,7 @@ class Router(grpc.GenericRpcHandler):
     """Passes calls on to `workers`."""
 
     def __init__(self, workers: Workers) -> None:
-        self._workers = workers
+        self._workers, self._holders = workers, Holders(workers)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return the handler of one call, None when it is not ours."""
@@ -52,6 +53,10 @@ class Router(grpc.GenericRpcHandler):
         self, method: str, message: Any, first: bytes, rest: AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
         what = about(method, message)
+        name = method.rpartition("/")[2]
+        if name == "InspectImage" and not what.node_id:
+            yield await self._image(method, message.image, first)
+            return
         places = await self._places(what)
         if len(places) == 1 and sum(map(len, places.values())) == len(what.tasks):
             (node_id,) = places
@@ -59,7 +64,6 @@ class Router(grpc.GenericRpcHandler):
                 async for response in responses:
                     yield response
             return
-        name = method.rpartition("/")[2]
         if name == "ReadLogs":
             answers = self._logs(method, message, places)
         elif name == "WatchStats":
@@ -93,6 +97,21 @@ class Router(grpc.GenericRpcHandler):
                     yield response
         except grpc.aio.AioRpcError as error:
             raise _Failed(error, self._workers.name(node_id)) from None
+
+    async def _image(self, method: str, reference: str, request: bytes) -> bytes:
+        """Return an image as this machine has it, or else as another node does."""
+        try:
+            return await self._answer("", method, request)
+        except _Failed as failed:
+            if failed.error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+            for holder in await self._holders.of(reference):
+                return await self._answer(holder.node_id, method, request)
+            raise
+
+    async def _answer(self, node_id: str, method: str, request: bytes) -> bytes:
+        async with contextlib.aclosing(self._one(node_id, method, alone(request))) as answers:
+            return await anext(answers)
 
     async def _items(self, node_id: str, method: str, request: Any, kind: Any, field: str) -> AsyncGenerator[Any, None]:
         """Yield the items of a worker's answers: the repeated `field` of messages of `kind`."""

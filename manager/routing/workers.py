@@ -13,7 +13,7 @@ from pycompose.manager.cache import Cache
 from pycompose.manager.model import NODE, TASK
 from pycompose.proto.refusal import NotFoundError, UnreachableError
 from pycompose.proto.tls import Identity, channel_credentials, expecting
-from pycompose.proto.v1 import node_pb2
+from pycompose.proto.v1 import image_pb2, node_pb2
 
 WORKER_SECONDS = 10.0
 """How long a call waits for a worker of this machine that is just starting, or starting anew."""
@@ -98,6 +98,17 @@ class Workers:
         """Return the ids of all nodes that are connected; "" for this machine's, which always is among them."""
         ready = [node.id for node in self._cache.all(NODE) if node.status.state == node_pb2.NODE_STATE_READY]
         return sorted({"", *map(self._short, ready)})
+
+    def using(self, image_id: str) -> list[str]:
+        """Return the ids of nodes with tasks that use an image."""
+        tasks = self._cache.all(TASK)
+        return [self._short(task.node_id) for task in tasks if image_id and task.status.image_digest == image_id]
+
+    def holder(self, node_id: str) -> image_pb2.Holder:
+        """Return a node as other nodes find it."""
+        node: node_pb2.Node | None = self._cache.get(NODE, node_id or self._own_id())
+        address = node.description.access_address if node is not None else ""
+        return image_pb2.Holder(node_id=node_id or self._own_id(), address=address)
 
     def is_down(self, node_id: str) -> bool:
         """Return whether a node has not been heard of for its grace time."""

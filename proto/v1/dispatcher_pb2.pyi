@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from pycompose.proto.v1 import image_pb2 as _image_pb2
 from pycompose.proto.v1 import network_pb2 as _network_pb2
 from pycompose.proto.v1 import node_pb2 as _node_pb2
 from pycompose.proto.v1 import secret_pb2 as _secret_pb2
@@ -474,3 +475,45 @@ class TaskTemplate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskTemplate: _TypeAlias = TaskTemplate  # noqa: Y015
+
+@_typing.final
+class FindImageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    """Config digest, "sha256:…"."""
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindImageRequest: _TypeAlias = FindImageRequest  # noqa: Y015
+
+@_typing.final
+class FindImageResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def holders(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Holder]:
+        """Nodes that have it as a whole, at most 8."""
+
+    def __init__(
+        self,
+        *,
+        holders: _abc.Iterable[_image_pb2.Holder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holders", b"holders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindImageResponse: _TypeAlias = FindImageResponse  # noqa: Y015

@@ -39,6 +39,11 @@ class DispatcherServiceStub:
                 request_serializer=pycompose_dot_v1_dot_dispatcher__pb2.SessionRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_dispatcher__pb2.SessionResponse.FromString,
                 _registered_method=True)
+        self.FindImage = channel.unary_unary(
+                '/pycompose.v1.DispatcherService/FindImage',
+                request_serializer=pycompose_dot_v1_dot_dispatcher__pb2.FindImageRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_dispatcher__pb2.FindImageResponse.FromString,
+                _registered_method=True)
 
 
 class DispatcherServiceServicer:
@@ -51,6 +56,13 @@ class DispatcherServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindImage(self, request, context):
+        """Which nodes have an image, for a worker that lacks it; some of them, in any order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DispatcherServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +70,11 @@ def add_DispatcherServiceServicer_to_server(servicer, server):
                     servicer.Session,
                     request_deserializer=pycompose_dot_v1_dot_dispatcher__pb2.SessionRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_dispatcher__pb2.SessionResponse.SerializeToString,
+            ),
+            'FindImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindImage,
+                    request_deserializer=pycompose_dot_v1_dot_dispatcher__pb2.FindImageRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_dispatcher__pb2.FindImageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +104,33 @@ class DispatcherService:
             '/pycompose.v1.DispatcherService/Session',
             pycompose_dot_v1_dot_dispatcher__pb2.SessionRequest.SerializeToString,
             pycompose_dot_v1_dot_dispatcher__pb2.SessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.DispatcherService/FindImage',
+            pycompose_dot_v1_dot_dispatcher__pb2.FindImageRequest.SerializeToString,
+            pycompose_dot_v1_dot_dispatcher__pb2.FindImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,12 +33,16 @@ class DispatcherServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DispatcherServiceAsyncStub: ...
     Session: _grpc.StreamStreamMultiCallable[_dispatcher_pb2.SessionRequest, _dispatcher_pb2.SessionResponse]
     """The first request is a hello, the first answer an acceptance, then a complete set of assignments."""
+    FindImage: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.FindImageRequest, _dispatcher_pb2.FindImageResponse]
+    """Which nodes have an image, for a worker that lacks it; some of them, in any order."""
 
 @_typing.type_check_only
 class DispatcherServiceAsyncStub(DispatcherServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.StreamStreamMultiCallable[_dispatcher_pb2.SessionRequest, _dispatcher_pb2.SessionResponse]  # type: ignore[assignment]
     """The first request is a hello, the first answer an acceptance, then a complete set of assignments."""
+    FindImage: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.FindImageRequest, _dispatcher_pb2.FindImageResponse]  # type: ignore[assignment]
+    """Which nodes have an image, for a worker that lacks it; some of them, in any order."""
 
 class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -48,5 +52,13 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_dispatcher_pb2.SessionResponse], _abc.AsyncIterator[_dispatcher_pb2.SessionResponse]]:
         """The first request is a hello, the first answer an acceptance, then a complete set of assignments."""
+
+    @_abc_1.abstractmethod
+    def FindImage(
+        self,
+        request: _dispatcher_pb2.FindImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.FindImageResponse, _abc.Awaitable[_dispatcher_pb2.FindImageResponse]]:
+        """Which nodes have an image, for a worker that lacks it; some of them, in any order."""
 
 def add_DispatcherServiceServicer_to_server(servicer: DispatcherServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -114,6 +114,16 @@ class ImageServiceStub:
                 request_serializer=pycompose_dot_v1_dot_image__pb2.PruneImagesRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_image__pb2.PruneImagesResponse.FromString,
                 _registered_method=True)
+        self.FetchManifest = channel.unary_unary(
+                '/pycompose.v1.ImageService/FetchManifest',
+                request_serializer=pycompose_dot_v1_dot_image__pb2.FetchManifestRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_image__pb2.FetchManifestResponse.FromString,
+                _registered_method=True)
+        self.FetchBlob = channel.unary_stream(
+                '/pycompose.v1.ImageService/FetchBlob',
+                request_serializer=pycompose_dot_v1_dot_image__pb2.FetchBlobRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_image__pb2.FetchBlobResponse.FromString,
+                _registered_method=True)
 
 
 class ImageServiceServicer:
@@ -234,6 +244,22 @@ class ImageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchManifest(self, request, context):
+        """What an image is made of, for a node that lacks it. NOT_FOUND when it is not here as a whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FetchBlob(self, request, context):
+        """Content of an image, for a node that lacks it: also content that is only on its way here, as it comes. Either all
+        of it from an offset on, or, as the only answer, another node that is getting it from here. NOT_FOUND when it is
+        not here; UNAVAILABLE when its way here was cut.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ImageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -316,6 +342,16 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     servicer.PruneImages,
                     request_deserializer=pycompose_dot_v1_dot_image__pb2.PruneImagesRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_image__pb2.PruneImagesResponse.SerializeToString,
+            ),
+            'FetchManifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.FetchManifest,
+                    request_deserializer=pycompose_dot_v1_dot_image__pb2.FetchManifestRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_image__pb2.FetchManifestResponse.SerializeToString,
+            ),
+            'FetchBlob': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchBlob,
+                    request_deserializer=pycompose_dot_v1_dot_image__pb2.FetchBlobRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_image__pb2.FetchBlobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -750,6 +786,60 @@ class ImageService:
             '/pycompose.v1.ImageService/PruneImages',
             pycompose_dot_v1_dot_image__pb2.PruneImagesRequest.SerializeToString,
             pycompose_dot_v1_dot_image__pb2.PruneImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchManifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ImageService/FetchManifest',
+            pycompose_dot_v1_dot_image__pb2.FetchManifestRequest.SerializeToString,
+            pycompose_dot_v1_dot_image__pb2.FetchManifestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchBlob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pycompose.v1.ImageService/FetchBlob',
+            pycompose_dot_v1_dot_image__pb2.FetchBlobRequest.SerializeToString,
+            pycompose_dot_v1_dot_image__pb2.FetchBlobResponse.FromString,
             options,
             channel_credentials,
             insecure,

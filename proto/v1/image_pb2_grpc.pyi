@@ -71,6 +71,13 @@ class ImageServiceStub:
     """FAILED_PRECONDITION names the tasks that use it, unless force is set."""
     PruneImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.PruneImagesRequest, _image_pb2.PruneImagesResponse]
     """Removes images that no task uses."""
+    FetchManifest: _grpc.UnaryUnaryMultiCallable[_image_pb2.FetchManifestRequest, _image_pb2.FetchManifestResponse]
+    """What an image is made of, for a node that lacks it. NOT_FOUND when it is not here as a whole."""
+    FetchBlob: _grpc.UnaryStreamMultiCallable[_image_pb2.FetchBlobRequest, _image_pb2.FetchBlobResponse]
+    """Content of an image, for a node that lacks it: also content that is only on its way here, as it comes. Either all
+    of it from an offset on, or, as the only answer, another node that is getting it from here. NOT_FOUND when it is
+    not here; UNAVAILABLE when its way here was cut.
+    """
 
 @_typing.type_check_only
 class ImageServiceAsyncStub(ImageServiceStub):
@@ -112,6 +119,13 @@ class ImageServiceAsyncStub(ImageServiceStub):
     """FAILED_PRECONDITION names the tasks that use it, unless force is set."""
     PruneImages: _aio.UnaryUnaryMultiCallable[_image_pb2.PruneImagesRequest, _image_pb2.PruneImagesResponse]  # type: ignore[assignment]
     """Removes images that no task uses."""
+    FetchManifest: _aio.UnaryUnaryMultiCallable[_image_pb2.FetchManifestRequest, _image_pb2.FetchManifestResponse]  # type: ignore[assignment]
+    """What an image is made of, for a node that lacks it. NOT_FOUND when it is not here as a whole."""
+    FetchBlob: _aio.UnaryStreamMultiCallable[_image_pb2.FetchBlobRequest, _image_pb2.FetchBlobResponse]  # type: ignore[assignment]
+    """Content of an image, for a node that lacks it: also content that is only on its way here, as it comes. Either all
+    of it from an offset on, or, as the only answer, another node that is getting it from here. NOT_FOUND when it is
+    not here; UNAVAILABLE when its way here was cut.
+    """
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -246,5 +260,24 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.PruneImagesResponse, _abc.Awaitable[_image_pb2.PruneImagesResponse]]:
         """Removes images that no task uses."""
+
+    @_abc_1.abstractmethod
+    def FetchManifest(
+        self,
+        request: _image_pb2.FetchManifestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.FetchManifestResponse, _abc.Awaitable[_image_pb2.FetchManifestResponse]]:
+        """What an image is made of, for a node that lacks it. NOT_FOUND when it is not here as a whole."""
+
+    @_abc_1.abstractmethod
+    def FetchBlob(
+        self,
+        request: _image_pb2.FetchBlobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_image_pb2.FetchBlobResponse], _abc.AsyncIterator[_image_pb2.FetchBlobResponse]]:
+        """Content of an image, for a node that lacks it: also content that is only on its way here, as it comes. Either all
+        of it from an offset on, or, as the only answer, another node that is getting it from here. NOT_FOUND when it is
+        not here; UNAVAILABLE when its way here was cut.
+        """
 
 def add_ImageServiceServicer_to_server(servicer: ImageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
@@ -12,10 +13,11 @@ import grpc
 
 from pycompose.proto.v1 import image_pb2, image_pb2_grpc
 from pycompose.worker.access import pipes
-from pycompose.worker.images import Image, archives, describe, intake
+from pycompose.worker.images import Image, archives, describe, intake, references
 from pycompose.worker.images.credentials import Credentials
 from pycompose.worker.images.instructions import config_of
 from pycompose.worker.images.progress import LayerState, Report
+from pycompose.worker.images.spreading import Holder
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -301,6 +303,35 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
                 chosen.append(image.id)
         gone, freed = await self._store.prune(chosen)
         return image_pb2.PruneImagesResponse(deleted=gone, reclaimed_bytes=freed)
+
+    async def FetchManifest(
+        self, request: image_pb2.FetchManifestRequest, context: Context
+    ) -> image_pb2.FetchManifestResponse:
+        """Tell another node what an image is made of."""
+        image = self._store.require(request.image_id)
+        found = image_pb2.FetchManifestResponse(
+            manifest=self._store.manifest(image).raw,
+            config=self._store.blobs.read(image.id),
+            digests=map(references.full, image.digests),
+        )
+        for name, when in image.named.items():
+            found.named_at[references.full(name)].FromNanoseconds(when)
+        return found
+
+    async def FetchBlob(
+        self, request: image_pb2.FetchBlobRequest, context: Context
+    ) -> AsyncIterator[image_pb2.FetchBlobResponse]:
+        """Give content to another node."""
+        spreading = self._agent.spreading
+        caller = Holder(request.caller.node_id, request.caller.address)
+        other = spreading.elsewhere(request.digest, caller, insist=request.insist)
+        if other is not None:
+            holder = image_pb2.Holder(node_id=other.node_id, address=other.address)
+            yield image_pb2.FetchBlobResponse(elsewhere=holder)
+            return
+        async with contextlib.aclosing(spreading.send(request.digest, request.offset, caller)) as pieces:
+            async for piece in pieces:
+                yield image_pb2.FetchBlobResponse(data=piece)
 
 
 __all__ = ["ImageCalls", "message_of"]

@@ -21,6 +21,7 @@ KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str, str], ...] = (
     (errors.ImageNotFound, Status.NOT_FOUND, "image", "image"),
     (errors.ImageInUse, Status.FAILED_PRECONDITION, "image", "image"),
     (errors.DiskFull, Status.RESOURCE_EXHAUSTED, "disk", "image"),
+    (errors.CutOff, Status.UNAVAILABLE, "image", "digest"),
     (errors.NotInRegistry, Status.NOT_FOUND, "image", "reference"),
     (errors.Denied, Status.UNAUTHENTICATED, "registry", "credentials"),
     (errors.Unreachable, Status.UNAVAILABLE, "registry", "reference"),

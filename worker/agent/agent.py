@@ -28,13 +28,16 @@ from pycompose.worker.agent.files import SecretsHome
 from pycompose.worker.agent.ids import UserNamespaces
 from pycompose.worker.agent.membership import Managers, Membership
 from pycompose.worker.agent.network_view import view_of
+from pycompose.worker.agent.peers import NodePeers
 from pycompose.worker.agent.record import Record, Records
 from pycompose.worker.agent.renewing import Renewing
 from pycompose.worker.agent.runner import Runner
 from pycompose.worker.agent.session import Session
 from pycompose.worker.agent.shared import Cgroups, SharedMemory
 from pycompose.worker.images import ImageStore
+from pycompose.worker.images.peering import Peering
 from pycompose.worker.images.registries import Registries
+from pycompose.worker.images.spreading import Spreading
 from pycompose.worker.images.store import architecture
 from pycompose.worker.network import etcfiles, hostports
 from pycompose.worker.network.manager import NodeNetwork
@@ -58,6 +61,7 @@ class Agent:
         self.runtime = Runtime(run / "containers", cgroup_parent, self._exited)
         self.images = ImageStore(state / "images")
         self.registries = Registries(self.images)
+        self.spreading = Spreading(self.images.blobs)
         self.around = known.load(run)
         """What is around an ordinary user's node, None: this is root's."""
         open_port = partial(doors.ask, run / known.DOORS) if self.around else hostports.reserve
@@ -90,6 +94,8 @@ class Agent:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.membership = Membership.load(state)
         self.managers = Managers(state, run)
+        peers = NodePeers(state, self.membership, self.managers, self.node_id)
+        self.peering = Peering(self.images, self.registries.downloads, self.spreading, peers)
         self.renewing = Renewing(state, self.managers)
         #: What listens on api.sock while this machine has no manager.
         self.elsewhere: grpc.aio.Server | None = None

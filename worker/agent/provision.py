@@ -1,7 +1,8 @@
-"""A task's image: what the node has, or what is pulled for it by its policy, without credentials.
+"""A task's image: what the node has, or what is brought for it.
 
 The command line pulls before it makes a service, with the user's accounts, and pins the service to an image's id: then
-nothing is asked here. A service that a program makes without a pin gets its image by this.
+the node has it, or on a cluster another node does, and no registry is asked. A service that a program makes without a
+pin gets its image from the registry by its policy, without credentials.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pycompose.proto.v1 import container_pb2, task_pb2
 from pycompose.worker.agent import machine
 from pycompose.worker.agent.machine import Step
 from pycompose.worker.agent.oci_config import SpecError
-from pycompose.worker.images import platforms
+from pycompose.worker.images import ImageError, platforms
+from pycompose.worker.images.errors import DiskFull
 from pycompose.worker.images.references import familiar, full
 from pycompose.worker.images.store import Image
 
@@ -68,28 +70,56 @@ def wants_pull(container: container_pb2.ContainerSpec, image: Image | None, now_
 
 
 async def provide(runner: Runner) -> bool:
-    """Pull a task's image where its policy says so; returns False when the task has to be looked at again instead.
+    """Bring a task's image here; returns False when the task has to be looked at again instead.
+
+    On a cluster the image that a service is pinned to comes from another node that has it; else, where the policy says
+    so, from the registry.
 
     Raises:
-        ImageError: it cannot be pulled.
+        ImageError: it cannot be had.
     """
     agent, container = runner.agent, runner.spec.container
     image = agent.images.find(container.image_digest or container.image)
-    if not wants_pull(container, image, time.time_ns()):
+    pinned = container.image_digest if image is None and agent.membership.cluster_id else ""
+    if not pinned and not wants_pull(container, image, time.time_ns()):
         return True
     runner.tell(task_pb2.TASK_STATE_PREPARING, f"pulling image {container.image}")
-    pull = asyncio.create_task(agent.registries.pull(container.image, platform=container.platform))
+    bring = asyncio.create_task(_bring(runner, pinned))
     try:
-        while not pull.done():
+        while not bring.done():
             woken = asyncio.create_task(runner.wake.wait())
-            await asyncio.wait({pull, woken}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({bring, woken}, return_when=asyncio.FIRST_COMPLETED)
             woken.cancel()
             runner.wake.clear()
             step = machine.decide(runner.task, runner.spec.restart, runner.record, runner.running, time.time_ns())
             if step.step is not Step.CREATE:
                 return False
-        await pull
+        await bring
     finally:
-        pull.cancel()
-        await asyncio.gather(pull, return_exceptions=True)
+        bring.cancel()
+        await asyncio.gather(bring, return_exceptions=True)
     return True
+
+
+async def _bring(runner: Runner, pinned: str) -> None:
+    """Fetch an image from other nodes where the service is pinned to it, else pull it. Raises ImageError."""
+    agent, container = runner.agent, runner.spec.container
+    trouble: ImageError | None = None
+    if pinned:
+        try:
+            if await agent.peering.fetch(pinned) is not None:
+                return
+        except DiskFull:
+            raise
+        except ImageError as error:
+            trouble = error
+    if wants_pull(container, None, time.time_ns()):
+        try:
+            await agent.registries.pull(container.image, platform=container.platform)
+        except ImageError as error:
+            if not pinned:
+                raise
+            others = str(trouble) if trouble else "no other node has it"
+            raise type(error)(f"{error}; and from the cluster's nodes: {others}") from error
+    elif trouble is not None:
+        raise trouble

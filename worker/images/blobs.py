@@ -51,6 +51,11 @@ class Writer:
         self._unchecked = 0
         self.size = 0
 
+    @property
+    def path(self) -> Path:
+        """Where the bytes lie until they are committed."""
+        return Path(self._name)
+
     def write(self, piece: bytes | memoryview) -> None:
         """Append. Raises DiskFull."""
         self._unchecked += len(piece)

@@ -9,6 +9,7 @@
     ├── BadArchive          an archive, layer or manifest that is not what it says
     ├── WrongPlatform       it runs on other machines
     ├── DiskFull            no room for it
+    ├── CutOff              other nodes that have it, or are getting it, do not answer any more
     └── RegistryError       a registry, or the way to it
         ├── NotInRegistry   no such repository, tag or digest there
         ├── Denied          it wants other credentials, or none help
@@ -44,6 +45,10 @@ class WrongPlatform(ImageError):
 
 class DiskFull(ImageError):
     """There is no room for the image."""
+
+
+class CutOff(ImageError):
+    """Content was coming from another node, and does not any more; another node may have it."""
 
 
 class RegistryError(ImageError):

@@ -7,7 +7,7 @@ index, with the repository that it came from, names one image for ever.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from pycompose.worker.images import references
@@ -103,6 +103,12 @@ class Index:
         for other in self.images.values():
             other.names.pop(name, None)
         self.images[identity].names[name] = now
+
+    def name_older(self, identity: str, named_at: Mapping[str, int]) -> None:
+        """Give an image names as of a time; who got such a name later keeps it."""
+        for name, when in named_at.items():
+            if all(other.names.get(name, -1) < when for other in self.images.values()):
+                self.name(identity, name, when)
 
     def remove(self, text: str, users: list[str], *, force: bool) -> list[str]:
         """Take a name away, and with the last name the image.

@@ -7,14 +7,13 @@ that it is there as a whole or not at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pycompose.worker.images import limits, manifests, platforms
-from pycompose.worker.images.blobs import no_room
+from pycompose.worker.images.arrival import Arrival
 from pycompose.worker.images.download import download
-from pycompose.worker.images.errors import BadAnswer, BadArchive, ImageError, Unreachable, WrongPlatform
-from pycompose.worker.images.layers import chain_ids
+from pycompose.worker.images.errors import BadArchive, ImageError, Unreachable, WrongPlatform
 from pycompose.worker.images.manifests import Descriptor, Index, Manifest
 from pycompose.worker.images.platforms import Platform
 from pycompose.worker.images.progress import LayerState, Phase, Report
@@ -22,8 +21,6 @@ from pycompose.worker.images.references import Reference, familiar
 from pycompose.worker.images.registry import Registry
 from pycompose.worker.images.shared import Shared
 from pycompose.worker.images.store import Image, ImageStore, Lease
-
-AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,9 @@ class Pull:
             raw = await self._config(manifest.config)
             config = manifests.config_of(raw, len(layers))
             self._check_platform(platforms.of(config))
-            self._check_room(layers)
-            await self._layers(lease, layers, config["rootfs"]["diff_ids"])
+            arrival = Arrival(self.store, self.downloads, self._download, self.report)
+            arrival.check_room(layers)
+            await arrival.layers(lease, layers, config["rootfs"]["diff_ids"])
             await asyncio.to_thread(self.store.blobs.put, raw)
             await asyncio.to_thread(self.store.blobs.put, manifest.raw)
             image = await self.store.add(manifest.raw, self._names(), self._digests(top, manifest), again=True)
@@ -130,51 +128,10 @@ class Pull:
                 f"--platform {found}, or platform: in the file, takes it anyway"
             )
 
-    def _check_room(self, layers: Sequence[Descriptor]) -> None:
-        """Refuse what cannot fit: each layer that is not there takes its size at least twice, packed and unpacked."""
-        missing = {layer.digest: layer.size for layer in layers if self.store.blobs.size(layer.digest) is None}
-        if 2 * sum(missing.values()) > limits.room(self.store.root):
-            raise no_room(self.store.root)
+    async def _download(self, layer: Descriptor, tell: Callable[[int], None]) -> None:
+        await download(self.registry, layer, self.store.blobs, tell)
 
     async def _config(self, blob: Descriptor) -> bytes:
         if self.store.blobs.size(blob.digest) == blob.size:
             return await asyncio.to_thread(self.store.blobs.read, blob.digest)
         return await self.registry.small(blob, limits.CONFIG_BYTES)
-
-    async def _layers(self, lease: Lease, layers: Sequence[Descriptor], diff_ids: Sequence[str]) -> None:
-        """Fetch and unpack."""
-        await lease.hold(*chain_ids(diff_ids))
-        slots = asyncio.Semaphore(AT_ONCE)
-        for layer in layers:
-            self.report(LayerState(layer.digest, Phase.WAITING, 0, layer.size))
-        fetching = [asyncio.create_task(self._fetch(layer, slots)) for layer in layers]
-        try:
-            for number, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
-                fresh = await fetching[number]
-                if fresh:
-                    self.report(LayerState(layer.digest, Phase.UNPACKING, layer.size, layer.size))
-                await self.store.unpack(lease, layer.digest, diff_ids[:number], diff_id)
-                phase = Phase.DONE if fresh else Phase.EXISTS
-                self.report(LayerState(layer.digest, phase, layer.size, layer.size))
-        finally:
-            for task in fetching:
-                task.cancel()
-            await asyncio.gather(*fetching, return_exceptions=True)
-
-    async def _fetch(self, layer: Descriptor, slots: asyncio.Semaphore) -> bool:
-        """Fetch a blob unless it is there; returns whether it was fetched."""
-        if self.store.blobs.size(layer.digest) == layer.size:
-            return False
-
-        def tell(size: int) -> None:
-            self.report(LayerState(layer.digest, Phase.DOWNLOADING, size, layer.size))
-
-        async def work() -> None:
-            async with slots:
-                tell(0)
-                await download(self.registry, layer, self.store.blobs, tell)
-
-        await self.downloads.run(layer.digest, work)
-        if self.store.blobs.size(layer.digest) != layer.size:
-            raise BadAnswer(f"layer {layer.digest} is not the size that its manifest says")
-        return True

@@ -31,7 +31,8 @@ class Registries:
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
-        self._downloads: Shared[None] = Shared()
+        self.downloads: Shared[None] = Shared()
+        """Shared with all else that brings blobs to the node."""
 
     async def pull(
         self,
@@ -54,7 +55,7 @@ class Registries:
         wanted = platforms.parse(platform) if platform else None
         name = references.parse(reference)
         async with self._open(name, credentials) as registry:
-            return await Pull(self._store, registry, self._downloads, name, wanted, report).run()
+            return await Pull(self._store, registry, self.downloads, name, wanted, report).run()
 
     async def push(self, reference: str, credentials: Credentials | None = None, report: Report = _nothing) -> Manifest:
         """Push an image to the registry that its name says; returns the manifest that is there then.

@@ -250,7 +250,13 @@ class ImageStore:
         return found
 
     async def add(
-        self, manifest: bytes, names: Iterable[str] = (), digests: Iterable[str] = (), *, again: bool = False
+        self,
+        manifest: bytes,
+        names: Iterable[str] = (),
+        digests: Iterable[str] = (),
+        *,
+        again: bool = False,
+        named_at: Mapping[str, int] | None = None,
     ) -> Image:
         """List an image whose content is there.
 
@@ -258,6 +264,8 @@ class ImageStore:
             manifest: its manifest, in the store already.
             names, digests: full references.
             again: the image can be had again from where it came; its content is synced to the disk soon, not before.
+            named_at: names that another node gave it, with their times (ns since the epoch): they count where this
+                node has given the name to no image since.
 
         Raises:
             DiskFull.
@@ -270,6 +278,7 @@ class ImageStore:
         async with self.lock:
             new = identity not in self._index.images
             self._index.put(identity, parsed.digest, names, digests, time.time_ns())
+            self._index.name_older(identity, named_at or {})
             if not again:
                 self._settled([identity])
             elif new:
