@@ -15,6 +15,9 @@
                    ``tarstream``, ``compression`` and ``changes``
 ``archives``       docker and OCI archives, as streams
 ``intake``         images from archives, from a root's tar, from a layer above another image
+``arrival``        the layers of an image that comes, from wherever
+``peering``        an image from other nodes: whom to ask next, and what is believed
+``spreading``      content for other nodes: who is served here, and who is sent on
 ``snapshots``      a container's writable layer
 ``errors``         the exception tree
 =================  ====================================================================================
