@@ -241,7 +241,7 @@ def _text(found: dict[str, Any], now: float) -> list[str]:
             "state": found.get("state_dir", ""),
             "store": found.get("store", ""),
             "socket": found["socket"],
-            "log": f"journal of {unit.NAME}" if found["systemd"] else found["log"],
+            "log": f"journal of {unit.NAME}" if found["systemd"] and not unit.users() else found["log"],
         }
     lines = [f"  {key.ljust(10)}  {value}" for key, value in rows.items() if value]
     return [head, *lines, *(f"  warning: {text}" for text in found.get("warnings", ()))]
@@ -262,7 +262,8 @@ def _rootless(what: dict[str, Any] | None) -> str:
     if not what:
         return ""
     way = {"none": "no way out of this machine"}.get(what["way_out"], f"network by {what['way_out']}")
-    return f"runs without root; {way}; no cgroups"
+    limits = ", ".join(what["controllers"])
+    return f"runs without root; {way}; {'limits of ' + limits if limits else 'no cgroups, hence no limits'}"
 
 
 @command("logs")
@@ -271,7 +272,7 @@ def _rootless(what: dict[str, Any] | None) -> str:
 def logs(follow: bool, tail: int) -> None:
     """Print the log of this machine's node."""
     path = local_socket()
-    if unit.installed(os.path.dirname(path)):
+    if unit.installed(os.path.dirname(path)) and not unit.users():
         sys.stdout.flush()
         words = ["journalctl", "-u", unit.NAME, "-n", str(tail), *(["-f"] if follow else [])]
         os.execvp(words[0], words)
@@ -300,59 +301,81 @@ def _print_log(path: str, tail: int, *, follow: bool) -> None:
 @command("install")
 @click.option("--print", "only_print", is_flag=True, help="Print the unit and change nothing.")
 def install(only_print: bool) -> None:
-    """Make the node a systemd service that starts with the machine."""
-    text = unit.text(local.MODULE, state_dir(), run_dir())
+    """Make the node a systemd service that starts with the machine; an ordinary user's one, with the user's systemd."""
+    files = {unit.path(): unit.text(local.MODULE, state_dir(), run_dir())}
+    if not unit.users():
+        files[unit.containers_path()] = unit.CONTAINERS_UNIT
     if only_print:
-        print(f"{text}\n# {unit.containers_path()}\n{unit.CONTAINERS_UNIT}", end="")
+        node, *others = files.items()
+        print(node[1] + "".join(f"\n# {place}\n{content}" for place, content in others), end="")
         return None
     if settings().dry_run:
-        return settings().would(
-            [f"write {unit.PATH}, {unit.CONTAINERS}", f"systemctl enable {unit.NAME}", f"systemctl restart {unit.NAME}"]
-        )
-    need_root("installing a systemd unit", "install")
+        written = ", ".join(files)
+        return settings().would([f"write {written}", f"systemctl enable {unit.NAME}", f"systemctl restart {unit.NAME}"])
     _systemd()
     path = local_socket()
     pid = local.record(path).get("pid")
     if isinstance(pid, int) and _alive(pid) and not unit.installed(run_dir()):
         _end(path, pid)
-    for place, content in ((unit.containers_path(), unit.CONTAINERS_UNIT), (unit.PATH, text)):
+    if unit.users():
+        for folder in (local.log_path(), unit.path()):
+            os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+    for place, content in files.items():
         with open(place, "w", encoding="utf-8") as file:
             file.write(content)
     for words in (("daemon-reload",), ("enable", unit.NAME), ("restart", unit.NAME)):
         problem = unit.control(*words)
         if problem:
-            raise CliError(f"{problem}; {unit.PATH} is written, pycompose node uninstall takes it away")
-    print(f"{unit.PATH} is written: the node runs, and starts with the machine")
+            raise CliError(f"{problem}; {unit.path()} is written, pycompose node uninstall takes it away")
+    print(f"{unit.path()} is written: the node runs, and starts {_with_what()}")
     return None
+
+
+def _with_what() -> str:
+    if not unit.users():
+        return "with the machine"
+    if unit.lingers():
+        return "with your systemd, which starts with the machine"
+    return (
+        "when you log in; its containers end when you log out. loginctl enable-linger lets them run on, and starts "
+        "all with the machine"
+    )
 
 
 @command("uninstall")
 def uninstall() -> None:
     """Take the systemd service away; containers go on running, and nothing of theirs is removed."""
-    need_root("removing a systemd unit", "uninstall")
-    if not os.path.exists(unit.PATH):
-        print(f"there is no {unit.PATH}")
+    place = unit.path()
+    if not os.path.exists(place):
+        print(f"there is no {place}")
         return None
     if settings().dry_run:
-        return settings().would([f"systemctl disable --now {unit.NAME}", f"remove {unit.PATH}"])
+        return settings().would([f"systemctl disable --now {unit.NAME}", f"remove {place}"])
     _systemd()
     problem = unit.control("disable", "--now", unit.NAME)
     if problem:
         raise CliError(problem)
-    os.unlink(unit.PATH)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(unit.containers_path())
+    os.unlink(place)
+    if not unit.users():
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unit.containers_path())
     unit.control("daemon-reload")
     print(
-        f"{unit.PATH} is removed and the node stopped; containers go on running, "
+        f"{place} is removed and the node stopped; containers go on running, "
         f"images and volumes stay in {state_dir()}; pycompose node start starts a node without systemd"
     )
     return None
 
 
 def _systemd() -> None:
-    if not os.path.isdir(unit.RUNNING):
+    if unit.there():
+        return
+    if unit.users():
         raise CliError(
-            "this machine does not run systemd; pycompose node start starts the node, "
-            "pycompose node install --print shows the unit"
+            "no systemd of yours runs here, which a login starts; as root: loginctl enable-linger USER; "
+            "pycompose node start starts the node without it"
         )
+    raise CliError(
+        "this machine does not run systemd; pycompose node start starts the node, "
+        "pycompose node install --print shows the unit"
+    )

@@ -89,11 +89,32 @@ def test_without_systemd_or_root(run: Run, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(unit, "PATH", str(tmp_path / "none.service"))
     assert "this machine does not run systemd; pycompose node start" in run("node", "install")[2]
     assert run("node", "install", "--print")[1].startswith("# written by: pycompose node install\n[Unit]\n")
+
+
+def test_a_users_unit_is_for_the_users_systemd(
+    run: Run, systemd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    for word in ("install", "uninstall"):
-        status, _, err = run("node", word)
-        assert status == 1
-        assert f"takes root; run this as root: sudo pycompose node {word}" in err
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "session"))
+    status, _, err = run("node", "install")
+    assert status == 1
+    assert "no systemd of yours runs here" in err
+    (tmp_path / "session/systemd").mkdir(parents=True)
+    (tmp_path / "session/systemd/private").touch()
+    status, out, _ = run("node", "install")
+    assert status == 0
+    place = tmp_path / "config/systemd/user/pycompose.service"
+    assert out.startswith(f"{place} is written: the node runs, and starts when you log in; ")
+    assert "loginctl enable-linger" in out
+    text = place.read_text()
+    assert f"StandardError=append:{tmp_path}/state/log/node.log\n" in text
+    assert "WantedBy=default.target\n" in text
+    assert unit.installed(f"{tmp_path}/run")
+    asked = (systemd / "asked").read_text().splitlines()
+    assert asked == ["--user daemon-reload", "--user enable pycompose.service", "--user restart pycompose.service"]
+    assert "is removed and the node stopped" in run("node", "uninstall")[1]
+    assert not place.exists()
 
 
 def test_logs(run: Run, tmp_path: Path) -> None:

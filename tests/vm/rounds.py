@@ -65,15 +65,30 @@ def first_life() -> None:
 
 
 def wait_for_the_node() -> None:
-    """Only wait: the node must come by itself, with its containers."""
+    """Only wait: the node must come by itself, with its containers.
+
+    What the manager says of them is from before the loss until their node has spoken, so the processes are asked too.
+    """
     while True:
         try:
             with Client(NODE, start=False) as client:
-                if len(running(client)) == 2:
+                if len(running(client)) == len(whole.pids_in(Path("/run/pycompose"))) == 2:
                     return
         except ClientError:
             pass
         time.sleep(0.5)
+
+
+def lines() -> int:
+    """Whole lines in the volume."""
+    text = (VOLUME / "log").read_text(errors="replace")
+    return len(re.findall(r"^\d{8}$", text, re.MULTILINE))
+
+
+def wait_for_a_line(before: int) -> None:
+    """The container must go on writing, in each life."""
+    while lines() <= before:
+        time.sleep(0.1)
 
 
 def running(client: Client) -> list[str]:
@@ -89,8 +104,7 @@ def held(client: Client) -> None:
     report("configs", " ".join(config.spec.name for config in configs))
     service = client.control.GetService(control_pb2.GetServiceRequest(service="power/always")).service
     report("revision", service.spec.labels.get("revision", "0"))
-    text = (VOLUME / "log").read_text(errors="replace")
-    report("written", len(re.findall(r"^\d{8}$", text, re.MULTILINE)))
+    report("written", lines())
     report("running", " ".join(running(client)))
 
 
@@ -137,8 +151,9 @@ def main() -> None:
     lives = FOLDER / "lives"
     if not os.path.exists(unit.PATH):
         first_life()
-        life = 1
+        life, before = 1, 0
     else:
+        before = lines()
         wait_for_the_node()
         life = json.loads(lives.read_text()) + 1
         report("unattended", Path("/proc/uptime").read_text().split()[0])
@@ -148,6 +163,7 @@ def main() -> None:
         os.fsync(file.fileno())
     with Client(NODE, start=False) as client:
         held(client)
+        wait_for_a_line(before)
         report("loading", life)
         load(client, life)
 

@@ -1,6 +1,7 @@
 """``python -m pycompose.worker.agent``: the worker of a node; started by the node's supervisor.
 
-Environment: PYCOMPOSE_STATE_DIR, PYCOMPOSE_RUN_DIR as everywhere; PYCOMPOSE_CGROUP_PARENT (default /pycompose) and
+Environment: PYCOMPOSE_STATE_DIR, PYCOMPOSE_RUN_DIR as everywhere; PYCOMPOSE_CGROUP_PARENT (default /pycompose,
+for an ordinary user none) and
 PYCOMPOSE_INSTANCE (up to 3 characters in links' names) for a second node on one machine. --node-started is the
 supervisor's word that the whole node starts, not this process alone.
 """
@@ -27,7 +28,7 @@ async def run() -> None:
     """Serve until SIGTERM."""
     state = Path(os.environ.get("PYCOMPOSE_STATE_DIR") or "/var/lib/pycompose")
     run_dir = Path(os.environ.get("PYCOMPOSE_RUN_DIR") or "/run/pycompose")
-    parent = (os.environ.get("PYCOMPOSE_CGROUP_PARENT") or "/pycompose") if owning.machines_root() else ""
+    parent = os.environ.get("PYCOMPOSE_CGROUP_PARENT") or ("/pycompose" if owning.machines_root() else "")
     agent = Agent(state, run_dir, parent, os.environ.get("PYCOMPOSE_INSTANCE", ""))
     agent.node_started = "--node-started" in sys.argv
     servers = await serve(run_dir / "worker.sock", agent)

@@ -76,7 +76,7 @@ class Agent:
         self.runners: dict[str, Runner] = {}
         self.shared_memory = SharedMemory(run / "shm")
         self.user_namespaces = UserNamespaces(run / "userns")
-        self.cgroups = Cgroups(cgroup_parent, state / "agent" / "cgroups")
+        self.cgroups = Cgroups(cgroup_parent, state / "agent" / "cgroups", users=self.around is not None)
         self.cgroup_version = 1 if cgroups.mounted()[0] else 2
         self.servers: tuple[str, ...] = ()
         self.search: tuple[str, ...] = ()

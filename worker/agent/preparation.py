@@ -47,11 +47,11 @@ async def prepare(runner: Runner) -> None:
     mounts = await mounting.mounts_of(runner, settings, snapshot.lower, user)
     mounts += _own_files(runner) + await _shared_memory(runner)
     runner.renewed = True
-    limited = agent.around is None
-    most_pids = resources.most_pids() if limited else 0
+    delegated = agent.around.controllers if agent.around else None
+    most_pids = resources.most_pids() if delegated is None or "pids" in delegated else 0
     found = resources.resources_of(container, devices.block_number, most_pids)
-    if not limited:
-        resources.refuse_limits(found)
+    if delegated is not None:
+        resources.refuse_limits(found, delegated)
     if agent.cgroup_version == 2:
         found, warnings = resources.without_version_1(found)
         for warning in warnings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,19 +92,45 @@ def _block_io(wanted: container_pb2.Resources, number: Number) -> dict[str, Any]
 
 _LIMITS = {
     "memory": "mem_limit, deploy.resources.limits.memory and the like",
-    "cpu": "cpus, cpu_shares, cpuset, deploy.resources.limits.cpus and the like",
-    "blockIO": "blkio_config",
+    "cpu": "cpus, cpu_shares, deploy.resources.limits.cpus and the like",
+    "cpuset": "cpuset",
+    "io": "blkio_config",
     "pids": "pids_limit and deploy.resources.limits.pids",
 }
 
 
-def refuse_limits(found: Mapping[str, Any]) -> None:
-    """Refuse limits on a node that has no cgroups to enforce them. Raises SpecError."""
+def refuse_limits(found: Mapping[str, Any], controllers: Collection[str]) -> None:
+    """Refuse limits that an ordinary user's node cannot keep.
+
+    Args:
+        found: `linux.resources`.
+        controllers: what is delegated to the node (cgroup-v2.rst), such as cpu, memory, pids.
+
+    Raises:
+        SpecError: names the attributes, and what helps.
+    """
+    for controller in _needed(found):
+        if not controllers:
+            raise SpecError(
+                f"{_LIMITS[controller]}: this node is an ordinary user's, and no cgroup is delegated to it, so it can "
+                "enforce no limit; leave it out, or use root's node; pycompose node status says why"
+            )
+        if controller not in controllers:
+            raise SpecError(
+                f"{_LIMITS[controller]}: this node is an ordinary user's, to which systemd delegates "
+                f"{', '.join(sorted(controllers))} and no {controller}; leave it out, or as root: systemctl edit "
+                "user@.service, [Service] Delegate=cpu cpuset io memory pids"
+            )
+
+
+def _needed(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the controllers that limits need."""
     for section in found:
-        raise SpecError(
-            f"{_LIMITS[section]}: this node is an ordinary user's, and no cgroup is delegated to it, so it can enforce "
-            "no limit; leave it out, or use root's node"
-        )
+        if section == "cpu":
+            pinned = found["cpu"].keys() & {"cpus", "mems"}
+            yield from ["cpu"] * (found["cpu"].keys() > pinned) + ["cpuset"] * bool(pinned)
+        else:
+            yield {"blockIO": "io"}.get(section, section)
 
 
 def without_version_1(found: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

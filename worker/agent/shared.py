@@ -55,15 +55,15 @@ class Cgroups:
     are kept in a file, one a line, so that a new agent knows them.
     """
 
-    def __init__(self, default: str, file: Path) -> None:
-        self._default, self._file = default, file
+    def __init__(self, default: str, file: Path, *, users: bool = False) -> None:
+        """Args: default: without a wish; file: remembers; users: nothing beside `default` is this node's."""
+        self._default, self._file, self._users = default, file, users
 
     def parent(self, container: container_pb2.ContainerSpec) -> str:
         """Return the cgroup below which the container's is made: an absolute path. Raises SpecError."""
-        if not self._default and container.cgroup_parent:
-            raise SpecError(
-                f"cgroup_parent {container.cgroup_parent}: this node is an ordinary user's and has no cgroups"
-            )
+        if self._users and container.cgroup_parent:
+            have = f"cgroups below {self._default} alone" if self._default else "no cgroups"
+            raise SpecError(f"cgroup_parent {container.cgroup_parent}: this node is an ordinary user's and has {have}")
         if not container.cgroup_parent:
             return self._default
         parts = [part for part in container.cgroup_parent.split("/") if part]

@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,7 @@ import pycompose
 from pycompose.proto import places
 from pycompose.worker.node import logfile
 from pycompose.worker.node.notify import Notifier
-from pycompose.worker.runtime import owning
+from pycompose.worker.runtime import owning, syscalls
 
 MEMBER, MANAGER, AGENT = "pycompose.manager.member", "pycompose.manager", "pycompose.worker.agent"
 PR_SET_PDEATHSIG = 1
@@ -116,28 +117,55 @@ def problems(state: Path, run: Path) -> list[str]:
     found = []
     if not Path("/sys/fs/cgroup").is_dir() or not os.listdir("/sys/fs/cgroup"):
         found.append("no cgroups are mounted at /sys/fs/cgroup; mount them (see cgroups(7))")
-    if not overlay_there() and (not load_module("overlay") or not overlay_there()):
-        found.append("the kernel has no overlay file system; load it: modprobe overlay")
+    if not overlay_there():
+        found.append(f"the kernel has no overlay file system; {as_root()}modprobe overlay")
     for library, package in (("libnftables.so.1", "libnftables1"), ("libseccomp.so.2", "libseccomp2")):
         try:
             ctypes.CDLL(library)
         except OSError:
             found.append(f"{library} is missing; install it: apt-get install {package}")
     places = ((state, 0o711, "PYCOMPOSE_STATE_DIR"), (run, 0o755, "PYCOMPOSE_RUN_DIR"))
-    return found + [text for place in places if (text := unusable(*place))]
+    found += [text for place in places if (text := unusable(*place))]
+    return found or list(filter(None, [without_overlay(state)]))
+
+
+def as_root() -> str:
+    """Return how a remedy begins that takes the machine's root."""
+    return "load it: " if owning.machines_root() else "only root can load it: "
 
 
 def overlay_there() -> bool:
-    """Whether the kernel has the overlay file system now."""
-    return "\toverlay\n" in Path("/proc/filesystems").read_text()
-
-
-def load_module(name: str) -> bool:
-    """Load a kernel module by modprobe(8); distributions have overlay as one that nobody loaded yet."""
+    """Whether the kernel has the overlay file system; asked for, it loads the module, for an ordinary user too."""
     try:
-        return subprocess.run(["modprobe", name], capture_output=True, check=False).returncode == 0
+        os.close(syscalls.fsopen(b"overlay"))
     except OSError:
-        return False
+        return "\toverlay\n" in Path("/proc/filesystems").read_text()
+    return True
+
+
+def without_overlay(state: Path) -> str:
+    """Return why no root of a container can lie in a directory, "" when one can (overlayfs.rst, "Upper and Lower").
+
+    A directory on an overlay itself or on NFS cannot hold the upper one; in a user namespace it takes Linux 5.11.
+    """
+    with tempfile.TemporaryDirectory(prefix=".probe-", dir=state) as place:
+        context = syscalls.fsopen(b"overlay")
+        try:
+            for name in ("lower", "upper", "work"):
+                os.mkdir(f"{place}/{name}")
+                syscalls.fsconfig(context, f"{name}dir".encode(), f"{place}/{name}".encode())
+            if not owning.machines_root():
+                syscalls.fsconfig(context, b"userxattr", None)
+            syscalls.fscreate(context)
+        except OSError as error:
+            return (
+                f"no overlay file system can be made in {state} ({error.strerror}), for containers: set "
+                "PYCOMPOSE_STATE_DIR to a directory of ext4, xfs or btrfs"
+                + ("" if owning.machines_root() else "; in a user namespace it takes Linux 5.11 or later")
+            )
+        finally:
+            os.close(context)
+    return ""
 
 
 def end(children: list[Child]) -> None:
@@ -177,7 +205,7 @@ def main() -> int:
 
         inside.prepare(run)
         around = known.load(run)
-        rootless = {"rootless": {"way_out": around.means}} if around else {}
+        rootless = {"rootless": {"way_out": around.means, "controllers": around.controllers}} if around else {}
     stopping = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:

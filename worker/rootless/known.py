@@ -25,12 +25,15 @@ class Process:
 @dataclass(frozen=True)
 class Around:
     """Attributes: keeper: holds the namespaces; way_out: the network program, None: there is none; means: its name;
-    warnings: what cannot be done here, for people."""
+    warnings: what cannot be done here, for people; cgroup: below which containers' cgroups are made, "" for none;
+    controllers: what can be limited there."""
 
     keeper: Process
     way_out: Process | None
     means: str
     warnings: tuple[str, ...]
+    cgroup: str
+    controllers: tuple[str, ...]
 
 
 def start_time(pid: int) -> int:
@@ -59,6 +62,13 @@ def load(run: Path) -> Around | None:
     try:
         found = json.loads((run / NAME).read_text())
         way_out = Process(**found["way_out"]) if found["way_out"] else None
-        return Around(Process(**found["keeper"]), way_out, found["means"], tuple(found["warnings"]))
+        return Around(
+            Process(**found["keeper"]),
+            way_out,
+            found["means"],
+            tuple(found["warnings"]),
+            found["cgroup"],
+            tuple(found["controllers"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from pycompose.worker.rootless import doors, known, namespaces, preconditions, way_out
+from pycompose.worker.rootless import delegation, doors, known, namespaces, preconditions, way_out
 from pycompose.worker.rootless.preconditions import CannotRun
 
 LOCK = "rootless.lock"
@@ -39,11 +39,12 @@ def launch(state: Path, run: Path, say: Callable[[str], None], runs_already: int
         if wrong:
             raise CannotRun("\n".join(wrong))
         uids, gids = preconditions.ranges(os.geteuid())
+        delegation.enter(os.environ)
         lock = _alone(run)
         if lock is None:
             say(f"a node runs already with {run}; see {run}/node.json")
             return runs_already
-        around = _world(run, uids, gids)
+        around = _world(run, uids, gids, delegation.find(run, os.environ))
     except CannotRun as error:
         for line in str(error).splitlines():
             say(line)
@@ -73,22 +74,26 @@ def _alone(run: Path) -> int | None:
             time.sleep(0.05)
 
 
-def _world(run: Path, uids: tuple[int, int], gids: tuple[int, int]) -> known.Around:
+def _world(run: Path, uids: tuple[int, int], gids: tuple[int, int], delegated: delegation.Delegated) -> known.Around:
     """Find the namespaces of an earlier launch, or make them; the way out is opened again where it was lost."""
     before = known.load(run)
     if before is not None and before.keeper.lives():
-        if before.way_out is not None and before.way_out.lives():
-            return before
         keeper = before.keeper
     else:
+        before = None
         _clear(run)
         keeper = namespaces.make(uids, gids)
     try:
-        process, means, warnings = way_out.open_way(keeper, run)
-        around = known.Around(keeper, process, means, (preconditions.limits_warning(), *warnings))
+        if before is not None and before.way_out is not None and before.way_out.lives():
+            found: tuple[known.Process | None, str, list[str]] = before.way_out, before.means, []
+        else:
+            found = way_out.open_way(keeper, run)
+        process, means, warnings = found
+        said = tuple(filter(None, (delegated.warning, *warnings)))
+        around = known.Around(keeper, process, means, said, delegated.path, delegated.controllers)
         known.save(run, around)
     except BaseException:
-        if before is None or keeper != before.keeper:
+        if before is None:
             namespaces.end(keeper)
         raise
     return around
@@ -97,7 +102,11 @@ def _world(run: Path, uids: tuple[int, int], gids: tuple[int, int]) -> known.Aro
 def _serve(state: Path, run: Path, around: known.Around) -> int:
     """Run the supervisor inside, and open ports for its agent, until it ends."""
     listener = doors.listen(run / known.DOORS)
-    places = {"PYCOMPOSE_STATE_DIR": str(state), "PYCOMPOSE_RUN_DIR": str(run)}
+    places = {
+        "PYCOMPOSE_STATE_DIR": str(state),
+        "PYCOMPOSE_RUN_DIR": str(run),
+        "PYCOMPOSE_CGROUP_PARENT": around.cgroup,
+    }
     node = (sys.executable, "-m", "pycompose.worker.node")
     command = namespaces.words(around.keeper, "setpriv", "--pdeathsig", "KILL", *node)
     child = subprocess.Popen(command, env={**os.environ, **places}, stdin=subprocess.DEVNULL)
@@ -119,6 +128,7 @@ def _serve(state: Path, run: Path, around: known.Around) -> int:
 def _end(run: Path, around: known.Around) -> None:
     """Nothing runs any more: the namespaces go, and what belonged to them, as at a reboot."""
     namespaces.end(around.keeper, around.way_out)
+    delegation.leave(run)
     _clear(run)
 
 

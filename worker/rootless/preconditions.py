@@ -89,14 +89,6 @@ def missing(sysctls: Path = Path("/proc/sys")) -> list[str]:
     return found
 
 
-def limits_warning() -> str:
-    """Return what people should know of limits."""
-    return (
-        "rootless: no cgroup is delegated to this node, so limits of memory, processors and processes are refused, and "
-        "pause and stats are not there"
-    )
-
-
 def _read(path: Path) -> str:
     try:
         return path.read_text()

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 
-from pycompose.worker.runtime import cgroups, device_filter
+from pycompose.worker.runtime import cgroups, device_filter, owning
 from pycompose.worker.runtime.errors import StepError
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ class CgroupV2:
         self.update(resources)
         rules = resources.get("devices") or []
         # an ordinary user loads no such program, and in a user namespace nothing that the rules allow can be made
-        if rules and not os.geteuid():
+        if rules and not os.geteuid() and owning.machines_root():
             try:
                 device_filter.attach(self.directory, rules)
             except OSError as error:
