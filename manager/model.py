@@ -28,6 +28,8 @@ from pycompose.proto.v1 import (
 
 OBJECTS = "/object/"
 NAMES = "/name/"
+#: What lasts; all else lives as long as the processes that write it.
+KEPT = (OBJECTS, NAMES)
 Object = Any
 
 
@@ -91,6 +93,11 @@ class Codec:
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
+
+    @property
+    def data_key(self) -> bytes:
+        """What secrets and the cluster's keys are encrypted with."""
+        return self._sealer.key
 
     def put(self, kind: Kind, identity: str, message: Object) -> Put:
         """Return the operation that stores the object."""

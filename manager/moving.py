@@ -40,6 +40,8 @@ START_SECONDS, STOP_SECONDS = 60.0, 30.0
 #: Where every manager finds the members' authority: its certificate and key, sealed.
 AUTHORITY = "/etcd/authority"
 NEW_DATABASE = f"{DATABASE}.moving"
+#: What a backup had, complete: the manager begins its next life with it.
+RESTORED_DATABASE = f"{DATABASE}.restored"
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ async def to_sqlite(folder: Path, gate: Gate, codec: Codec) -> Backend:
     if Backend.load(folder).store == "sqlite":
         raise StoreError("the store is on SQLite already")
     new = folder / NEW_DATABASE
-    _remove_database(new)
+    remove_database(new)
     backend = Backend()
     async with gate.closed() as source:
         target = await SqliteStore.open(new)
@@ -117,12 +119,24 @@ async def to_sqlite(folder: Path, gate: Gate, codec: Codec) -> Backend:
     return backend
 
 
+def adopt(folder: Path) -> None:
+    """Put a restored content in the place of the store that was in use; what is killed meanwhile is done again."""
+    restored = folder / RESTORED_DATABASE
+    if not restored.exists():
+        return
+    if Backend.load(folder).store != "sqlite":
+        Backend().save(folder)
+    remove_database(folder / DATABASE)
+    restored.rename(folder / DATABASE)
+    sync_folder(folder)
+
+
 async def tidy(folder: Path, backend: Backend) -> None:
     """Remove what the store that is not in use left, at the start of a manager."""
     if backend.store == "etcd":
-        _remove_database(folder / DATABASE)
+        remove_database(folder / DATABASE)
         return
-    _remove_database(folder / NEW_DATABASE)
+    remove_database(folder / NEW_DATABASE)
     if (folder / FILE).exists():
         await clear(folder, Settings.load(folder).client)
 
@@ -167,7 +181,8 @@ def _host(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
 
 
-def _remove_database(path: Path) -> None:
+def remove_database(path: Path) -> None:
+    """Remove a store's file, and what SQLite keeps beside it."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 

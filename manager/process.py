@@ -14,11 +14,12 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycompose.manager import moving
 from pycompose.manager.allocator import Pools
 from pycompose.manager.backend import Backend
+from pycompose.manager.backup.calls import Backups
 from pycompose.manager.cache import Cache
 from pycompose.manager.cluster import add_cluster, cluster_parts
 from pycompose.manager.cluster.listening import Listening
@@ -35,6 +36,9 @@ from pycompose.manager.store.gate import Gate
 from pycompose.proto import ports
 from pycompose.proto.refusal import BlockedError
 from pycompose.proto.v1 import access_pb2, cluster_pb2, control_pb2, dispatcher_pb2, image_pb2
+
+if TYPE_CHECKING:
+    from pycompose.manager.backup.restoring import Restored
 
 log = logging.getLogger("pycompose.manager")
 #: With the files that declare them: reflection finds what is loaded.
@@ -100,6 +104,12 @@ class Process:
             await moving.to_sqlite(self.folder, self._store, self._codec)
         self.renew()
 
+    async def _use_restored(self, restored: Restored) -> None:
+        """Put what a backup had in the store's place, and begin anew with it."""
+        async with self._moving, self._store.closed():
+            restored.commit()
+        self.renew()
+
     async def run(self) -> int:
         """Live until `stop`; returns the exit status. Raises StoreError, SealError, OSError: it cannot begin."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -120,6 +130,7 @@ class Process:
 
     async def _live(self) -> BaseException | None:
         """One life; returns the error that ended it."""
+        moving.adopt(self.folder)
         backend = Backend.load(self.folder)
         await moving.tidy(self.folder, backend)
         codec = Codec(Sealer.from_file(self.folder / "key"))
@@ -186,6 +197,7 @@ class Process:
             lambda: place_of(self.state),
             self._node_id,
             lambda: dispatcher.addresses,
+            Backups(api, self.folder, self._node_id, lambda: place_of(self.state), self._use_restored),
         )
         adders = [
             lambda server: add_control(server, api),

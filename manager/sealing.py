@@ -22,6 +22,7 @@ class Sealer:
     """Seals with one key of 32 bytes."""
 
     def __init__(self, key: bytes) -> None:
+        self.key = key
         self._cipher = AESGCM(key)
 
     @classmethod

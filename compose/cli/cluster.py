@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pycompose.compose.cli.backup import backup, restore
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.objects import as_dict
@@ -31,7 +32,12 @@ def cluster() -> None:
     pycompose cluster token worker                       what to type on a machine that joins
     pycompose context create laptop --from-node          a certificate for one of them
     pycompose context export laptop                      take it there
+    pycompose cluster backup /backup/cluster             everything that managers know, in a file
     """
+
+
+for _command in (backup, restore):
+    cluster.add_command(_command)
 
 
 def _calls(client: Client) -> Any:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from pycompose.manager.ca import Authority, RequestError, Subject
 from pycompose.manager.cluster.door import JoinDoor, TlsDoor
 from pycompose.manager.cluster.identity import Keeper, authority_of, issue, life_of
-from pycompose.manager.cluster.listening import ANY, FILE, Listening, why_not, wrong
+from pycompose.manager.cluster.listening import ANY, FILE, Listening, check_ports, wrong
 from pycompose.manager.cluster.own import OwnNode
 from pycompose.manager.control.api import Api, ServicerContext
 from pycompose.manager.control.validate import shape
@@ -27,6 +28,9 @@ from pycompose.proto.refusal import BlockedError, InvalidError, NotFoundError
 from pycompose.proto.renewal import validity
 from pycompose.proto.tokens import Token, digest, new_secret
 from pycompose.proto.v1 import cluster_pb2, cluster_pb2_grpc, node_pb2
+
+if TYPE_CHECKING:
+    from pycompose.manager.backup.calls import Backups
 
 #: How long the worker of a new cluster's manager may take to be back before the call answers all the same.
 OWN_SECONDS = 20.0
@@ -43,6 +47,7 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         door, joining: where this manager listens for others, and for machines that join.
         keeper: its certificate.
         own: this machine's worker.
+        backups: of its store.
     """
 
     def __init__(
@@ -54,9 +59,11 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         joining: JoinDoor,
         keeper: Keeper,
         own: OwnNode,
+        backups: Backups,
     ) -> None:
         self._api, self._folder, self._node_id = api, folder, node_id
         self._door, self._joining, self._keeper, self._own = door, joining, keeper, own
+        self._backups = backups
 
     async def InitCluster(
         self, request: cluster_pb2.InitClusterRequest, context: ServicerContext
@@ -73,7 +80,7 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
             listening = _listening(request)
             if found := [*shape(request.spec, "spec"), *wrong(listening)]:
                 raise InvalidError(found)
-            _check_ports(listening)
+            check_ports(listening)
             cluster = self._made(request.spec)
             identity = await asyncio.to_thread(issue, cluster, self._node_id(), listening, datetime.now(UTC))
             # without the object the files mean nothing, and are written anew
@@ -173,6 +180,27 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
             managers=[self._door.listening.reached] if self._door.listening is not None else [],
         )
 
+    async def Backup(
+        self, request: cluster_pb2.BackupRequest, context: ServicerContext
+    ) -> AsyncIterator[cluster_pb2.BackupResponse]:
+        """Write what is in the store."""
+        async for data in self._backups.make(request):
+            yield cluster_pb2.BackupResponse(data=data)
+
+    async def Restore(
+        self, requests: AsyncIterator[cluster_pb2.RestoreRequest], context: ServicerContext
+    ) -> cluster_pb2.RestoreResponse:
+        """Put the content of a backup in the store's place."""
+        first = await anext(requests, cluster_pb2.RestoreRequest())
+        if first.WhichOneof("content") != "start":
+            raise InvalidError([("start", "comes first")])
+
+        async def data() -> AsyncIterator[bytes]:
+            async for request in requests:
+                yield request.data
+
+        return await self._backups.restore(first.start, data())
+
 
 def public(cluster: cluster_pb2.Cluster) -> cluster_pb2.Cluster:
     """Return a cluster without its keys."""
@@ -200,17 +228,6 @@ def _listening(request: cluster_pb2.InitClusterRequest) -> Listening:
         request.join_port or ports.JOIN,
         request.worker_port or ports.WORKER,
     )
-
-
-def _check_ports(listening: Listening) -> None:
-    """Raise BlockedError when something else listens on one of the ports."""
-    for flag, port in (
-        ("--port", listening.port),
-        ("--join-port", listening.join_port),
-        ("--worker-port", listening.worker_port),
-    ):
-        if reason := why_not(listening.address, port):
-            raise BlockedError(f"{reason}; choose another with {flag}, or stop what listens there", "PORT_TAKEN")
 
 
 def add_cluster(server: grpc.aio.Server, calls: ClusterCalls) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from pycompose.proto import ports
+from pycompose.proto.refusal import BlockedError
 
 FILE = "listen.json"
 #: Every address of this machine, of version 6 and 4.
@@ -110,6 +111,17 @@ def why_not(address: str, port: int) -> str:
     except OSError as error:
         return f"nothing can listen on {joined(address, port)}: {error.strerror}"
     return ""
+
+
+def check_ports(listening: Listening) -> None:
+    """Raise BlockedError when something else listens on one of the ports."""
+    for flag, port in (
+        ("--port", listening.port),
+        ("--join-port", listening.join_port),
+        ("--worker-port", listening.worker_port),
+    ):
+        if reason := why_not(listening.address, port):
+            raise BlockedError(f"{reason}; choose another with {flag}, or stop what listens there", "PORT_TAKEN")
 
 
 def _bind(address: str, port: int) -> None:

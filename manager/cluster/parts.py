@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycompose.manager.ca.joining import Roll
 from pycompose.manager.cluster.admission import Admission
@@ -15,6 +15,9 @@ from pycompose.manager.cluster.identity import Keeper
 from pycompose.manager.cluster.own import OwnNode
 from pycompose.manager.control import Api
 from pycompose.proto.peer import Role
+
+if TYPE_CHECKING:
+    from pycompose.manager.backup.calls import Backups
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ def cluster_parts(
     place: Callable[[], Mapping[str, Any]],
     node_id: Callable[[], str],
     managers: Callable[[], Sequence[str]],
+    backups: Backups,
 ) -> ClusterParts:
     """Make the parts.
 
@@ -43,6 +47,7 @@ def cluster_parts(
         place: what this node is in a cluster (its node.json); {} for a single node.
         node_id: gives this node's id.
         managers: where all managers are, "HOST:PORT" each; empty when only this one is known.
+        backups: of the store.
     """
     keeper = Keeper(folder, api.cache, node_id)
     own = OwnNode(worker, place, folder, api.cache, node_id, lambda cluster: token_of(cluster, Role.MANAGER))
@@ -53,5 +58,5 @@ def cluster_parts(
     admission = Admission(api.cache, Roll(api.store, api.cache, api.codec, own.unbound), known)
     door = TlsDoor(folder, keeper, api.cache, admission.add_renewal)
     joining = JoinDoor(folder, keeper, api.cache, admission.add_joining)
-    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own)
+    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own, backups)
     return ClusterParts((door, joining), calls, (keeper.run(), own.run()))

@@ -158,14 +158,18 @@ class Nodes:
             held.ended.set()
 
     async def run(self) -> None:
-        """Look for silent nodes, for ever."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            now, grace = self._pulse.beat(), self.grace_seconds
-            for held in [held for held in self._held.values() if now - held.seen > grace]:
-                self._release(held.node_id)
-                message = f"no sign of life for {grace:.1f} s; look at `pycompose node status` there"
-                self._begin(self._say(held, node_pb2.NODE_STATE_DOWN, message))
+        """Look for silent nodes, for ever; nothing is written any more once this ends."""
+        try:
+            while True:
+                await asyncio.sleep(LOOK_SECONDS)
+                now, grace = self._pulse.beat(), self.grace_seconds
+                for held in [held for held in self._held.values() if now - held.seen > grace]:
+                    self._release(held.node_id)
+                    message = f"no sign of life for {grace:.1f} s; look at `pycompose node status` there"
+                    self._begin(self._say(held, node_pb2.NODE_STATE_DOWN, message))
+        finally:
+            for task in self._writing:
+                task.cancel()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -454,3 +454,173 @@ class RotateJoinTokenResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateJoinTokenResponse: _TypeAlias = RotateJoinTokenResponse  # noqa: Y015
+
+@_typing.final
+class BackupRequest(_message.Message):
+    """Written by the client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    KEY_NOTE_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    """32 bytes that encrypt the backup, made of a passphrase that the manager never sees. Empty: the backup has no keys,
+    and is encrypted with the store's data key.
+    """
+    key_note: _builtins.str
+    """How the client made `key`, for who restores: up to 1 KiB, copied into the backup's head as it is."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        key_note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_note", b"key_note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupRequest: _TypeAlias = BackupRequest  # noqa: Y015
+
+@_typing.final
+class BackupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The next piece of the file. Written by the manager."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupResponse: _TypeAlias = BackupResponse  # noqa: Y015
+
+@_typing.final
+class RestoreRequest(_message.Message):
+    """First `start`, then data. Written by the client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The next piece of the file."""
+    @_builtins.property
+    def start(self) -> Global___RestoreStart:
+        """How to restore."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___RestoreStart | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "data", b"data", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "data", b"data", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["start", "data"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___RestoreRequest: _TypeAlias = RestoreRequest  # noqa: Y015
+
+@_typing.final
+class RestoreStart(_message.Message):
+    """How to restore. Written by the client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    ADVERTISE_ADDRESS_FIELD_NUMBER: _builtins.int
+    LISTEN_ADDRESS_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    JOIN_PORT_FIELD_NUMBER: _builtins.int
+    WORKER_PORT_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    """What was `BackupRequest.key`; empty: the backup was made without keys."""
+    force: _builtins.bool
+    """Also when this node has projects, or is of a cluster, which go."""
+    advertise_address: _builtins.str
+    """How others reach this machine, as in InitClusterRequest; for a backup of a cluster, where it is not known yet."""
+    listen_address: _builtins.str
+    """IP address to listen on; empty: as before, or all."""
+    port: _builtins.int
+    """TCP port of the API; 0: as before, or 7420."""
+    join_port: _builtins.int
+    """TCP port at which machines join; 0: as before, or 7421."""
+    worker_port: _builtins.int
+    """TCP port of this node's worker, for managers and other nodes; 0: as before, or 7422."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        force: _builtins.bool = ...,
+        advertise_address: _builtins.str = ...,
+        listen_address: _builtins.str = ...,
+        port: _builtins.int = ...,
+        join_port: _builtins.int = ...,
+        worker_port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_address", b"advertise_address", "force", b"force", "join_port", b"join_port", "key", b"key", "listen_address", b"listen_address", "port", b"port", "worker_port", b"worker_port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreStart: _TypeAlias = RestoreStart  # noqa: Y015
+
+@_typing.final
+class RestoreResponse(_message.Message):
+    """Written by the manager."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTS_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAME_FIELD_NUMBER: _builtins.int
+    REPLACED_FIELD_NUMBER: _builtins.int
+    OTHER_NODES_FIELD_NUMBER: _builtins.int
+    MADE_AT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    cluster_name: _builtins.str
+    """The cluster's name; empty: the backup is of a single node."""
+    replaced: _builtins.str
+    """Host name of the node whose place this machine took; empty: of none, or it is the same machine."""
+    other_nodes: _builtins.int
+    """Nodes that the backup knows besides this machine; they are down until they connect."""
+    epoch: _builtins.str
+    """The store's epoch from now on: who asks before the manager has begun anew is told another."""
+    @_builtins.property
+    def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the projects that are there now, sorted."""
+
+    @_builtins.property
+    def made_at(self) -> _timestamp_pb2.Timestamp:
+        """When the backup was made."""
+
+    def __init__(
+        self,
+        *,
+        projects: _abc.Iterable[_builtins.str] | None = ...,
+        cluster_name: _builtins.str = ...,
+        replaced: _builtins.str = ...,
+        other_nodes: _builtins.int = ...,
+        made_at: _timestamp_pb2.Timestamp | None = ...,
+        epoch: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["made_at", b"made_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_name", b"cluster_name", "epoch", b"epoch", "made_at", b"made_at", "other_nodes", b"other_nodes", "projects", b"projects", "replaced", b"replaced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreResponse: _TypeAlias = RestoreResponse  # noqa: Y015

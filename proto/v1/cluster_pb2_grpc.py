@@ -59,6 +59,16 @@ class ClusterServiceStub:
                 request_serializer=pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenResponse.FromString,
                 _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/pycompose.v1.ClusterService/Backup',
+                request_serializer=pycompose_dot_v1_dot_cluster__pb2.BackupRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_cluster__pb2.BackupResponse.FromString,
+                _registered_method=True)
+        self.Restore = channel.stream_unary(
+                '/pycompose.v1.ClusterService/Restore',
+                request_serializer=pycompose_dot_v1_dot_cluster__pb2.RestoreRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_cluster__pb2.RestoreResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -100,6 +110,23 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Backup(self, request, context):
+        """Everything that is in the store, as it is at one revision, in the form that `pycompose.proto.backup` describes.
+        UNAVAILABLE: the store changed faster than it could be read; try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Restore(self, request_iterator, context):
+        """Puts the content of a backup in the place of the store's. Everything is read and checked first; versions, watches
+        and updates from before are refused afterwards. FAILED_PRECONDITION: something would be lost (see `force`), or
+        there are other managers. INVALID_ARGUMENT: the backup is damaged, cut off, newer, or opened by another key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +154,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.RotateJoinToken,
                     request_deserializer=pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenResponse.SerializeToString,
+            ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=pycompose_dot_v1_dot_cluster__pb2.BackupRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_cluster__pb2.BackupResponse.SerializeToString,
+            ),
+            'Restore': grpc.stream_unary_rpc_method_handler(
+                    servicer.Restore,
+                    request_deserializer=pycompose_dot_v1_dot_cluster__pb2.RestoreRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_cluster__pb2.RestoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +301,60 @@ class ClusterService:
             '/pycompose.v1.ClusterService/RotateJoinToken',
             pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenRequest.SerializeToString,
             pycompose_dot_v1_dot_cluster__pb2.RotateJoinTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pycompose.v1.ClusterService/Backup',
+            pycompose_dot_v1_dot_cluster__pb2.BackupRequest.SerializeToString,
+            pycompose_dot_v1_dot_cluster__pb2.BackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restore(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/pycompose.v1.ClusterService/Restore',
+            pycompose_dot_v1_dot_cluster__pb2.RestoreRequest.SerializeToString,
+            pycompose_dot_v1_dot_cluster__pb2.RestoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

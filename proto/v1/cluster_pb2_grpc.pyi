@@ -43,6 +43,15 @@ class ClusterServiceStub:
     """The token by which machines join, as workers or as managers; NOT_FOUND before there is a cluster."""
     RotateJoinToken: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RotateJoinTokenRequest, _cluster_pb2.RotateJoinTokenResponse]
     """Makes a new token of a role; the one before is worth nothing from then on. Nodes that joined by it stay."""
+    Backup: _grpc.UnaryStreamMultiCallable[_cluster_pb2.BackupRequest, _cluster_pb2.BackupResponse]
+    """Everything that is in the store, as it is at one revision, in the form that `pycompose.proto.backup` describes.
+    UNAVAILABLE: the store changed faster than it could be read; try again.
+    """
+    Restore: _grpc.StreamUnaryMultiCallable[_cluster_pb2.RestoreRequest, _cluster_pb2.RestoreResponse]
+    """Puts the content of a backup in the place of the store's. Everything is read and checked first; versions, watches
+    and updates from before are refused afterwards. FAILED_PRECONDITION: something would be lost (see `force`), or
+    there are other managers. INVALID_ARGUMENT: the backup is damaged, cut off, newer, or opened by another key.
+    """
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -59,6 +68,15 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """The token by which machines join, as workers or as managers; NOT_FOUND before there is a cluster."""
     RotateJoinToken: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RotateJoinTokenRequest, _cluster_pb2.RotateJoinTokenResponse]  # type: ignore[assignment]
     """Makes a new token of a role; the one before is worth nothing from then on. Nodes that joined by it stay."""
+    Backup: _aio.UnaryStreamMultiCallable[_cluster_pb2.BackupRequest, _cluster_pb2.BackupResponse]  # type: ignore[assignment]
+    """Everything that is in the store, as it is at one revision, in the form that `pycompose.proto.backup` describes.
+    UNAVAILABLE: the store changed faster than it could be read; try again.
+    """
+    Restore: _aio.StreamUnaryMultiCallable[_cluster_pb2.RestoreRequest, _cluster_pb2.RestoreResponse]  # type: ignore[assignment]
+    """Puts the content of a backup in the place of the store's. Everything is read and checked first; versions, watches
+    and updates from before are refused afterwards. FAILED_PRECONDITION: something would be lost (see `force`), or
+    there are other managers. INVALID_ARGUMENT: the backup is damaged, cut off, newer, or opened by another key.
+    """
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -102,5 +120,26 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.RotateJoinTokenResponse, _abc.Awaitable[_cluster_pb2.RotateJoinTokenResponse]]:
         """Makes a new token of a role; the one before is worth nothing from then on. Nodes that joined by it stay."""
+
+    @_abc_1.abstractmethod
+    def Backup(
+        self,
+        request: _cluster_pb2.BackupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.BackupResponse], _abc.AsyncIterator[_cluster_pb2.BackupResponse]]:
+        """Everything that is in the store, as it is at one revision, in the form that `pycompose.proto.backup` describes.
+        UNAVAILABLE: the store changed faster than it could be read; try again.
+        """
+
+    @_abc_1.abstractmethod
+    def Restore(
+        self,
+        request_iterator: _MaybeAsyncIterator[_cluster_pb2.RestoreRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.RestoreResponse, _abc.Awaitable[_cluster_pb2.RestoreResponse]]:
+        """Puts the content of a backup in the place of the store's. Everything is read and checked first; versions, watches
+        and updates from before are refused afterwards. FAILED_PRECONDITION: something would be lost (see `force`), or
+        there are other managers. INVALID_ARGUMENT: the backup is damaged, cut off, newer, or opened by another key.
+        """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
