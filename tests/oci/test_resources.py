@@ -81,7 +81,15 @@ ROWS = [
           "memory.swap.max 33554432"),
     limit("memory", {"swappiness": 10}, "memory/memory.swappiness 10", "", peer=V1_ONLY if V2 else ""),
     limit("memory", {"kernelTCP": 16 * MB}, "memory/memory.kmem.tcp.limit_in_bytes 16777216", "", peer=OLD),
-    limit("memory", {"kernel": 16 * MB}, "", "", peer="runc says that it leaves it out"),
+    Row(
+        "memory: kernel",  # the kernel takes it on version 1, and has not heeded it since Linux 5.16
+        setting("linux.resources.memory", {"kernel": 16 * MB}),
+        NEVER if V2 else "echo taken",
+        "" if V2 else "taken",
+        code=int(V2),
+        peer="runc leaves it out",
+        err="memory.kernel" if V2 else "",
+    ),
     limit("memory", {"disableOOMKiller": True}, "memory/memory.oom_control oom_kill_disable 1", "",
           peer=V1_ONLY if V2 else ""),
     limit("memory", {"useHierarchy": True}, "memory/memory.use_hierarchy 1", "memory.max max"),

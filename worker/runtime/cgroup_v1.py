@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _PLAIN: tuple[tuple[str, str, str, str], ...] = (
     ("memory", "reservation", "memory", "memory.soft_limit_in_bytes"),
     ("memory", "swappiness", "memory", "memory.swappiness"),
+    ("memory", "kernel", "memory", "memory.kmem.limit_in_bytes"),
     ("memory", "kernelTCP", "memory", "memory.kmem.tcp.limit_in_bytes"),
     ("cpu", "shares", "cpu", "cpu.shares"),
     ("cpu", "period", "cpu", "cpu.cfs_period_us"),
@@ -32,10 +33,7 @@ _PLAIN: tuple[tuple[str, str, str, str], ...] = (
     ("cpu", "mems", "cpuset", "cpuset.mems"),
     ("network", "classID", "net_cls", "net_cls.classid"),
 )
-_LACKING = (
-    ("memory", "kernel", "the kernel counts its own memory in memory.limit (since Linux 5.16)"),
-    ("blockIO", "leafWeight", cgroups.NO_LEAVES),
-)
+_LACKING = (("blockIO", "leafWeight", cgroups.NO_LEAVES),)
 _THROTTLES: tuple[tuple[str, str], ...] = (
     ("throttleReadBpsDevice", "blkio.throttle.read_bps_device"),
     ("throttleWriteBpsDevice", "blkio.throttle.write_bps_device"),
