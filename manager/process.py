@@ -35,7 +35,7 @@ from pycompose.manager.store import CompactedError, Store, StoreUnavailableError
 from pycompose.manager.store.gate import Gate
 from pycompose.proto import ports
 from pycompose.proto.refusal import BlockedError
-from pycompose.proto.v1 import access_pb2, cluster_pb2, control_pb2, dispatcher_pb2, image_pb2
+from pycompose.proto.v1 import access_pb2, build_pb2, cluster_pb2, control_pb2, dispatcher_pb2, image_pb2
 
 if TYPE_CHECKING:
     from pycompose.manager.backup.restoring import Restored
@@ -44,7 +44,7 @@ log = logging.getLogger("pycompose.manager")
 #: With the files that declare them: reflection finds what is loaded.
 SERVICES = {
     f"pycompose.v1.{name}": file.DESCRIPTOR
-    for file in (control_pb2, cluster_pb2, dispatcher_pb2, access_pb2, image_pb2)
+    for file in (control_pb2, cluster_pb2, dispatcher_pb2, access_pb2, image_pb2, build_pb2)
     for name in file.DESCRIPTOR.services_by_name
 }
 PAUSE_SECONDS = 0.2

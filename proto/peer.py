@@ -51,6 +51,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "pycompose.v1.ImageService": _PEOPLE,
     "/pycompose.v1.ImageService/FetchManifest": _EVERYONE,
     "/pycompose.v1.ImageService/FetchBlob": _EVERYONE,
+    "pycompose.v1.BuildService": _PEOPLE,
     "pycompose.v1.DispatcherService": _NODES,
     "pycompose.v1.CaService": _NODES,
     "pycompose.v1.JoinService": _ANYBODY,

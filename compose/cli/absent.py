@@ -7,35 +7,7 @@ from typing import Any
 import click
 
 from pycompose.compose.cli.errors import CliError
-from pycompose.compose.cli.flags import command, group
-
-
-@command()
-@click.argument("services", nargs=-1)
-@click.option("--build-arg", multiple=True, metavar="KEY=VALUE", help="Set a variable of the build.")
-@click.option("--builder", metavar="NAME", help="Builder to use.")
-@click.option("--check", is_flag=True, help="Check the build's configuration.")
-@click.option("-m", "--memory", metavar="BYTES", help="Memory limit of the build.")
-@click.option("--no-cache", is_flag=True, help="Use no cache.")
-@click.option("--print", "print_", is_flag=True, help="Print the equivalent bake file.")
-@click.option("--provenance", metavar="FORM", help="Add a provenance attestation.")
-@click.option("--pull", is_flag=True, help="Always pull base images.")
-@click.option("--push", is_flag=True, help="Push the images.")
-@click.option("-q", "--quiet", is_flag=True, help="No output.")
-@click.option("--sbom", metavar="FORM", help="Add a list of what is inside.")
-@click.option("--ssh", metavar="KEY", help="SSH authentications of the build.")
-@click.option("--with-dependencies", is_flag=True, help="Also what the services depend on.")
-@click.option("--progress", hidden=True)
-@click.option("--compress", is_flag=True, hidden=True)
-@click.option("--force-rm", is_flag=True, hidden=True)
-@click.option("--no-rm", is_flag=True, hidden=True)
-@click.option("--parallel", is_flag=True, hidden=True)
-def build(**flags: Any) -> None:
-    """Build images (not there yet)."""
-    raise CliError(
-        "building images is not there yet; build elsewhere and load the result: pycompose image load -i FILE.tar"
-    )
-
+from pycompose.compose.cli.flags import group
 
 _NO_BRIDGE = (
     "bridge runs Docker's transformation images on the file to make manifests of Kubernetes; there is nothing to "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pycompose.compose.cli import asking, providers
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError
-from pycompose.compose.cli.images_step import ensure
+from pycompose.compose.cli.images_step import Builds, ensure
 from pycompose.compose.cli.portcheck import check_ports
 from pycompose.compose.cli.settings import Settings
 from pycompose.compose.client import ApiError, Client
@@ -98,13 +98,14 @@ def make_plan(
     *,
     images: Display,
     pull: str | None,
+    builds: Builds,
 ) -> UpPlan:
-    """Pull and pin images, and compare with what is there.
+    """Pull, build and pin images, and compare with what is there.
 
     Raises:
         CliError: the plan cannot be made, or an image is missing.
     """
-    ensure(client, desired, pull, images)
+    ensure(client, desired, pull, images, builds)
     return compared(settings, desired, fetch(client, desired.project.name), options)
 
 
@@ -139,6 +140,7 @@ def bring(
     *,
     images: Display,
     pull: str | None,
+    builds: Builds,
     ask: bool,
     leave_out: str = "",
 ) -> Applied:
@@ -154,6 +156,7 @@ def bring(
         display: shows a line per object.
         images: shows pulls.
         pull: when to pull, in place of the services' own.
+        builds: makes the images that are built.
         ask: ask on a terminal before orphans go.
         leave_out: a service that is not brought up.
 
@@ -164,7 +167,7 @@ def bring(
     providers.up(project, desired, display)
     refused = ""
     for attempt in range(1, ATTEMPTS + 1):
-        plan = make_plan(settings, client, desired, options, images=images, pull=pull)
+        plan = make_plan(settings, client, desired, options, images=images, pull=pull, builds=builds)
         plan.steps = [step for step in plan.steps if step.kind != "service" or step.name != leave_out]
         check_ports(client, project, plan.steps)
         try:

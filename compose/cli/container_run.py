@@ -19,7 +19,7 @@ from pycompose.compose.cli.attach import DETACH_KEYS, detach_sequence
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
 from pycompose.compose.cli.flags import PASS_ON, command
-from pycompose.compose.cli.images_step import ensure
+from pycompose.compose.cli.images_step import Builds, ensure
 from pycompose.compose.cli.interrupts import interrupts_into
 from pycompose.compose.cli.oneoff import Attachment, LeftError, begun
 from pycompose.compose.cli.settings import Settings, settings
@@ -217,7 +217,7 @@ def make(
     wanted = Desired(project_pb2.ProjectSpec(), services={spec.name: spec}, places={spec.name: "container run"})
     try:
         with chosen.display("Pulling") as display:
-            ensure(client, wanted, values["pull"], display)
+            ensure(client, wanted, values["pull"], display, Builds())
     except CliError as error:
         raise CliError(str(error), 125) from None
     if values["publish_all"]:

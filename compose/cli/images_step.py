@@ -7,6 +7,7 @@ that fails is an error; else by what the node has.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pycompose.compose.cli.display import Display
@@ -29,28 +30,46 @@ POLICIES = {
 class _Wish:
     """What a service wants; `place` is where its image is written, `build` where its build, "" for none."""
 
+    service: str
     wanted: Wanted
     policy: int
     refresh_after: float
     place: str
     build: str
     pinned: str
+    always_built: bool
 
 
-def ensure(client: Client, desired: Desired, policy: str | None, display: Display) -> None:
-    """Find or pull the images of all services, and write their ids into the specs.
+class Builds:
+    """How images are built for a command; this one builds none.
+
+    Attributes:
+        every: all that can be built are.
+        never: none is.
+    """
+
+    every, never = False, False
+
+    def build(self, client: Client, services: Sequence[str]) -> Mapping[str, str]:
+        """Build the images of services; returns their ids by service. Raises CliError."""
+        return {}
+
+
+def ensure(client: Client, desired: Desired, policy: str | None, display: Display, builds: Builds) -> None:
+    """Find, pull or build the images of all services, and write their ids into the specs.
 
     Args:
         client: the node.
         desired: the project; its specs get `image_digest`, and keep one that they have.
         policy: in place of the services' own: always, missing, never or build.
         display: shows a line per pull.
+        builds: makes the images that are built.
 
     Raises:
         CliError: an image is missing and cannot be had; with the place in the file.
         CredentialError: an account for a registry cannot be read.
     """
-    found, pulls = _sorted(client, desired, policy)
+    found, pulls, built = _sorted(client, desired, policy, builds)
     if pulls:
         transfers = pull_all(client, [wish.wanted for wish in pulls], Wallet(), display)
         errors = []
@@ -62,9 +81,12 @@ def ensure(client: Client, desired: Desired, policy: str | None, display: Displa
                 errors.append(f"{wish.place}: image {wish.wanted.reference} cannot be pulled: {done.error}")
         if errors:
             raise CliError("\n".join(errors))
+    made = builds.build(client, built)
+    by_name = {desired.services[name].task.container.image: image_id for name, image_id in made.items()}
     for spec in desired.services.values():
         container = spec.task.container
-        container.image_digest = container.image_digest or found[Wanted(container.image, container.platform)]
+        wanted = Wanted(container.image, container.platform)
+        container.image_digest = by_name.get(container.image) or container.image_digest or found[wanted]
 
 
 def look(client: Client, desired: Desired, policy: str | None) -> dict[str, str]:
@@ -73,8 +95,8 @@ def look(client: Client, desired: Desired, policy: str | None) -> dict[str, str]
     Raises:
         CliError: as `ensure`, as far as the node knows.
     """
-    found, pulls = _sorted(client, desired, policy)
-    missing = {}
+    found, pulls, built = _sorted(client, desired, policy, Builds())
+    missing = {desired.services[name].task.container.image: "the file says how to build it" for name in built}
     for wish in pulls:
         local = find(client, wish.wanted.reference)
         why = "it is not on the node"
@@ -88,17 +110,23 @@ def look(client: Client, desired: Desired, policy: str | None) -> dict[str, str]
     return missing
 
 
-def _sorted(client: Client, desired: Desired, policy: str | None) -> tuple[dict[Wanted, str], list[_Wish]]:
-    """Return the ids of images that are taken as they are, and wishes to pull, one per image.
+def _sorted(
+    client: Client, desired: Desired, policy: str | None, builds: Builds
+) -> tuple[dict[Wanted, str], list[_Wish], list[str]]:
+    """Return the ids of images that are taken as they are, wishes to pull, one per image, and services to build.
 
     Raises:
         CliError: an image cannot be had.
     """
     found: dict[Wanted, str] = {}
     pulls: dict[Wanted, _Wish] = {}
-    errors = []
-    for wish in _wishes(desired, policy):
-        if wish.pinned or wish.wanted in pulls:
+    errors: list[str] = []
+    built: dict[str, str] = {}
+    for wish in sorted(_wishes(desired, policy), key=lambda one: not one.build):
+        if wish.pinned or wish.wanted in pulls or wish.wanted.reference in built.values():
+            continue
+        if wish.build and (builds.every or wish.always_built or policy == "build"):
+            built[wish.service] = wish.wanted.reference
             continue
         local = find(client, wish.wanted.reference)
         verdict = decide(
@@ -111,23 +139,22 @@ def _sorted(client: Client, desired: Desired, policy: str | None) -> tuple[dict[
         )
         if verdict is Verdict.PULL:
             pulls[wish.wanted] = wish
-        elif verdict is Verdict.KEEP and local is not None and not (policy == "build" and wish.build):
+        elif verdict is Verdict.KEEP and local is not None:
             found[wish.wanted] = local.id
+        elif verdict is Verdict.BUILD and not builds.never:
+            built[wish.service] = wish.wanted.reference
         else:
             errors.append(_absent(wish, local))
     if errors:
         raise CliError("\n".join(dict.fromkeys(errors)))
-    return found, list(pulls.values())
+    return found, list(pulls.values()), list(built)
 
 
 def _absent(wish: _Wish, local: Local | None) -> str:
     """Return why an image cannot be had."""
     name, load = wish.wanted.reference, "pycompose image load -i FILE.tar"
     if wish.build:
-        return (
-            f"{wish.build}: image {name} would have to be built, and building images is not there yet; build it "
-            f"elsewhere and load it: {load}"
-        )
+        return f"{wish.build}: image {name} is not there, and --no-build was given; leave that out, or load it: {load}"
     if local is not None:
         return (
             f"{wish.place}: image {name} is there for {local.platform}, not for {wish.wanted.platform}, and "
@@ -145,12 +172,14 @@ def _wishes(desired: Desired, policy: str | None) -> list[_Wish]:
             asked = POLICIES[policy]
         wishes.append(
             _Wish(
+                name,
                 Wanted(container.image, container.platform),
                 asked,
                 container.pull_refresh_after.ToNanoseconds() / 1e9,
                 desired.places[name],
                 build,
                 container.image_digest,
+                name in desired.always_built,
             )
         )
     return wishes

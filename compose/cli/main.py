@@ -64,7 +64,7 @@ COMMANDS = {
     "volume": (_CLI + "volume:volume", "Manage volumes"),
     "service": (_CLI + "service:service", "Manage services"),
     "node": (_CLI + "node:node", "Manage this machine's node, and list nodes"),
-    "build": (_CLI + "absent:build", "Build images (not there yet)"),
+    "build": (_CLI + "build:build", "Build the images of services"),
     "watch": (_CLI + "watch:watch", "Bring changed files into containers as they change"),
 }
 HIDDEN = {"alpha": (_CLI + "viz:alpha", "Experimental commands")}

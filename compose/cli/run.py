@@ -16,10 +16,11 @@ import click
 
 from pycompose.compose.cli import providers
 from pycompose.compose.cli.bringup import bring, compared, load_desired
+from pycompose.compose.cli.buildstep import ProjectBuilds
 from pycompose.compose.cli.consent import consent
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.down import remove_services
-from pycompose.compose.cli.errors import CliError, Exit, UsageError
+from pycompose.compose.cli.errors import Exit, UsageError
 from pycompose.compose.cli.execute import variables
 from pycompose.compose.cli.flags import PASS_ON, command, option
 from pycompose.compose.cli.follow import Goal, converge
@@ -95,7 +96,7 @@ class _Wishes:
 @click.option("--pull", type=click.Choice(["always", "missing", "never"]), help="When to pull.")
 @click.option("--quiet-pull", is_flag=True, help="Pull without progress.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("--build", is_flag=True, help="Build the image first (not there yet).")
+@click.option("--build", is_flag=True, help="Build the image first.")
 @click.option("--quiet-build", is_flag=True, help="No output of builds.")
 @REMOVE_ORPHANS
 @LOCK_WAIT
@@ -137,8 +138,6 @@ def run(
     pycompose run --rm web python manage.py migrate
     pycompose run --rm --entrypoint sh web
     """
-    if build:
-        raise CliError("--build: building images is not there yet")
     if with_deps and (detach or not remove):
         raise UsageError("--with-deps goes with --rm, and not with --detach")
     if publish and service_ports:
@@ -185,6 +184,7 @@ def run(
                     display,
                     images=images,
                     pull=pull,
+                    builds=ProjectBuilds(chosen, project, display, every=build, quiet=quiet_build or quiet),
                     ask=True,
                     leave_out=service,
                 )

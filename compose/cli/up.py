@@ -12,6 +12,7 @@ import click
 from pycompose.compose.cli import menu
 from pycompose.compose.cli.attached import Attached, AttachOptions, DetachError
 from pycompose.compose.cli.bringup import Applied, bring, load_desired
+from pycompose.compose.cli.buildstep import ProjectBuilds
 from pycompose.compose.cli.consent import consent
 from pycompose.compose.cli.display import Display
 from pycompose.compose.cli.errors import CliError, Exit, UsageError
@@ -35,8 +36,6 @@ from pycompose.compose.loader import Project
 from pycompose.compose.plan.observed import Observed
 from pycompose.compose.plan.up import UpOptions
 
-BUILD = "--build: building images is not there yet; build elsewhere, then pycompose image load -i FILE.tar"
-
 
 @dataclass(frozen=True)
 class _Request:
@@ -52,6 +51,9 @@ class _Request:
     timeout: float | None = None
     stop_timeout: int | None = None
     yes: bool = False
+    build: bool = False
+    no_build: bool = False
+    quiet_build: bool = False
 
 
 @command()
@@ -155,10 +157,22 @@ def up(
         remove_orphans=orphan_default(remove_orphans),
         renew_volumes=renew_anon_volumes,
     )
-    request = _Request(services, options, no_deps, pull, quiet_pull, True, wait, wait_timeout, timeout, yes)
+    request = _Request(
+        services,
+        options,
+        no_deps,
+        pull,
+        quiet_pull,
+        wait=wait,
+        timeout=wait_timeout,
+        stop_timeout=timeout,
+        yes=yes,
+        build=build,
+        no_build=no_build,
+        quiet_build=quiet_build,
+    )
     if only_plan:
         return would(settings(), services, options, no_deps=no_deps, pull=pull, status=WOULD_CHANGE)
-    _refuse_build(build)
     if detach or wait or no_start or settings().dry_run:
         return _background(settings(), request)
     attached = AttachOptions(
@@ -194,7 +208,6 @@ def create(
     yes: bool,
 ) -> None:
     """Create containers without starting them."""
-    _refuse_build(build)
     options = UpOptions(
         targets=frozenset(services),
         scale=scales(scale_words),
@@ -203,7 +216,17 @@ def create(
         no_start=True,
         remove_orphans=orphan_default(remove_orphans),
     )
-    _background(settings(), _Request(services, options, pull=pull, quiet_pull=quiet_pull, yes=yes))
+    request = _Request(
+        services,
+        options,
+        pull=pull,
+        quiet_pull=quiet_pull,
+        yes=yes,
+        build=build,
+        no_build=no_build,
+        quiet_build=quiet_build,
+    )
+    _background(settings(), request)
 
 
 @command()
@@ -230,17 +253,25 @@ def _contradictions(one: Mapping[str, bool], others: Mapping[str, bool]) -> None
             raise UsageError(f"{flag} and {', '.join(wrong)} contradict one another; leave one out")
 
 
-def _refuse_build(build: bool) -> None:
-    if build:
-        raise CliError(BUILD)
-
-
 def _bring(
     chosen: Settings, client: Client, project: Project, desired: Desired, request: _Request, display: Display
 ) -> Applied:
     images = Display("quiet") if request.quiet_pull else display
-    ask = not request.yes
-    return bring(chosen, client, project, desired, request.options, display, images=images, pull=request.pull, ask=ask)
+    builds = ProjectBuilds(
+        chosen, project, display, every=request.build, never=request.no_build, quiet=request.quiet_build
+    )
+    return bring(
+        chosen,
+        client,
+        project,
+        desired,
+        request.options,
+        display,
+        images=images,
+        pull=request.pull,
+        builds=builds,
+        ask=not request.yes,
+    )
 
 
 def _background(chosen: Settings, request: _Request) -> None:

@@ -42,8 +42,8 @@ def recreation(function: F) -> F:
             "--pull", "pull", type=click.Choice(["always", "missing", "never", "build"]), help="When to pull."
         ),
         click.option("--quiet-pull", is_flag=True, help="Pull without progress."),
-        click.option("--build", is_flag=True, help="Build images first (not there yet)."),
-        click.option("--no-build", is_flag=True, help="Never build; nothing is built yet in any case."),
+        click.option("--build", is_flag=True, help="Build images first."),
+        click.option("--no-build", is_flag=True, help="Never build an image."),
         click.option("--quiet-build", is_flag=True, help="No output of builds."),
         option("-y", "--yes", also=["--y"], is_flag=True, help="Answer every question with yes."),
         LOCK_WAIT,

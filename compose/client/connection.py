@@ -30,6 +30,7 @@ from pycompose.proto import places
 
 if TYPE_CHECKING:
     from pycompose.proto.v1.access_pb2_grpc import TaskAccessServiceStub
+    from pycompose.proto.v1.build_pb2_grpc import BuildServiceStub
     from pycompose.proto.v1.control_pb2_grpc import ControlServiceStub
     from pycompose.proto.v1.image_pb2_grpc import ImageServiceStub
 
@@ -135,6 +136,13 @@ class Client:
         from pycompose.proto.v1.image_pb2_grpc import ImageServiceStub
 
         return self.service(ImageServiceStub)  # type: ignore[no-any-return]
+
+    @property
+    def builds(self) -> BuildServiceStub:
+        """The node's builder."""
+        from pycompose.proto.v1.build_pb2_grpc import BuildServiceStub
+
+        return self.service(BuildServiceStub)  # type: ignore[no-any-return]
 
     def service(self, stub: Callable[[grpc.Channel], Any]) -> Any:
         """Return a service by its stub's class; its errors are ours."""

@@ -49,10 +49,10 @@ class Desired:
 
     Objects are in maps by their name in the cluster, services by their name in the project and in the order of their
     dependencies (what others depend on comes first). `external_*` are names that must exist already. `providers` are
-    names of services that a program of somebody else's runs, each after those it depends on. `builds` are services
-    whose image can only come from a build. `kept` are services of the files that are not part of this run
-    (other profiles, not named): they are no orphans. `places` says where in the files a service's image was written,
-    for messages.
+    names of services that a program of somebody else's runs, each after those it depends on. `builds` are services that
+    say how their image is built, `always_built` those that want it built each time. `kept` are services of the files
+    that are not part of this run (other profiles, not named): they are no orphans. `places` says where in the files a
+    service's image was written, for messages.
     """
 
     project: project_pb2.ProjectSpec
@@ -67,6 +67,7 @@ class Desired:
     external_configs: dict[str, str] = field(default_factory=dict)
     providers: list[str] = field(default_factory=list)
     builds: dict[str, str] = field(default_factory=dict)
+    always_built: frozenset[str] = frozenset()
     kept: frozenset[str] = frozenset()
     places: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)

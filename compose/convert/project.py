@@ -47,6 +47,8 @@ def convert(project: Project, machine: Machine | None = None) -> Desired:
         desired.places[name] = problems.place(("services", name, "image" if entry.get("image") else "build"))
         if entry.get("build"):
             desired.builds[name] = problems.place(("services", name, "build"))
+            if entry.get("pull_policy") == "build":
+                desired.always_built |= {name}
     problems.check()
     desired.providers = order({name: frozenset(project.services[name].get("depends_on") or ()) for name in provided})
     for spec in specs.values():

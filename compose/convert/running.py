@@ -37,12 +37,8 @@ def pull_policy(spec: pb.ContainerSpec, service: dict[str, Any], name: str, prob
             problems.error(path, "refresh does not say how often", "add pull_refresh_after: 24h, or write daily")
             return
         seconds = duration(service["pull_refresh_after"]).seconds
-    elif word == "build":
-        problems.error(
-            path,
-            "building images is not there yet",
-            "build it elsewhere, load it (pycompose image load -i FILE.tar), and leave pull_policy out",
-        )
+    elif word == "build" and not service.get("build"):
+        problems.error(path, "build means nothing without a build: section", "say how to build it, or leave it out")
     if spec.pull_policy == pb.PULL_POLICY_REFRESH:
         spec.pull_refresh_after.FromSeconds(seconds)
 

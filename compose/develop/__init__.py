@@ -6,5 +6,5 @@
     rules                         ->  what each path means: pure, from the file's triggers to a batch of actions
     session                       ->  the batch carried out: sync, restart, exec
 
-`patterns` matches the ignore and include lists. Nothing here prints.
+Nothing here prints.
 """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pycompose.compose.develop.patterns import EPHEMERAL, Patterns
+from pycompose.proto.patterns import EPHEMERAL, Patterns
 
 SYNCING = ("sync", "sync+restart", "sync+exec")
 

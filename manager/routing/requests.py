@@ -13,12 +13,13 @@ from google.protobuf import message_factory
 from google.protobuf.message import DecodeError
 
 from pycompose.proto.refusal import InvalidError
-from pycompose.proto.v1 import access_pb2, image_pb2
+from pycompose.proto.v1 import access_pb2, build_pb2, image_pb2
 
 PACKAGE = "pycompose.v1"
 SERVICES = (
     access_pb2.DESCRIPTOR.services_by_name["TaskAccessService"],
     image_pb2.DESCRIPTOR.services_by_name["ImageService"],
+    build_pb2.DESCRIPTOR.services_by_name["BuildService"],
 )
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
 _ACCESS = f"/{PACKAGE}.TaskAccessService/"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pycompose.compose.develop.notify import Inotify, Notifier, Polling
-from pycompose.compose.develop.patterns import Patterns
 from pycompose.compose.develop.rules import Rule, batches, rules_of
+from pycompose.proto.patterns import Patterns
 
 
 @pytest.mark.parametrize(

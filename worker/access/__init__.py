@@ -7,6 +7,7 @@
 ``files``     copy, stat, export, changes, commit
 ``tasks``     signals, pause, processes, usage, ports, volumes; all of the above
 ``images``    ImageService
+``build``     BuildService
 ``pipes``     bytes of a call to a thread that reads a file, and back
 ``remote``    the server for managers and other nodes
 ``elsewhere`` api.sock of a machine that has no manager
@@ -23,8 +24,9 @@ import grpc
 
 from pycompose.proto.guard import Guard
 from pycompose.proto.serving import api_group, listen, new_server
-from pycompose.proto.v1 import access_pb2_grpc, image_pb2_grpc
+from pycompose.proto.v1 import access_pb2_grpc, build_pb2_grpc, image_pb2_grpc
 from pycompose.proto.v1.node_service_pb2_grpc import add_NodeServiceServicer_to_server as add_node
+from pycompose.worker.access.build import BuildCalls
 from pycompose.worker.access.elsewhere import new_elsewhere
 from pycompose.worker.access.images import ImageCalls
 from pycompose.worker.access.refusals import translate
@@ -62,4 +64,5 @@ async def serve(path: Path, agent: Agent) -> list[grpc.aio.Server]:
 def _with_calls(server: grpc.aio.Server, agent: Agent) -> grpc.aio.Server:
     access_pb2_grpc.add_TaskAccessServiceServicer_to_server(TaskCalls(agent), server)
     image_pb2_grpc.add_ImageServiceServicer_to_server(ImageCalls(agent), server)
+    build_pb2_grpc.add_BuildServiceServicer_to_server(BuildCalls(agent), server)
     return server

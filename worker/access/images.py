@@ -61,7 +61,8 @@ def has_labels(image: image_pb2.Image, words: list[str]) -> list[bool]:
     return [key in image.labels and (not equals or image.labels[key] == value) for key, equals, value in pairs]
 
 
-def _credentials(found: image_pb2.RegistryCredentials) -> Credentials:
+def credentials_of(found: image_pb2.RegistryCredentials) -> Credentials:
+    """Return an account as the registry client has it."""
     return Credentials(found.username, found.password, found.identity_token)
 
 
@@ -83,18 +84,19 @@ async def reported(
             await something.wait()
             something.clear()
             if changed:
-                yield [_progress(state) for state in changed.values()]
+                yield [progress_of(state) for state in changed.values()]
                 changed.clear()
                 await asyncio.wait([task], timeout=REPORT_SECONDS)
         if changed:
-            yield [_progress(state) for state in changed.values()]
+            yield [progress_of(state) for state in changed.values()]
         yield await task
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _progress(state: LayerState) -> image_pb2.LayerProgress:
+def progress_of(state: LayerState) -> image_pb2.LayerProgress:
+    """Return a layer's state as the API has it."""
     return image_pb2.LayerProgress(
         layer=state.digest,
         phase=image_pb2.LayerPhase.Value(f"LAYER_PHASE_{state.phase}"),
@@ -151,7 +153,7 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
             return self._registries.pull(
                 request.reference,
                 platform=request.platform,
-                credentials=_credentials(request.credentials),
+                credentials=credentials_of(request.credentials),
                 report=report,
             )
 
@@ -168,7 +170,7 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         """Push an image to its registry."""
 
         def push(report: Report) -> Coroutine[Any, Any, Manifest]:
-            return self._registries.push(request.reference, _credentials(request.credentials), report)
+            return self._registries.push(request.reference, credentials_of(request.credentials), report)
 
         async for item in reported(push):
             if isinstance(item, list):
@@ -180,14 +182,14 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         self, request: image_pb2.ResolveImageRequest, context: Context
     ) -> image_pb2.ResolveImageResponse:
         """Return what a name means at its registry."""
-        digest = await self._registries.resolve(request.reference, _credentials(request.credentials))
+        digest = await self._registries.resolve(request.reference, credentials_of(request.credentials))
         return image_pb2.ResolveImageResponse(digest=digest)
 
     async def FetchArtifact(
         self, request: image_pb2.FetchArtifactRequest, context: Context
     ) -> image_pb2.FetchArtifactResponse:
         """Return what a registry keeps that is no image."""
-        account = _credentials(request.credentials)
+        account = credentials_of(request.credentials)
         pieces, digest = await self._registries.fetch_artifact(request.reference, list(request.types), account)
         layers = [
             image_pb2.ArtifactLayer(media_type=one.media_type, data=one.data, annotations=one.annotations)
@@ -207,8 +209,8 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
             request.oci_version,
             [Piece(one.media_type, one.data, dict(one.annotations)) for one in request.layers],
             dict(request.annotations),
-            [(one.reference, _credentials(one.credentials)) for one in request.images],
-            _credentials(request.credentials),
+            [(one.reference, credentials_of(one.credentials)) for one in request.images],
+            credentials_of(request.credentials),
         )
         return image_pb2.PushArtifactResponse(digest=digest, index_digest=index)
 
@@ -216,14 +218,14 @@ class ImageCalls(image_pb2_grpc.ImageServiceServicer):
         self, request: image_pb2.ListRegistryTagsRequest, context: Context
     ) -> image_pb2.ListRegistryTagsResponse:
         """Return a repository's tags."""
-        tags = await self._registries.tags(request.repository, _credentials(request.credentials))
+        tags = await self._registries.tags(request.repository, credentials_of(request.credentials))
         return image_pb2.ListRegistryTagsResponse(tags=tags)
 
     async def CheckCredentials(
         self, request: image_pb2.CheckCredentialsRequest, context: Context
     ) -> image_pb2.CheckCredentialsResponse:
         """Try credentials."""
-        await self._registries.check(request.registry, _credentials(request.credentials))
+        await self._registries.check(request.registry, credentials_of(request.credentials))
         return image_pb2.CheckCredentialsResponse()
 
     async def LoadImages(

@@ -11,6 +11,7 @@ import platform
 import secrets
 import socket
 from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from pycompose.worker.agent.renewing import Renewing
 from pycompose.worker.agent.runner import Runner
 from pycompose.worker.agent.session import Session
 from pycompose.worker.agent.shared import Cgroups, SharedMemory
+from pycompose.worker.builder.cache import Cache
 from pycompose.worker.images import ImageStore
 from pycompose.worker.images.peering import Peering
 from pycompose.worker.images.registries import Registries
@@ -41,6 +43,7 @@ from pycompose.worker.images.spreading import Spreading
 from pycompose.worker.images.store import architecture
 from pycompose.worker.network import etcfiles, hostports
 from pycompose.worker.network.manager import NodeNetwork
+from pycompose.worker.network.model import NetworkSpec, NetworkView
 from pycompose.worker.rootless import doors, known
 from pycompose.worker.runtime import cgroups
 from pycompose.worker.runtime.client import ExitStatus, Runtime
@@ -59,7 +62,8 @@ class Agent:
         self.hostname = socket.gethostname()
         self.records = Records(state / "agent" / "tasks")
         self.runtime = Runtime(run / "containers", cgroup_parent, self._exited)
-        self.images = ImageStore(state / "images")
+        self.build_cache = Cache(state / "images" / "build-cache.json")
+        self.images = ImageStore(state / "images", self.build_cache.held())
         self.registries = Registries(self.images)
         self.spreading = Spreading(self.images.blobs)
         self.around = known.load(run)
@@ -71,6 +75,8 @@ class Agent:
         self.desired = Desired()
         self.busy = asyncio.Semaphore(AT_ONCE)
         self.events = Events()
+        #: The network of builds' commands, while there are any.
+        self.build_network: NetworkSpec | None = None
         #: Set once a manager has said what should be here.
         self.informed = asyncio.Event()
         self.runners: dict[str, Runner] = {}
@@ -179,7 +185,7 @@ class Agent:
                 batches.append(self._batches.get_nowait())
             folded = wishes.fold(self.desired, *batches)
             if folded.network:
-                await self._apply_networks()
+                await self.apply_networks()
             self.informed.set()
             for name in folded.volumes:
                 volume = self.desired.volumes.get(name)
@@ -191,13 +197,13 @@ class Agent:
                 except OSError as error:
                     log.error("task %s: %s", task_id[:12], error)
 
-    async def _apply_networks(self) -> None:
+    async def apply_networks(self) -> None:
         """Make the networks as they should be; what fails is tried again every second."""
         if self._retry is not None and self._retry is not asyncio.current_task():
             self._retry.cancel()
         self._retry = None
         try:
-            await self.network.apply(view_of(self.desired))
+            await self.network.apply(self._view())
             self._remember_soon()
             failed = bool(self.network.network_problems)
         except Exception:
@@ -208,7 +214,11 @@ class Agent:
 
     async def _apply_later(self) -> None:
         await asyncio.sleep(1)
-        await self._apply_networks()
+        await self.apply_networks()
+
+    def _view(self) -> NetworkView:
+        view = view_of(self.desired)
+        return view if self.build_network is None else replace(view, networks=(*view.networks, self.build_network))
 
     async def _remove_volume(self, name: str) -> None:
         """Delete a volume's data, however long something holds it."""

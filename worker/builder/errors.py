@@ -25,6 +25,29 @@ class DockerfileError(BuildError):
         super().__init__(f"{place}: {message}" + (f"; {remedy}" if remedy else ""))
 
 
+class MissingSource(BuildError):
+    """A source of COPY or ADD is not there. `source`: as it was asked for."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(f"{source} is not there")
+        self.source = source
+
+
+class StepFailed(BuildError):
+    """A step failed.
+
+    Args:
+        first, last: its lines in the Dockerfile, from 1.
+        message: why.
+        code: exit status of RUN; 0 for another step.
+        source: the missing source of COPY; "" for another reason.
+    """
+
+    def __init__(self, first: int, last: int, message: str, code: int = 0, source: str = "") -> None:
+        super().__init__(message)
+        self.first, self.last, self.code, self.source = first, last, code, source
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the remedy for a word that is none of those known."""
     names = sorted(known)

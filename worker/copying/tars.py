@@ -42,10 +42,17 @@ class Packer:
     Args:
         skip: absolute paths that are left out.
         device: st_dev of the only file system to descend into; None: all.
+        latest: the time that no entry's may pass, in seconds since the epoch; None: any.
     """
 
-    def __init__(self, output: BinaryIO, skip: frozenset[str] = frozenset(), device: int | None = None) -> None:
-        self._output, self._skip, self._device = output, skip, device
+    def __init__(
+        self,
+        output: BinaryIO,
+        skip: frozenset[str] = frozenset(),
+        device: int | None = None,
+        latest: int | None = None,
+    ) -> None:
+        self._output, self._skip, self._device, self._latest = output, skip, device, latest
         self._links: dict[tuple[int, int], str] = {}
 
     def run(self, path: str, name: str) -> None:
@@ -88,9 +95,12 @@ class Packer:
         entry.pax_headers = headers
         mode = found.st_mode
         entry.mode, entry.uid, entry.gid = stat.S_IMODE(mode), found.st_uid, found.st_gid
-        entry.mtime = found.st_mtime_ns // 10**9
-        if found.st_mtime_ns % 10**9:
-            headers["mtime"] = f"{found.st_mtime_ns // 10**9}.{found.st_mtime_ns % 10**9:09d}"
+        when = found.st_mtime_ns
+        if self._latest is not None:
+            when = min(when, self._latest * 10**9)
+        entry.mtime = when // 10**9
+        if when % 10**9:
+            headers["mtime"] = f"{when // 10**9}.{when % 10**9:09d}"
         known = (found.st_dev, found.st_ino)
         if stat.S_ISDIR(mode):
             entry.type = tarfile.DIRTYPE

@@ -48,7 +48,7 @@ async def _take(store: ImageStore, lease: Lease, found: Found, tell: Callable[[s
         below.append(diff_id)
         tell(blob, "done")
     if not found.manifest:
-        return await _list(store, found.config, [layer_of(store, one) for one in found.layers], found.references)
+        return await list_image(store, found.config, [layer_of(store, one) for one in found.layers], found.references)
     await asyncio.to_thread(store.blobs.put, found.config)
     await asyncio.to_thread(store.blobs.put, found.manifest)
     return await store.add(found.manifest, found.references)
@@ -104,7 +104,7 @@ async def import_root(
             "history": [{"created": now, "created_by": "", "comment": message or "imported"}],
         }
         config = json.dumps(document).encode()
-        return await _list(store, config, [layer_of(store, blob)], [str(name)] if name is not None else [])
+        return await list_image(store, config, [layer_of(store, blob)], [str(name)] if name is not None else [])
 
 
 async def derive(
@@ -147,11 +147,11 @@ async def derive(
             "history": [*(below.config.get("history") or ()), {"created": now, "author": author, "comment": comment}],
         }
         layers = [*store.manifest(below).layers, layer_of(store, blob)]
-        return await _list(store, json.dumps(document).encode(), layers, [name] if name else [])
+        return await list_image(store, json.dumps(document).encode(), layers, [name] if name else [])
 
 
-async def _list(store: ImageStore, config: bytes, layers: Sequence[Descriptor], names: Sequence[str]) -> Image:
-    """Write configuration and manifest of an image whose layers are there, and list it."""
+async def list_image(store: ImageStore, config: bytes, layers: Sequence[Descriptor], names: Sequence[str]) -> Image:
+    """Write configuration and manifest of an image whose layers are there, and list it. Raises BadArchive, DiskFull."""
     manifests.config_of(config, len(layers))
     manifest = manifests.make(Descriptor(manifests.OCI_CONFIG, digest_of(config), len(config)), layers)
     await asyncio.to_thread(store.blobs.put, config)

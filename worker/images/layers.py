@@ -90,6 +90,18 @@ class Layers:
         finally:
             await asyncio.shield(asyncio.to_thread(remove_tree, home))
 
+    def adopt(self, folder: Path, lower: Sequence[str], diff_id: str) -> None:
+        """Make a folder that overlayfs wrote as its upper one a layer, unless that is there.
+
+        Args:
+            folder: on the file system of ours; it is taken away where it was.
+            lower: diff ids of the layers below, lowest first.
+            diff_id: of its content.
+        """
+        target = self.path(chain_ids((*lower, diff_id))[-1])
+        if not target.is_dir():
+            folder.rename(target)
+
     async def _run(self, blob: Path, job: dict[str, Any], diff_id: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "pycompose.worker.images.unpack", json.dumps(job)]
         with blob.open("rb") as file:

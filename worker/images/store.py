@@ -108,15 +108,21 @@ class Lease:
 
 
 class ImageStore:
-    """Args: root: the store's directory, made when it is missing."""
+    """Args:
+    root: the store's directory, made when it is missing.
+    kept: blobs (by digest) and layers (by chain id) that stay though no image has them, until `keep` says otherwise.
+    """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, kept: Iterable[str] = ()) -> None:
         root.mkdir(parents=True, exist_ok=True)
         root.chmod(0o700)  # layers hold setuid programs and devices: nobody but root gets here
         self.root = root
         self.blobs, self._layers, self._snapshots = Blobs(root), Layers(root), Snapshots(root)
         self.lock = asyncio.Lock()
         self.leases: list[Lease] = []
+        self._kept = Lease(self)
+        self._kept.held.update(kept)
+        self.leases.append(self._kept)
         self._unpacking: Shared[tuple[str, int]] = Shared()
         self._path = root / "index.json"
         self._index = self._read()
@@ -249,6 +255,37 @@ class ImageStore:
         self._index.layers[chain] = size or self._index.layers.get(chain, 0)
         return found
 
+    async def adopt(self, lease: Lease, folder: Path, lower: Sequence[str], diff_id: str, size: int) -> None:
+        """Take a folder that overlayfs wrote over layers as the next layer.
+
+        Args:
+            lease: holds it.
+            folder: the upper directory, which nothing mounts any more; it is taken away.
+            lower: diff ids of the layers below, lowest first.
+            diff_id: of its tar.
+            size: bytes of its files.
+        """
+        chain = chain_ids((*lower, diff_id))[-1]
+        await lease.hold(chain)
+        self._layers.adopt(folder, lower, diff_id)
+        self._index.layers[chain] = size
+
+    def has(self, blob: str, diff_ids: Sequence[str]) -> bool:
+        """Whether a layer is there, as a blob and unpacked over those below it."""
+        return self.blobs.size(blob) is not None and self._layers.path(chain_ids(diff_ids)[-1]).is_dir()
+
+    def stack(self, diff_ids: Sequence[str]) -> tuple[Path, ...]:
+        """Return the directories of layers, topmost first. `diff_ids`: lowest first."""
+        return tuple(self._layers.path(chain) for chain in reversed(chain_ids(diff_ids)))
+
+    def writable(self, container_id: str, diff_ids: Sequence[str]) -> Snapshot:
+        """Return a writable layer over layers, made when it is missing; `release` removes it."""
+        return self._snapshots.make(container_id, self.stack(diff_ids))
+
+    async def sync(self) -> None:
+        """Put all content on the disk. Raises DiskFull."""
+        await self._sync()
+
     async def add(
         self,
         manifest: bytes,
@@ -364,6 +401,12 @@ class ImageStore:
         freed += sum(size for chain, size in self._index.layers.items() if self._layers.path(chain) in unused[1])
         await asyncio.to_thread(self._take_away, *unused)
         return freed
+
+    async def keep(self, names: Iterable[str]) -> int:
+        """Keep these blobs and layers from now on, and no others; returns the bytes freed."""
+        async with self.lock:
+            self._kept.held = set(names)
+            return await self._sweep()
 
     async def sweep(self) -> None:
         """Remove content that no image and no lease has."""
