@@ -48,7 +48,13 @@ class Order:
 
 def image_of(project: Project, name: str) -> str:
     """Return the name of a service's image: as the file has it, else the project's and the service's."""
-    return str(project.services[name].get("image") or f"{project.name}-{name}")
+    return str(entry_of(project, name).get("image") or f"{project.name}-{name}")
+
+
+def entry_of(project: Project, name: str) -> Mapping[str, Any]:
+    """Return a service's entry, also of one that is not brought up now: another may build upon it."""
+    found: Mapping[str, Any] = project.services[name] if name in project.services else project.disabled_services[name]
+    return found
 
 
 def order_of(
@@ -63,7 +69,7 @@ def order_of(
     Args:
         read: gives a file's bytes. Raises OSError.
     """
-    service, path = project.services[name], ("services", name, "build")
+    service, path = entry_of(project, name), ("services", name, "build")
     build = service["build"]
     image = image_of(project, name)
     start = build_pb2.BuildStart(tags=[image, *(build.get("tags") or ())])

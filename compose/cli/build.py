@@ -62,7 +62,7 @@ def build(
     pycompose build web              one
     pycompose build --no-cache web   from the beginning
     """
-    from pycompose.compose.builder.requests import Overrides
+    from pycompose.compose.builder.requests import Overrides, entry_of
 
     for flag, value in (("--print", print_), ("--provenance", provenance), ("--sbom", sbom), ("--ssh", ssh)):
         if value:
@@ -89,7 +89,7 @@ def build(
             from pycompose.compose.cli.pulling import problems, push_all
             from pycompose.compose.client.credentials import Wallet
 
-            images = [order.image for order in orders if project.services[order.service].get("image")]
+            images = [order.image for order in orders if entry_of(project, order.service).get("image")]
             done = push_all(client, images, Wallet(), display.another("Pushing"))
             errors = list(problems(done, lambda name, error: f"image {name} cannot be pushed: {error}"))
             if errors:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ def build_all(client: Client, orders: Sequence[Order], display: Display, at_once
     with interrupts_into(Streams()) as streams:
         try:
             while waiting or running:
-                for name in _ready(waiting, done, at_once - len(running)):
+                for name in _ready(waiting, running, at_once - len(running)):
                     order = waiting.pop(name)
                     running[name] = progress = _Progress(order)
                     display.set(progress.label, "Building")
@@ -102,10 +102,10 @@ def build_all(client: Client, orders: Sequence[Order], display: Display, at_once
     return done
 
 
-def _ready(waiting: Mapping[str, Order], done: Mapping[str, str], room: int) -> list[str]:
-    """Return what can be built now: what builds upon nothing that waits."""
-    pending = [name for name, order in waiting.items() if not order.after & waiting.keys() - done.keys()]
-    return pending[: max(0, room)]
+def _ready(waiting: Mapping[str, Order], running: Collection[str], room: int) -> list[str]:
+    """Return what can be built now: what builds upon nothing that waits or is being built."""
+    pending = {*waiting, *running}
+    return [name for name, order in waiting.items() if not order.after & pending][: max(0, room)]
 
 
 def _take(progress: _Progress, answer: build_pb2.BuildResponse, display: Display) -> None:

@@ -63,7 +63,7 @@ def ordered(settings: Settings, project: Project, names: Sequence[str], override
     """
     from pathlib import Path
 
-    from pycompose.compose.builder.requests import SERVICE, order_of
+    from pycompose.compose.builder.requests import SERVICE, entry_of, order_of
     from pycompose.compose.convert.problems import Problems
 
     problems = Problems(project)
@@ -74,7 +74,7 @@ def ordered(settings: Settings, project: Project, names: Sequence[str], override
         if name in found:
             continue
         found[name] = order_of(project, name, overrides, problems, lambda path: Path(path).read_bytes())
-        contexts = (project.services[name]["build"].get("additional_contexts") or {}).values()
+        contexts = (entry_of(project, name)["build"].get("additional_contexts") or {}).values()
         left += [text.removeprefix(SERVICE) for text in contexts if text.startswith(SERVICE)]
     problems.check()
     for warning in problems.warnings:

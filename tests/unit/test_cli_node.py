@@ -353,7 +353,7 @@ def test_missing_image_names_the_place(cli: Any, tmp_path: Path) -> None:
     assert cli("ps", "-aq")[1] == ""
     status, _, err = cli("up", "-d", file="services:\n  one:\n    build: .\n")
     assert f"{tmp_path}/compose.yaml:4:5: services.one.build" in err
-    assert "building images is not there yet" in err
+    assert f"{tmp_path}/Dockerfile: No such file or directory" in err
 
 
 def test_port_conflicts_name_the_holder(cli: Any, tmp_path: Path) -> None:

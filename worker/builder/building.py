@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pycompose.worker.builder import evaluation, files, parsing, source, stages
-from pycompose.worker.builder.cache import Cache, CacheEntry, Made, key_of
+from pycompose.worker.builder.cache import Cache, CacheEntry, key_of
 from pycompose.worker.builder.contexts import Ask, Context, Contexts
 from pycompose.worker.builder.errors import BuildError, DockerfileError, MissingSource, StepFailed
-from pycompose.worker.builder.evaluation import CopyOperation, FolderOperation, Operation, RunOperation, State
+from pycompose.worker.builder.evaluation import CopyOperation, Operation, RunOperation, State
 from pycompose.worker.builder.fetching import Fetched, fetch, is_remote
-from pycompose.worker.builder.instructions import Copy, Instruction, Mount, Run
+from pycompose.worker.builder.instructions import Copy, Instruction, Run
+from pycompose.worker.builder.layering import CommandFailed, Layering, Prepared
 from pycompose.worker.builder.running import Runs, RunSettings, mounts_of_kind
 from pycompose.worker.builder.source import Source, statement_of
 from pycompose.worker.builder.stages import SCRATCH, Origin, Stage, Stages
@@ -28,7 +29,6 @@ from pycompose.worker.images.errors import ImageError
 from pycompose.worker.images.manifests import Descriptor
 from pycompose.worker.images.progress import Report
 from pycompose.worker.images.store import Lease
-from pycompose.worker.runtime import users
 from pycompose.worker.runtime.errors import RuntimeFault
 
 Pull = Callable[[str, str, Report], Awaitable[object]]
@@ -140,7 +140,15 @@ class ImageBuild:
         """Build. Raises DockerfileError, StepFailed, BuildError, ImageError."""
         try:
             async with Lease(self._store, everything=True) as lease:
-                self._lease = lease
+                self._layering = Layering(
+                    self._store,
+                    lease,
+                    self._runs,
+                    self._wanted.run,
+                    self._folder,
+                    self._slots,
+                    self._wanted.latest,
+                )
                 try:
                     result = await self._stage(self._target)
                     return await self._list(result)
@@ -189,10 +197,11 @@ class ImageBuild:
                 continue
             title = f"[{stage.title} {visible.index(step) + 2}/{len(visible) + 1}] {_shown(step)}"
             before = made
-            made = await self._step(stage, step, operation, made, title)
+            made, done_ns = await self._step(stage, step, operation, made, title)
+            last: dict[str, Any] = {**state.history[-1], "created": self._stamp(done_ns)}
             if made == before:  # it changed nothing
-                history = ({**state.history[-1], "empty_layer": True},)
-                state = replace(state, history=(*state.history[:-1], *history))
+                last["empty_layer"] = True
+            state = replace(state, history=(*state.history[:-1], last))
         await asyncio.gather(*others)
         return Result(below, state, made)
 
@@ -250,29 +259,38 @@ class ImageBuild:
         self._told.began(self._number, title)
         return self._number
 
-    async def _step(self, stage: Stage, step: Instruction, operation: Operation, below: Files, title: str) -> Files:
-        """Do one step, or take it from the cache. Raises StepFailed, DiskFull."""
+    async def _step(
+        self, stage: Stage, step: Instruction, operation: Operation, below: Files, title: str
+    ) -> tuple[Files, int]:
+        """Do one step, or take it from the cache; returns the files, and when it was done (ns since the epoch).
+
+        Raises:
+            StepFailed, DiskFull.
+        """
         number, began = self._next(title), time.monotonic_ns()
         state = "FAILED"
         try:
             prepared = await self._prepared(stage, operation)
             key = key_of(below.diff_ids, evaluation.encoded(operation), [*prepared.inputs, *self._salt()])
-            found = self._cached(stage, key, below)
-            if found is None:
-                state, made = "DONE", await self._do(stage, operation, prepared, below, key, title, number)
+            entry = self._cached(stage, key, below)
+            if entry is not None:
+                state = "CACHED"
             else:
-                state, made = "CACHED", found
+                made, size = await self._layering.do(
+                    operation, prepared, below.diff_ids, lambda data: self._told.said(number, data)
+                )
+                now = time.time_ns()
+                entry = CacheEntry(key, made, below.diff_ids, _shown(step)[:200], size, now, now)
+                self._cache.put(entry)
+                state = "DONE"
         except (MissingSource, BuildError, RuntimeFault) as error:
-            state = "FAILED"
             raise self._failed(step, operation, error) from error
-        except BaseException:
-            state = "FAILED"
-            raise
         finally:
             self._told.ended(number, state, time.monotonic_ns() - began)
-        if not made.diff_id:
-            return below
-        return below.over(made.diff_id, intake.layer_of(self._store, made.blob))
+        if not entry.made.diff_id:
+            return below, entry.made_ns
+        layer = intake.layer_of(self._store, entry.made.blob)
+        return below.over(entry.made.diff_id, layer), entry.made_ns
 
     def _salt(self) -> list[str]:
         return [f"latest {self._wanted.latest}"] if self._wanted.latest is not None else []
@@ -285,21 +303,20 @@ class ImageBuild:
             place = f"in {operation.origin}" if isinstance(operation, CopyOperation) and operation.origin else ""
             text = f"{error.source} is not there {place or 'in the build context'}"
             return StepFailed(first, last, text, source="" if place else error.source)
-        code = error.code if isinstance(error, _CommandFailed) else 0
+        code = error.code if isinstance(error, CommandFailed) else 0
         return StepFailed(first, last, str(error), code)
 
-    def _cached(self, stage: Stage, key: str, below: Files) -> Made | None:
+    def _cached(self, stage: Stage, key: str, below: Files) -> CacheEntry | None:
         if self._wanted.no_cache or stage.name in {name.lower() for name in self._wanted.no_cache_stages}:
             return None
         entry = self._cache.get(key)
         if entry is None:
             return None
         made = entry.made
-        if made.diff_id and not self._store.has(made.blob, (*below.diff_ids, made.diff_id)):
-            return None
-        return made
+        there = not made.diff_id or self._store.has(made.blob, (*below.diff_ids, made.diff_id))
+        return entry if there else None
 
-    async def _prepared(self, stage: Stage, operation: Operation) -> _Prepared:
+    async def _prepared(self, stage: Stage, operation: Operation) -> Prepared:
         """Have what a step reads, and its digests. Raises MissingSource, BuildError, ImageError."""
         if isinstance(operation, CopyOperation):
             return await self._prepared_copy(stage, operation)
@@ -311,9 +328,9 @@ class ImageBuild:
                 inputs.append(await self._digest(root, [mount.source or "."], (), owners=True))
             else:
                 inputs.append("".join(root["lower"]))
-        return _Prepared(roots, inputs)
+        return Prepared(roots, inputs)
 
-    async def _prepared_copy(self, stage: Stage, operation: CopyOperation) -> _Prepared:
+    async def _prepared_copy(self, stage: Stage, operation: CopyOperation) -> Prepared:
         remote = [one for one in operation.sources if operation.add and is_remote(one)]
         local = [one for one in operation.sources if one not in remote]
         fetched = [await self._fetched(one, operation) for one in remote]
@@ -323,7 +340,7 @@ class ImageBuild:
             root = await self._root(self._origin(operation.origin, stage), local)
             roots.append(root)
             inputs.append(await self._digest(root, local, operation.exclude, owners=bool(operation.origin)))
-        return _Prepared(roots, inputs, tuple(local), tuple(fetched))
+        return Prepared(roots, inputs, tuple(local), tuple(fetched))
 
     async def _fetched(self, url: str, operation: CopyOperation) -> Fetched:
         return await fetch(url, Path(self._folder) / f"fetched-{secrets.token_hex(8)}", operation.checksum)
@@ -338,102 +355,12 @@ class ImageBuild:
     async def _root(self, origin: Origin, paths: Sequence[str]) -> dict[str, Any]:
         """Return the root that sources are in, as `program` has it. Raises BuildError, ImageError."""
         if origin.stage is not None:
-            return self._layers((await asyncio.shield(self._stage(self._stages.stages[origin.stage]))).files.diff_ids)
+            return self._layering.root(
+                (await asyncio.shield(self._stage(self._stages.stages[origin.stage]))).files.diff_ids
+            )
         if origin.image or self._wanted.contexts.get(origin.context):
-            return self._layers((await self._image(origin)).diff_ids)
+            return self._layering.root((await self._image(origin)).diff_ids)
         return {"path": str(await self.contexts.provide(origin.context, paths))}
-
-    def _layers(self, diff_ids: Sequence[str]) -> dict[str, Any]:
-        lower = [str(path) for path in self._store.stack(diff_ids)]
-        return {"lower": lower, "place": self._place()} if lower else {"path": self._place()}
-
-    def _place(self) -> str:
-        place = self._folder / f"place-{secrets.token_hex(8)}"
-        place.mkdir()
-        return str(place)
-
-    async def _do(
-        self, stage: Stage, operation: Operation, prepared: _Prepared, below: Files, key: str, title: str, number: int
-    ) -> Made:
-        """Do a step; returns its layer, which is in the store and the cache then."""
-        name = f"build-{secrets.token_hex(12)}"
-        async with self._slots:
-            lower = below.diff_ids
-            snapshot = self._store.writable(name, lower)
-            try:
-                into: dict[str, Any] = {"upper": str(snapshot.upper), "work": str(snapshot.work)}
-                into |= {"place": self._place()}
-                into |= {"lower": [str(path) for path in snapshot.lower]} if lower else {}
-                skip: Sequence[str] = ()
-                if isinstance(operation, RunOperation):
-                    if not lower:
-                        snapshot = replace(snapshot, lower=(Path(self._place()),))
-                    bound = [
-                        _bound(mount, root)
-                        for mount, root in zip(mounts_of_kind(operation, "bind"), prepared.roots, strict=True)
-                    ]
-                    code, skip = await self._runs.run(
-                        name, operation, snapshot, bound, self._wanted.run, lambda data: self._told.said(number, data)
-                    )
-                    if code:
-                        raise _CommandFailed(operation, code)
-                elif isinstance(operation, FolderOperation):
-                    owner = self._owner(operation.user, snapshot.upper, snapshot.lower)
-                    await files.whole({"do": "folder", "into": into, "path": operation.path, "owner": owner})
-                else:
-                    await self._copy(operation, prepared, into, snapshot.upper, snapshot.lower)
-                if isinstance(operation, FolderOperation) and not any(snapshot.upper.iterdir()):
-                    made, size = Made(), 0
-                else:
-                    made, size = await self._keep(snapshot.upper, lower, skip)
-            finally:
-                await asyncio.shield(self._store.release(name))
-        self._cache.put(CacheEntry(key, made, lower, title.partition("] ")[2][:200], size, time.time_ns()))
-        return made
-
-    @staticmethod
-    def _owner(text: str, upper: Path, lower: Sequence[Path]) -> list[int] | None:
-        """Return uid and gid; a user's number alone is the group's too, as Docker has it."""
-        if not text:
-            return None
-        if text.isdecimal():
-            text = f"{text}:{text}"
-        found = users.resolve_in(text, (upper, *lower))
-        return [found.uid, found.gid]
-
-    async def _copy(
-        self, operation: CopyOperation, prepared: _Prepared, into: dict[str, Any], upper: Path, lower: Sequence[Path]
-    ) -> None:
-        job: dict[str, Any] = {
-            "do": "copy",
-            "into": into,
-            "target": operation.target,
-            "owner": self._owner(operation.owner, upper, lower),
-            "mode": operation.mode,
-            "exclude": list(operation.exclude),
-            "parents": operation.parents,
-            "files": list(operation.files),
-            "sources": list(prepared.local),
-            "from": prepared.roots[0] if prepared.roots else None,
-            "unpack": operation.add if operation.unpack is None else operation.unpack,
-            "keep_owner": bool(operation.origin),
-        }
-        await files.whole(job)
-        for one in prepared.fetched:
-            more = {"from": {"path": str(one.folder)}, "sources": [one.name], "files": [], "keep_owner": False}
-            more["unpack"] = bool(operation.unpack)
-            more["mode"] = operation.mode or "600"
-            await files.whole(job | more)
-
-    async def _keep(self, upper: Path, lower: Sequence[str], skip: Sequence[str]) -> tuple[Made, int]:
-        """Pack what was changed, and take it over as a layer; returns it, and the bytes of its tar."""
-        job = {"do": "layer", "upper": str(upper), "skip": list(skip), "latest": self._wanted.latest}
-        with self._store.blobs.writer() as writer:
-            async for piece in files.stream(job):
-                await asyncio.to_thread(writer.write, piece)
-            digest = writer.commit()
-        await self._store.adopt(self._lease, upper, lower, digest, writer.size)
-        return Made(digest, digest), writer.size
 
     # The image.
 
@@ -447,9 +374,11 @@ class ImageBuild:
         return found
 
     def _config_of(self, result: Result) -> dict[str, Any]:
-        now = datetime.now(UTC) if self._wanted.latest is None else datetime.fromtimestamp(self._wanted.latest, UTC)
-        stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-        history = [*(result.below.get("history") or ()), *({"created": stamp, **one} for one in result.state.history)]
+        stamp = str(result.below.get("created") or self._stamp(0))
+        history = list(result.below.get("history") or ())
+        for one in result.state.history:  # what changes no file is as old as what was before it
+            stamp = str(one.get("created") or stamp)
+            history.append({**one, "created": stamp})
         document: dict[str, Any] = {
             "created": stamp,
             "architecture": self._platform.architecture,
@@ -461,6 +390,12 @@ class ImageBuild:
         }
         return document | ({"author": result.state.author} if result.state.author else {})
 
+    def _stamp(self, when_ns: int) -> str:
+        """Return a time as a configuration has it; a step that was done before gives the same image again."""
+        seconds = when_ns // 10**9
+        seconds = seconds if self._wanted.latest is None else min(seconds, self._wanted.latest)
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
     async def _list(self, result: Result) -> Image:
         if not result.files.diff_ids:
             raise BuildError("the image would have no files; copy something into it")
@@ -471,39 +406,8 @@ class ImageBuild:
         return await intake.list_image(self._store, json.dumps(document).encode(), result.files.blobs, names)
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """What a step reads: the `roots`, digests of what it takes of them, its local sources, and what was fetched."""
-
-    roots: Sequence[dict[str, Any]]
-    inputs: Sequence[str]
-    local: tuple[str, ...] = ()
-    fetched: tuple[Fetched, ...] = ()
-
-
-class _CommandFailed(BuildError):
-    def __init__(self, operation: RunOperation, code: int) -> None:
-        super().__init__(f"{' '.join(operation.arguments) or 'the script'} ended with status {code}")
-        self.code = code
-
-
 def _shown(step: Instruction) -> str:
     return f"{step.word} {' '.join(step.statement.rest.split())}"
-
-
-def _bound(mount: Mount, root: dict[str, Any]) -> dict[str, Any]:
-    """Return the OCI mount of RUN's bind mount."""
-    inside = mount.source.strip("/")
-    if "path" in root:
-        options = ["rbind", "rprivate", *(["ro"] if mount.read_only else [])]
-        found = {"destination": mount.target, "type": "bind", "source": root["path"], "options": options}
-    elif len(root["lower"]) == 1:
-        options = ["rbind", "rprivate", "ro"]
-        found = {"destination": mount.target, "type": "bind", "source": root["lower"][0], "options": options}
-    else:
-        options = ["ro", f"lowerdir={':'.join(root['lower'])}"]
-        found = {"destination": mount.target, "type": "overlay", "source": "overlay", "options": options}
-    return found | ({"subpath": inside} if inside and inside != "." else {})
 
 
 def built_in(target: platforms.Platform, own: platforms.Platform) -> dict[str, str]:

@@ -40,7 +40,7 @@ class CacheEntry:
         below: diff ids of the layers below, lowest first.
         step: for people.
         size: bytes of the layer's files.
-        used_ns: when it was last used, since the epoch.
+        used_ns, made_ns: when it was last used, and done; since the epoch.
     """
 
     key: str
@@ -49,6 +49,7 @@ class CacheEntry:
     step: str
     size: int
     used_ns: int
+    made_ns: int
 
     def names(self) -> tuple[str, ...]:
         """What it needs of the image store: the blob, and the chain of the layer."""

@@ -30,10 +30,16 @@ class Copier:
     """Args:
     owner: uid and gid of what is made; None: as in the source, and root's for folders on the way.
     mode: makes the mode from (mode, is a folder); None: as it is.
+    unpacked: uid and gid of what comes out of archives; None: as they say.
     """
 
-    def __init__(self, owner: tuple[int, int] | None, mode: Callable[[int, bool], int] | None) -> None:
-        self._owner, self._mode = owner, mode
+    def __init__(
+        self,
+        owner: tuple[int, int] | None,
+        mode: Callable[[int, bool], int] | None = None,
+        unpacked: tuple[int, int] | None = None,
+    ) -> None:
+        self._owner, self._mode, self._unpacked = owner, mode, unpacked
         self._links: dict[tuple[int, int], str] = {}
         self._times: list[tuple[str, os.stat_result]] = []
 
@@ -201,7 +207,7 @@ class Copier:
             self.folders(target.rstrip("/") or "/")
             os.chdir(target)
             try:
-                Receiver(self._owner).run(stream)
+                Receiver(self._unpacked).run(stream)
             except (tarfile.TarError, EOFError, OSError, zstandard.ZstdError) as error:
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise

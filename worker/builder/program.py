@@ -71,10 +71,9 @@ def copy(job: dict[str, Any]) -> None:
     alone()
     source = open_from(job["from"]) if job.get("from") else -1
     enter(job["into"])
-    owner = owner_of(job["owner"])
-    if owner is None and not job["keep_owner"]:
-        owner = (0, 0)
-    copier = Copier(owner, changer(job["mode"]) if job["mode"] else None)
+    given = owner_of(job["owner"])
+    owner = given if given or job["keep_owner"] else (0, 0)
+    copier = Copier(owner, changer(job["mode"]) if job["mode"] else None, given)
     for name, text in job["files"]:
         copier.write(name, text, job["target"])
     if job["sources"]:
@@ -86,7 +85,7 @@ def folder(job: dict[str, Any]) -> None:
     """WORKDIR."""
     alone()
     enter(job["into"])
-    Copier(owner_of(job["owner"]), None).folders(job["path"])
+    Copier(owner_of(job["owner"])).folders(job["path"])
 
 
 def digest(job: dict[str, Any]) -> None:
