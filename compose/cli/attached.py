@@ -45,9 +45,9 @@ class DetachError(Exception):
 class AttachOptions:
     """What to print and when to end; `only` empty: all services.
 
-    `watching` begins a session of watch, which is told where its lines go; with `watch_at_start` that is done once the
-    services are up, else by a key. With `detaches` Ctrl-C leaves the containers running: a cluster is no program of one
-    terminal.
+    `watching` begins a session of watch, which puts its lines into the streams, and `rebuild` does what it asks for;
+    with `watch_at_start` that is done once the services are up, else by a key. With `detaches` Ctrl-C leaves the
+    containers running: a cluster is no program of one terminal.
     """
 
     abort_on_exit: bool = False
@@ -60,7 +60,8 @@ class AttachOptions:
     timestamps: bool = False
     stop_timeout: int | None = None
     detaches: bool = False
-    watching: Callable[[Callable[[str], None]], Syncing] | None = None
+    watching: Callable[[Streams], Syncing] | None = None
+    rebuild: Callable[[str], None] = lambda _: None
     watch_at_start: bool = False
 
 
@@ -138,7 +139,7 @@ class Attached:
         if self._options.watching is None:
             self._display.note("nothing to watch; say what to do with changed files in develop.watch of a service")
             return
-        self._session = self._options.watching(lambda text: self._streams.put("say", text))
+        self._session = self._options.watching(self._streams)
         self._display.note("watching")
 
     @contextmanager
@@ -167,6 +168,8 @@ class Attached:
                 self._display.note(text)
         elif name == "say":
             self._display.note(str(item))
+        elif name == "rebuild":
+            self._options.rebuild(str(item))
         if isinstance(item, Ended):
             self._printer.flush(name.removeprefix("log "))
             self._reading.discard(name.removeprefix("log "))

@@ -28,7 +28,6 @@ LONGEST_SECONDS = 5.0
 """How long changes are gathered at most."""
 RETRY_SECONDS = 1.0
 SAME_NS = 5_000_000
-NO_BUILD = "needs a build, which is not there yet; build it elsewhere, load it (pycompose image load), and run up again"
 
 
 class Syncing:
@@ -39,10 +38,19 @@ class Syncing:
         project: name of the project.
         rules: what is followed.
         say: is told what is done, a line for people each; called in the session's thread.
+        rebuild: is told a service whose image and containers are to be made anew; likewise.
     """
 
-    def __init__(self, client: Client, project: str, rules: Sequence[Rule], say: Callable[[str], None]) -> None:
-        self._client, self._project, self._rules, self._say = client, project, tuple(rules), say
+    def __init__(
+        self,
+        client: Client,
+        project: str,
+        rules: Sequence[Rule],
+        say: Callable[[str], None],
+        rebuild: Callable[[str], None],
+    ) -> None:
+        self._client, self._project, self._rules = client, project, tuple(rules)
+        self._say, self._rebuild = say, rebuild
         self._notifier: Notifier | None = None
         self._ended = threading.Event()
         self._missed: set[str] = set()
@@ -125,7 +133,8 @@ class Syncing:
                 self._say(f"{service}: {error}; trying again")
                 self._missed |= batch.changes
             if batch.rebuild:
-                self._say(f"{service}: {os.path.basename(min(batch.changes))} changed: it {NO_BUILD}")
+                self._say(f"{service}: {os.path.basename(min(batch.changes))} changed: rebuilding")
+                self._rebuild(service)
 
     def _sync(self, service: str, batch: Batch, tasks: Sequence[task_pb2.Task]) -> None:
         if not batch.files and not batch.gone:

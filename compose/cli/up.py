@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import click
 
@@ -26,7 +27,7 @@ from pycompose.compose.cli.projectlock import LOCK_WAIT, holding
 from pycompose.compose.cli.settings import Settings, scales, settings
 from pycompose.compose.cli.syncing import Syncing
 from pycompose.compose.cli.upflags import orphan_default, recreation
-from pycompose.compose.cli.watch import begin, rules_for
+from pycompose.compose.cli.watch import begin, rebuild, rules_for
 from pycompose.compose.cli.watching import follow_project
 from pycompose.compose.client import Client
 from pycompose.compose.client.state import several_nodes
@@ -341,11 +342,12 @@ def _foreground(
     )
     with chosen.client() as client, chosen.display() as display, interrupts_into(Streams(), leaving=True) as streams:
 
-        def watching(say: Callable[[str], None]) -> Syncing:
-            return begin(client, project, rules_for(chosen, project, request.services), say)
+        def watching(into: Streams) -> Syncing:
+            return begin(client, project, rules_for(chosen, project, request.services), into)
 
         detaches = several_nodes(client)
         options = replace(options, watching=watching if _watched(project) else None, detaches=detaches)
+        options = replace(options, rebuild=partial(rebuild, quiet=request.quiet_build))
         attached = Attached(client, streams, desired.project.name, options, display)
         with holding(chosen, client, project.name, streams):
             applied = _bring(chosen, client, project, desired, request, display)

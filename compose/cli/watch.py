@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import click
 
 from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.interrupts import interrupts_into
+from pycompose.compose.cli.saying import say
 from pycompose.compose.cli.settings import Settings, settings
-from pycompose.compose.cli.syncing import NO_BUILD, Syncing
-from pycompose.compose.client import Client
+from pycompose.compose.cli.syncing import Syncing
+from pycompose.compose.client import Client, ClientError
 from pycompose.compose.client.streams import Streams
 from pycompose.compose.develop.rules import Rule, rules_of
-from pycompose.compose.loader import Project
+from pycompose.compose.loader import LoadError, Project
 
 
 @command()
@@ -37,25 +38,35 @@ def watch(no_up: bool, prune: bool, quiet: bool, services: tuple[str, ...]) -> N
     if chosen.dry_run:
         return chosen.would(f"follow {rule.path}: {rule.action} of service {rule.service}" for rule in rules)
     if not no_up:
-        _up(services)
+        _up(*services)
     with chosen.client(start=False) as client, interrupts_into(Streams()) as streams:
-        session = begin(client, project, rules, lambda text: streams.put("say", text))
+        session = begin(client, project, rules, streams)
         chosen.tell("watching; Ctrl-C ends it, the containers go on running")
         try:
             while (item := streams.get(None)) is None or item[0] != "interrupt":
-                if item is not None:
+                if item is not None and item[0] == "rebuild":
+                    rebuild(item[1], quiet=quiet)
+                elif item is not None:
                     print(item[1], flush=True)
         finally:
             session.close()
     return None
 
 
-def _up(services: tuple[str, ...]) -> None:
-    """Start the services in the background, as `up -d` does."""
+def rebuild(service: str, *, quiet: bool = False) -> None:
+    """Build a service's image, and make its containers anew; what fails is printed, and watching goes on."""
+    try:
+        _up("--build", "--no-deps", *(["--quiet-build"] if quiet else []), service)
+    except (CliError, ClientError, LoadError) as error:
+        say(f"{service}: {error}")
+
+
+def _up(*words: str) -> None:
+    """Start services in the background, as `up -d` does."""
     from pycompose.compose.cli.up import up
 
     context = click.get_current_context()
-    with up.make_context("up", ["-d", *services], parent=context.parent) as inner:
+    with up.make_context("up", ["-d", *words], parent=context.parent) as inner:
         up.invoke(inner)
 
 
@@ -70,17 +81,16 @@ def rules_for(chosen: Settings, project: Project, services: tuple[str, ...] = ()
     if not rules:
         what = f"services {', '.join(services)}" if services else f"project {project.name}"
         raise CliError(f"{what}: nothing to watch; say what to do with changed files in develop.watch of a service")
-    if all(rule.action == "rebuild" for rule in rules):
-        raise CliError(f"{rules[0].place}: a change of {rules[0].path} {NO_BUILD}")
     for rule in rules:
-        if rule.action == "rebuild":
-            chosen.warn(f"{rule.place}: a change of {rule.path} {NO_BUILD}; it will only be told")
+        if rule.action == "rebuild" and not project.services[rule.service].get("build"):
+            raise CliError(f"{rule.place}: the service has no build section; say how to build it, or take sync")
     return rules
 
 
-def begin(client: Client, project: Project, rules: list[Rule], say: Callable[[str], None]) -> Syncing:
-    """Start a session."""
-    session = Syncing(client, project.name, rules, say)
+def begin(client: Client, project: Project, rules: list[Rule], streams: Streams) -> Syncing:
+    """Start a session; it puts ("say", line) and ("rebuild", service) into `streams`."""
+    tell, again = partial(streams.put, "say"), partial(streams.put, "rebuild")
+    session = Syncing(client, project.name, rules, tell, again)
     session.start()
     return session
 

@@ -253,10 +253,3 @@ def _fits(found: Any, check: dict[str, Any]) -> bool:
         )
     answer = check["answer"]
     return bool(found == (answer.strip() if isinstance(answer, str) else answer))
-
-
-def test_a_build_is_refused(up: Up) -> None:
-    up.world.node.write("services: {web: {build: .}}", "build.yaml")
-    done = up.world.node.cli("-f", "build.yaml", "-p", "builder", "up", "-d")
-    assert done.returncode == 1
-    assert "build.yaml:1:18: services.web.build: image builder-web would have to be built" in done.stderr

@@ -288,6 +288,69 @@ def test_up_builds_what_is_missing_or_asked_for(node: Node) -> None:
     node.compose("down", "-t", "0")
 
 
+def test_what_a_section_says(node: Node) -> None:
+    dockerfile = f"""\
+FROM {IMAGE} AS first
+RUN (ls /sys/class/net; cat /etc/hosts; df -k /dev/shm; ulimit -n) > /told
+FROM first
+RUN exit 9
+"""
+    section = {
+        "dockerfile": "other/File",
+        "target": "first",
+        "labels": {"of": "the section"},
+        "network": "none",
+        "extra_hosts": ["elsewhere=10.9.8.7"],
+        "shm_size": "8m",
+        "ulimits": {"nofile": {"soft": 321, "hard": 654}},
+        "no_cache": True,
+        "pull": False,
+        "platforms": ["linux/amd64"],
+    }
+    write(node, {"other/File": dockerfile}, **section)
+    build(node)
+    first = image(node)
+    assert first["Config"]["Labels"] == {"of": "the section"}
+    told = inside(node, "cat /told")
+    assert told[0] == "lo"
+    assert ["10.9.8.7", "elsewhere"] in [line.split() for line in told]
+    assert [line.split()[1] for line in told if line.startswith("shm")] == ["8192"]
+    assert told[-1] == "321"
+    said = build(node)
+    assert "cached" not in said
+    write(node, {}, **section, ssh=["default"], cache_from=["type=local,src=x"], provenance=True)
+    said = build(node, "-q")
+    for key in ("ssh", "cache_from", "provenance"):
+        assert f"services.it.build.{key}: " in said
+
+
+def test_what_must_be_allowed(node: Node) -> None:
+    host = f"{BASE}RUN --network=host readlink /proc/self/ns/net > /which\n"
+    write(node, {"Dockerfile": host}, entitlements=["network.host"])
+    build(node)
+    assert inside(node, "cat /which") == node.run("readlink", "/proc/self/ns/net").stdout.split()
+    write(node, {"Dockerfile": f"{BASE}RUN --security=insecure mount -t tmpfs x /tmp\n"})
+    done = node.cli("build")
+    assert done.returncode == 1
+    assert "--allow security.insecure" in done.stderr
+    build(node, "--allow", "security.insecure")
+    write(node, {}, privileged=True)
+    build(node, "--no-cache")
+
+
+def test_what_a_section_cannot_say(node: Node) -> None:
+    write(node, {"Dockerfile": f"{BASE}"}, platforms=["linux/amd64", "linux/arm64"])
+    done = node.cli("build")
+    assert done.returncode == 1
+    assert "services.it.build.platforms: an image for several platforms cannot be built yet" in done.stderr
+    write(node, {}, context="https://git.invalid/x.git")
+    done = node.cli("build")
+    assert done.returncode == 1
+    assert "services.it.build.context: https://git.invalid/x.git: a context elsewhere is not fetched yet" in done.stderr
+    write(node, {}, isolation="hyperv")
+    assert "services.it.build.isolation: isolation hyperv is for Windows" in node.cli("build").stderr
+
+
 def test_one_service_builds_upon_another(node: Node) -> None:
     write(node, {"Dockerfile": f"{BASE}RUN echo lower > /lower\n"})
     upper = {

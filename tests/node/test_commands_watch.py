@@ -156,9 +156,26 @@ def test_what_cannot_be_followed_is_said(dev: Node) -> None:
     dev.write("name: none\nservices: {one: {image: test/busybox}}\n", "none.yaml")
     done = dev.cli("-f", "none.yaml", "watch")
     assert (done.returncode, "nothing to watch" in done.stderr) == (1, True)
-    rebuild = "services: {one: {image: i, build: ., develop: {watch: [{action: rebuild, path: ./site}]}}}"
+    rebuild = "services: {one: {image: i, develop: {watch: [{action: rebuild, path: ./site}]}}}"
     dev.write(f"name: none\n{rebuild}\n", "rebuild.yaml")
     done = dev.cli("-f", "rebuild.yaml", "watch")
     assert done.returncode == 1
     assert "services.one.develop.watch[0]" in done.stderr
-    assert "needs a build, which is not there yet" in done.stderr
+    assert "the service has no build section" in done.stderr
+
+
+def test_a_change_rebuilds(dev: Node) -> None:
+    (dev.folder / "made").mkdir()
+    (dev.folder / "made" / "Dockerfile").write_text("FROM test/busybox\nCOPY word /word\nCMD sleep 1000\n")
+    (dev.folder / "made" / "word").write_text("one")
+    watch = "{watch: [{action: rebuild, path: ./made/word}]}"
+    dev.write(
+        f"name: made\nservices: {{one: {{build: ./made, stop_grace_period: 0s, develop: {watch}}}}}\n", "made.yaml"
+    )
+    with following(dev, "-f", "made.yaml", "watch") as lines:
+        lines.wait("watching")
+        assert dev.compose("-f", "made.yaml", "exec", "-T", "one", "cat", "/word") == "one"
+        (dev.folder / "made" / "word").write_text("two")
+        until(lambda: dev.cli("-f", "made.yaml", "exec", "-T", "one", "cat", "/word").stdout == "two")
+        assert lines.end() == 0
+    dev.compose("-f", "made.yaml", "down", "-t", "0")
