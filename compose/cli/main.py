@@ -40,6 +40,7 @@ COMMANDS = {
     "pause": (_CLI + "lifecycle:pause", "Freeze containers"),
     "plan": (_CLI + "planning:plan_", "Print what up would do (exit status 3 when that is anything)"),
     "port": (_CLI + "inspection:port", "Print the public address of a container's port"),
+    "port-forward": (_CLI + "forwarding:port_forward", "Forward ports of this machine to a container"),
     "ps": (_CLI + "ps:ps", "List containers"),
     "publish": (_CLI + "publish:publish", "Publish the project at a registry"),
     "pull": (_CLI + "pull:pull", "Pull the images of services"),

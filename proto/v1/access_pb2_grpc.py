@@ -134,6 +134,11 @@ class TaskAccessServiceStub:
                 request_serializer=pycompose_dot_v1_dot_access__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_access__pb2.WatchEventsResponse.FromString,
                 _registered_method=True)
+        self.PortForward = channel.stream_stream(
+                '/pycompose.v1.TaskAccessService/PortForward',
+                request_serializer=pycompose_dot_v1_dot_access__pb2.PortForwardRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_access__pb2.PortForwardResponse.FromString,
+                _registered_method=True)
 
 
 class TaskAccessServiceServicer:
@@ -288,6 +293,16 @@ class TaskAccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PortForward(self, request_iterator, context):
+        """One TCP connection to a port of a container, made from within its network: also to what listens on its loopback
+        alone. The first request is a start; then bytes, and their end, in either direction; the stream ends when both
+        have ended. The end of the call cuts the connection. FAILED_PRECONDITION: nothing listens there, the container does
+        not run, or the program cut the connection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskAccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -390,6 +405,11 @@ def add_TaskAccessServiceServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=pycompose_dot_v1_dot_access__pb2.WatchEventsRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_access__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'PortForward': grpc.stream_stream_rpc_method_handler(
+                    servicer.PortForward,
+                    request_deserializer=pycompose_dot_v1_dot_access__pb2.PortForwardRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_access__pb2.PortForwardResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -932,6 +952,33 @@ class TaskAccessService:
             '/pycompose.v1.TaskAccessService/WatchEvents',
             pycompose_dot_v1_dot_access__pb2.WatchEventsRequest.SerializeToString,
             pycompose_dot_v1_dot_access__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PortForward(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pycompose.v1.TaskAccessService/PortForward',
+            pycompose_dot_v1_dot_access__pb2.PortForwardRequest.SerializeToString,
+            pycompose_dot_v1_dot_access__pb2.PortForwardResponse.FromString,
             options,
             channel_credentials,
             insecure,

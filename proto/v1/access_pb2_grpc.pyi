@@ -89,6 +89,12 @@ class TaskAccessServiceStub:
     thousands), then what comes, until `until` or for ever. A client that reads so slowly that events are lost gets
     OUT_OF_RANGE with ErrorInfo COMPACTED after the last one that it was given, and asks again with `since`.
     """
+    PortForward: _grpc.StreamStreamMultiCallable[_access_pb2.PortForwardRequest, _access_pb2.PortForwardResponse]
+    """One TCP connection to a port of a container, made from within its network: also to what listens on its loopback
+    alone. The first request is a start; then bytes, and their end, in either direction; the stream ends when both
+    have ended. The end of the call cuts the connection. FAILED_PRECONDITION: nothing listens there, the container does
+    not run, or the program cut the connection.
+    """
 
 @_typing.type_check_only
 class TaskAccessServiceAsyncStub(TaskAccessServiceStub):
@@ -146,6 +152,12 @@ class TaskAccessServiceAsyncStub(TaskAccessServiceStub):
     exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
     thousands), then what comes, until `until` or for ever. A client that reads so slowly that events are lost gets
     OUT_OF_RANGE with ErrorInfo COMPACTED after the last one that it was given, and asks again with `since`.
+    """
+    PortForward: _aio.StreamStreamMultiCallable[_access_pb2.PortForwardRequest, _access_pb2.PortForwardResponse]  # type: ignore[assignment]
+    """One TCP connection to a port of a container, made from within its network: also to what listens on its loopback
+    alone. The first request is a start; then bytes, and their end, in either direction; the stream ends when both
+    have ended. The end of the call cuts the connection. FAILED_PRECONDITION: nothing listens there, the container does
+    not run, or the program cut the connection.
     """
 
 class TaskAccessServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -321,6 +333,18 @@ class TaskAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         exec_create, exec_start, exec_die, destroy. First those of the past that since asks for (the node remembers some
         thousands), then what comes, until `until` or for ever. A client that reads so slowly that events are lost gets
         OUT_OF_RANGE with ErrorInfo COMPACTED after the last one that it was given, and asks again with `since`.
+        """
+
+    @_abc_1.abstractmethod
+    def PortForward(
+        self,
+        request_iterator: _MaybeAsyncIterator[_access_pb2.PortForwardRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_access_pb2.PortForwardResponse], _abc.AsyncIterator[_access_pb2.PortForwardResponse]]:
+        """One TCP connection to a port of a container, made from within its network: also to what listens on its loopback
+        alone. The first request is a start; then bytes, and their end, in either direction; the stream ends when both
+        have ended. The end of the call cuts the connection. FAILED_PRECONDITION: nothing listens there, the container does
+        not run, or the program cut the connection.
         """
 
 def add_TaskAccessServiceServicer_to_server(servicer: TaskAccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,6 +4,7 @@
 ``base``      what the calls of TaskAccessService share
 ``streams``   exec and attach: streams both ways, with flow control
 ``reading``   logs and events
+``forwarding`` connections to a container's ports
 ``files``     copy, stat, export, changes, commit
 ``tasks``     signals, pause, processes, usage, ports, volumes; all of the above
 ``images``    ImageService

@@ -12,6 +12,7 @@ from pathlib import Path
 from pycompose.proto.v1 import access_pb2
 from pycompose.worker.access.base import Context
 from pycompose.worker.access.files import FileCalls
+from pycompose.worker.access.forwarding import ForwardCalls
 from pycompose.worker.access.reading import ReadingCalls
 from pycompose.worker.access.streams import StreamCalls
 from pycompose.worker.agent.runner import signal_number
@@ -19,7 +20,7 @@ from pycompose.worker.runtime.errors import RuntimeFault
 from pycompose.worker.volumes import VolumeError
 
 
-class TaskCalls(FileCalls, StreamCalls, ReadingCalls):
+class TaskCalls(FileCalls, StreamCalls, ReadingCalls, ForwardCalls):
     """All calls of TaskAccessService; here: signals, pause, processes, usage, ports, volumes."""
 
     async def SignalTask(
