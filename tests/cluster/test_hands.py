@@ -17,7 +17,7 @@ name: spread
 services:
   web:
     image: {IMAGE}
-    command: sh -c 'nc -ll -s 127.0.0.1 -p 80 -e hostname & while :; do echo tick; sleep 1; done'
+    command: sh -c 'nc -ll -p 80 -e hostname & while :; do echo tick; sleep 1; done'
     pull_policy: never
     network_mode: none
     deploy:
@@ -54,6 +54,7 @@ def test_exec_and_logs_reach_every_node_and_a_dead_nodes_tasks_move(tmp_path: Pa
         until(lambda: all(host.pids() for host in hosts), what=lambda: first.compose("ps", "-a") + first.log())
         second.write(FILE)
         second.write("other", "word")
+        third.write("other", "word")
         names = {second.exec("web", "hostname", index=number) for number in (1, 2, 3)}
         assert len(names) == 3
         until(lambda: second.cli("logs", "web").stdout.count("tick") >= 3)
@@ -127,9 +128,9 @@ def a_secret_is_only_where_it_is_needed(there: Host, others: Sequence[Host]) -> 
     # the machine's own view shows disks, and not the tmpfs that a node mounts in its namespace
     states = [str(host.folder / "state") for host in (there, *others)]
     assert subprocess.run(["grep", "-rlaF", WORD, *states], capture_output=True, text=True).stdout == ""
-    assert len(there.run("grep", "-rlaF", WORD, "run/secrets").stdout.split()) == 1
+    assert len(there.run("grep", "-rlaF", WORD, str(there.folder / "run" / "secrets")).stdout.split()) == 1
     for host in others:
-        assert host.run("grep", "-rlaF", WORD, "run", "state").stdout == ""
+        assert host.run("grep", "-rlaF", WORD, str(host.folder)).stdout == ""
         agent = Path(f"/proc/{host.daemons()['agent']}")
         assert WORD.encode() not in memory_of(agent)
     assert WORD.encode() in memory_of(Path(f"/proc/{there.daemons()['agent']}"))  # the search does find
