@@ -22,6 +22,7 @@ from pycompose.manager.backend import Backend
 from pycompose.manager.backup.calls import Backups
 from pycompose.manager.cache import Cache
 from pycompose.manager.cluster import add_cluster, cluster_parts
+from pycompose.manager.cluster.identity import Trusted
 from pycompose.manager.cluster.listening import Listening
 from pycompose.manager.control import Api, add_control
 from pycompose.manager.dispatcher import Absence, Dispatcher, ManagerId, Presence, add_dispatcher
@@ -189,7 +190,7 @@ class Process:
             by_identity(self.folder / "tls"),
         )
         closers.append(workers.close)
-        dispatcher = Dispatcher(store, cache, codec, time.time, me, Holders(workers).of)
+        dispatcher = Dispatcher(store, cache, codec, time.time, me, Holders(workers).of, Trusted(cache))
         cluster = cluster_parts(
             api,
             self.folder,
@@ -198,6 +199,8 @@ class Process:
             self._node_id,
             lambda: dispatcher.addresses,
             Backups(api, self.folder, self._node_id, lambda: place_of(self.state), self._use_restored),
+            leadership,
+            workers.forget,
         )
         adders = [
             lambda server: add_control(server, api),

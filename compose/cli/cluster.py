@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pycompose.compose.cli.authority import ca
 from pycompose.compose.cli.backup import backup, restore
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import group
@@ -36,7 +37,7 @@ def cluster() -> None:
     """
 
 
-for _command in (backup, restore):
+for _command in (backup, restore, ca):
     cluster.add_command(_command)
 
 

@@ -17,6 +17,7 @@ from pycompose.proto.refusal import BlockedError, ForbiddenError, InvalidError
 from pycompose.proto.renewal import TOLERANCE
 from pycompose.proto.tls import name_of
 from pycompose.proto.tokens import Token, TokenError
+from pycompose.proto.trust import fingerprint
 from pycompose.proto.v1 import ca_pb2, node_pb2
 
 _ID_LENGTH = 25
@@ -30,7 +31,7 @@ class Trust:
         cluster, name: the cluster's id, and its name for people.
         authority: signs.
         secrets: the second half of the join token of each role that a machine may join as.
-        retired: authorities (PEM) that are still believed, until every certificate is of `authority`.
+        others: authorities (PEM) that are believed, too, while the authority changes: the next one, or the one before.
         life: how long certificates are valid.
     """
 
@@ -38,13 +39,19 @@ class Trust:
     name: str
     authority: Authority
     secrets: Mapping[Role, str]
-    retired: Sequence[bytes] = ()
+    others: Sequence[bytes] = ()
     life: timedelta = CERTIFICATE_LIFE
 
     @property
     def believed(self) -> bytes:
         """The authorities that nodes believe (PEM), the one that signs first."""
-        return b"".join((self.authority.pem, *self.retired))
+        return b"".join((self.authority.pem, *self.others))
+
+    @property
+    def fingerprint(self) -> str:
+        """What a node shows that has a certificate of `authority` and believes `believed`."""
+        signer = x509.SubjectKeyIdentifier.from_public_key(self.authority.key.public_key()).digest
+        return fingerprint(signer, self.believed)
 
     def sign(self, request: bytes, subject: Subject, now: datetime) -> bytes:
         """Return a certificate (PEM). Raises InvalidError."""

@@ -4,6 +4,7 @@
 ``listening``   where this manager listens for others: ``STATE/manager/listen.json``
 ``admission``   JoinService and CaService over this manager's store
 ``own``         this machine's own worker joins, too
+``rotation``    the authority changes
 ``identity``    its certificate: made with the cluster, renewed by itself
 ``calls``       ClusterService
 ``door``        the TLS servers

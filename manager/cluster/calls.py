@@ -13,9 +13,10 @@ import grpc
 
 from pycompose.manager.ca import Authority, RequestError, Subject
 from pycompose.manager.cluster.door import JoinDoor, TlsDoor
-from pycompose.manager.cluster.identity import Keeper, authority_of, issue, life_of
+from pycompose.manager.cluster.identity import Keeper, authority_of, issue, life_of, trust_of
 from pycompose.manager.cluster.listening import ANY, FILE, Listening, check_ports, wrong
 from pycompose.manager.cluster.own import OwnNode
+from pycompose.manager.cluster.rotation import Rotation, brought, phase
 from pycompose.manager.control.api import Api, ServicerContext
 from pycompose.manager.control.validate import shape
 from pycompose.manager.ids import object_id
@@ -48,6 +49,7 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         keeper: its certificate.
         own: this machine's worker.
         backups: of its store.
+        rotation: changes the authority.
     """
 
     def __init__(
@@ -60,10 +62,11 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         keeper: Keeper,
         own: OwnNode,
         backups: Backups,
+        rotation: Rotation,
     ) -> None:
         self._api, self._folder, self._node_id = api, folder, node_id
         self._door, self._joining, self._keeper, self._own = door, joining, keeper, own
-        self._backups = backups
+        self._backups, self._rotation = backups, rotation
 
     async def InitCluster(
         self, request: cluster_pb2.InitClusterRequest, context: ServicerContext
@@ -131,7 +134,7 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         await self._api.fresh()
         cluster = self._cluster()
         return cluster_pb2.GetClusterResponse(
-            cluster=public(cluster), authorities=cluster.authority.certificate, manager=self._manager()
+            cluster=public(cluster), authorities=trust_of(cluster).believed, manager=self._manager()
         )
 
     async def GetJoinToken(
@@ -175,10 +178,55 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
             raise InvalidError([("request", str(error))]) from None
         return cluster_pb2.IssueClientCertificateResponse(
             certificate=certificate,
-            authorities=cluster.authority.certificate,
+            authorities=trust_of(cluster).believed,
             cluster_id=cluster.id,
             managers=[self._door.listening.reached] if self._door.listening is not None else [],
         )
+
+    async def GetAuthority(
+        self, request: cluster_pb2.GetAuthorityRequest, context: ServicerContext
+    ) -> cluster_pb2.GetAuthorityResponse:
+        """Return the authority, and how far its change is."""
+        await self._api.fresh()
+        return self._authority()
+
+    def _authority(self) -> cluster_pb2.GetAuthorityResponse:
+        cluster = self._cluster()
+        return cluster_pb2.GetAuthorityResponse(
+            certificate=cluster.authority.certificate,
+            phase=phase(cluster),
+            waiting=self._rotation.waiting(),
+            other_certificate=cluster.next_authority.certificate or cluster.retired_authority,
+        )
+
+    async def RotateAuthority(
+        self, request: cluster_pb2.RotateAuthorityRequest, context: ServicerContext
+    ) -> cluster_pb2.RotateAuthorityResponse:
+        """Begin to change the authority, or take the change on that is under way."""
+        await self._api.fresh()
+        authority = None
+        if request.HasField("external"):
+            try:
+                authority = brought(request.external.certificate, request.external.key, datetime.now(UTC))
+            except RequestError as error:
+                raise InvalidError([("external", str(error))], str(error)) from None
+        async with self._api.checking:
+            cluster = self._cluster()
+            if request.finish:
+                if not phase(cluster):
+                    raise BlockedError("the authority is not being changed", "NO_CHANGE", cluster.id)
+                done = await self._rotation.advance(cluster)
+            elif phase(cluster):
+                raise BlockedError(
+                    "the authority is being changed already; pycompose cluster ca shows how far it is",
+                    "CHANGE",
+                    cluster.id,
+                )
+            else:
+                done = await self._rotation.begin(cluster, authority)
+            if not done:
+                raise BlockedError("the cluster changed in between; try again", "CHANGED", cluster.id)
+        return cluster_pb2.RotateAuthorityResponse(authority=self._authority())
 
     async def Backup(
         self, request: cluster_pb2.BackupRequest, context: ServicerContext
@@ -208,6 +256,8 @@ def public(cluster: cluster_pb2.Cluster) -> cluster_pb2.Cluster:
     copy.CopyFrom(cluster)
     copy.ClearField("authority")
     copy.ClearField("join_secrets")
+    copy.ClearField("next_authority")
+    copy.ClearField("retired_authority")
     return copy
 
 

@@ -11,9 +11,11 @@ from pycompose.manager.ca.joining import Roll
 from pycompose.manager.cluster.admission import Admission
 from pycompose.manager.cluster.calls import ClusterCalls, token_of
 from pycompose.manager.cluster.door import JoinDoor, TlsDoor
-from pycompose.manager.cluster.identity import Keeper
+from pycompose.manager.cluster.identity import Keeper, Trusted
 from pycompose.manager.cluster.own import OwnNode
+from pycompose.manager.cluster.rotation import Rotation
 from pycompose.manager.control import Api
+from pycompose.manager.leadership import Leadership
 from pycompose.proto.peer import Role
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def cluster_parts(
     node_id: Callable[[], str],
     managers: Callable[[], Sequence[str]],
     backups: Backups,
+    leadership: Leadership,
+    renewed: Callable[[], None],
 ) -> ClusterParts:
     """Make the parts.
 
@@ -48,8 +52,10 @@ def cluster_parts(
         node_id: gives this node's id.
         managers: where all managers are, "HOST:PORT" each; empty when only this one is known.
         backups: of the store.
+        leadership: of this manager.
+        renewed: hears that this manager's certificate is new.
     """
-    keeper = Keeper(folder, api.cache, node_id)
+    keeper = Keeper(folder, api.cache, node_id, renewed=renewed)
     own = OwnNode(worker, place, folder, api.cache, node_id, lambda cluster: token_of(cluster, Role.MANAGER))
 
     def known() -> Sequence[str]:
@@ -58,5 +64,7 @@ def cluster_parts(
     admission = Admission(api.cache, Roll(api.store, api.cache, api.codec, own.unbound), known)
     door = TlsDoor(folder, keeper, api.cache, admission.add_renewal)
     joining = JoinDoor(folder, keeper, api.cache, admission.add_joining)
-    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own, backups)
-    return ClusterParts((door, joining), calls, (keeper.run(), own.run()))
+    trusted = Trusted(api.cache)
+    rotation = Rotation(api, trusted, leadership)
+    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own, backups, rotation)
+    return ClusterParts((door, joining), calls, (keeper.run(), own.run(), rotation.run()))

@@ -40,6 +40,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
     Args:
         me: this manager; a name alone stands for one that has no others beside it.
         holders: finds nodes that have an image; None: nobody asks.
+        trusted: what nodes' certificates are to be like (see `proto.trust`); "": nodes have none.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         clock: Callable[[], float] = time.time,
         me: ManagerId | None = None,
         holders: FindHolders | None = None,
+        trusted: Callable[[], str] = lambda: "",
     ) -> None:
         self._store, self._cache, self._codec = store, cache, codec
         self.me = me or ManagerId("single", secrets.token_hex(8))
-        self._holders = holders
+        self._holders, self._trusted = holders, trusted
         self.nodes = Nodes(store, cache, codec, clock, self.me)
         self.statuses = StatusWriter(store, cache, codec, self.nodes)
         #: Where managers are, "HOST:PORT" each; empty while this one is alone.
@@ -140,13 +142,16 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         stop = self._cache.listen(hear)
         self._changed.add(changed)
         sent: assignments.Wanted = {}
-        sequence = 0
+        sequence, trusted = 0, ""
         try:
             while not await _either(changed, held.ended):
                 changed.clear()
                 if managers != self.addresses:
                     managers = self.addresses
                     yield dispatcher_pb2.SessionResponse(managers=dispatcher_pb2.Managers(addresses=managers))
+                if trusted != self._trusted():
+                    trusted = self._trusted()
+                    yield dispatcher_pb2.SessionResponse(trust=dispatcher_pb2.Trust(fingerprint=trusted))
                 wanted = assignments.wanted(self._cache, held.node_id, sent)
                 changes = assignments.difference(sent, wanted)
                 if changes or not sequence:

@@ -65,6 +65,7 @@ class Workers:
     def __init__(self, cache: Cache, own: str, node_id_file: Path, connect: Connect) -> None:
         self._cache, self._own, self._file, self._connect = cache, own, node_id_file, connect
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._left: list[grpc.aio.Channel] = []
 
     def _own_id(self) -> str:
         with contextlib.suppress(OSError):
@@ -138,7 +139,15 @@ class Workers:
             await asyncio.wait_for(channel.channel_ready(), REMOTE_SECONDS if node_id else WORKER_SECONDS)
         return channel
 
+    def forget(self) -> None:
+        """Make each connection to another node anew when it is asked for: this manager's certificate is another.
+
+        Calls that run go on over the connections that they have.
+        """
+        for key in [key for key in self._channels if not key.startswith(" ")]:
+            self._left.append(self._channels.pop(key))
+
     async def close(self) -> None:
         """Close all connections."""
-        for channel in self._channels.values():
+        for channel in (*self._channels.values(), *self._left):
             await channel.close()

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from pycompose.proto.v1 import meta_pb2 as _meta_pb2
 from pycompose.proto.v1 import node_pb2 as _node_pb2
 import builtins as _builtins
@@ -22,6 +23,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _AuthorityPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AuthorityPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuthorityPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AUTHORITY_PHASE_UNSPECIFIED: _AuthorityPhase.ValueType  # 0
+    """There is no change under way."""
+    AUTHORITY_PHASE_SPREADING: _AuthorityPhase.ValueType  # 1
+    """Nodes come to believe the next authority; the present one signs."""
+    AUTHORITY_PHASE_RENEWING: _AuthorityPhase.ValueType  # 2
+    """Nodes get certificates of the new authority; the old one is still believed."""
+
+class AuthorityPhase(_AuthorityPhase, metaclass=_AuthorityPhaseEnumTypeWrapper):
+    """How far a change of the authority is. Written by the manager."""
+
+AUTHORITY_PHASE_UNSPECIFIED: AuthorityPhase.ValueType  # 0
+"""There is no change under way."""
+AUTHORITY_PHASE_SPREADING: AuthorityPhase.ValueType  # 1
+"""Nodes come to believe the next authority; the present one signs."""
+AUTHORITY_PHASE_RENEWING: AuthorityPhase.ValueType  # 2
+"""Nodes get certificates of the new authority; the old one is still believed."""
+Global___AuthorityPhase: _TypeAlias = AuthorityPhase  # noqa: Y015
+
 @_typing.final
 class Cluster(_message.Message):
     """The cluster. Stored encrypted; written by the manager."""
@@ -33,8 +58,12 @@ class Cluster(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     AUTHORITY_FIELD_NUMBER: _builtins.int
     JOIN_SECRETS_FIELD_NUMBER: _builtins.int
+    NEXT_AUTHORITY_FIELD_NUMBER: _builtins.int
+    RETIRED_AUTHORITY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """25 lower-case letters and digits; in each certificate of the cluster."""
+    retired_authority: _builtins.bytes
+    """Then: the certificate (PEM) of the one before, which is still believed and signs nothing any more."""
     @_builtins.property
     def meta(self) -> _meta_pb2.Meta:
         """Version and times."""
@@ -51,6 +80,10 @@ class Cluster(_message.Message):
     def join_secrets(self) -> Global___JoinSecrets:
         """What lets machines join; never returned by the API but as a token."""
 
+    @_builtins.property
+    def next_authority(self) -> Global___CertificateAuthority:
+        """While the authority changes: the next one, which is believed and signs nothing yet. Never returned by the API."""
+
     def __init__(
         self,
         *,
@@ -59,10 +92,12 @@ class Cluster(_message.Message):
         spec: Global___ClusterSpec | None = ...,
         authority: Global___CertificateAuthority | None = ...,
         join_secrets: Global___JoinSecrets | None = ...,
+        next_authority: Global___CertificateAuthority | None = ...,
+        retired_authority: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "join_secrets", b"join_secrets", "meta", b"meta", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "join_secrets", b"join_secrets", "meta", b"meta", "next_authority", b"next_authority", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "id", b"id", "join_secrets", b"join_secrets", "meta", b"meta", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "id", b"id", "join_secrets", b"join_secrets", "meta", b"meta", "next_authority", b"next_authority", "retired_authority", b"retired_authority", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -624,3 +659,102 @@ class RestoreResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RestoreResponse: _TypeAlias = RestoreResponse  # noqa: Y015
+
+@_typing.final
+class GetAuthorityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAuthorityRequest: _TypeAlias = GetAuthorityRequest  # noqa: Y015
+
+@_typing.final
+class GetAuthorityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    OTHER_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.bytes
+    """The certificate of the authority that signs, PEM."""
+    phase: Global___AuthorityPhase.ValueType
+    """How far its change is."""
+    other_certificate: _builtins.bytes
+    """The certificate of the authority that comes, or of the one that goes, PEM."""
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Host names of nodes whose certificate, or whom they believe, is not as it is to be now, sorted: a change waits
+        for them.
+        """
+
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.bytes = ...,
+        phase: Global___AuthorityPhase.ValueType = ...,
+        waiting: _abc.Iterable[_builtins.str] | None = ...,
+        other_certificate: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "other_certificate", b"other_certificate", "phase", b"phase", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAuthorityResponse: _TypeAlias = GetAuthorityResponse  # noqa: Y015
+
+@_typing.final
+class RotateAuthorityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXTERNAL_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    finish: _builtins.bool
+    """Go on with the change that is under way without waiting for nodes: those have to join anew. Written by the client."""
+    @_builtins.property
+    def external(self) -> Global___CertificateAuthority:
+        """A person's own authority: certificate and key, PEM. Absent: one is made. Written by the client."""
+
+    def __init__(
+        self,
+        *,
+        external: Global___CertificateAuthority | None = ...,
+        finish: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["external", b"external"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["external", b"external", "finish", b"finish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateAuthorityRequest: _TypeAlias = RotateAuthorityRequest  # noqa: Y015
+
+@_typing.final
+class RotateAuthorityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def authority(self) -> Global___GetAuthorityResponse:
+        """How far it is."""
+
+    def __init__(
+        self,
+        *,
+        authority: Global___GetAuthorityResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateAuthorityResponse: _TypeAlias = RotateAuthorityResponse  # noqa: Y015

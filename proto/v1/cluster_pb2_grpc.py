@@ -69,6 +69,16 @@ class ClusterServiceStub:
                 request_serializer=pycompose_dot_v1_dot_cluster__pb2.RestoreRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_cluster__pb2.RestoreResponse.FromString,
                 _registered_method=True)
+        self.GetAuthority = channel.unary_unary(
+                '/pycompose.v1.ClusterService/GetAuthority',
+                request_serializer=pycompose_dot_v1_dot_cluster__pb2.GetAuthorityRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_cluster__pb2.GetAuthorityResponse.FromString,
+                _registered_method=True)
+        self.RotateAuthority = channel.unary_unary(
+                '/pycompose.v1.ClusterService/RotateAuthority',
+                request_serializer=pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -127,6 +137,22 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAuthority(self, request, context):
+        """The authority, and how far its change is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateAuthority(self, request, context):
+        """Begins to change the authority; what is connected stays so. The change goes on by itself: first all nodes believe
+        both, then all have certificates of the new one, then nobody believes the old one. FAILED_PRECONDITION: a change
+        is under way. INVALID_ARGUMENT: the authority that was brought cannot be used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +190,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.Restore,
                     request_deserializer=pycompose_dot_v1_dot_cluster__pb2.RestoreRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_cluster__pb2.RestoreResponse.SerializeToString,
+            ),
+            'GetAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuthority,
+                    request_deserializer=pycompose_dot_v1_dot_cluster__pb2.GetAuthorityRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_cluster__pb2.GetAuthorityResponse.SerializeToString,
+            ),
+            'RotateAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateAuthority,
+                    request_deserializer=pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -355,6 +391,60 @@ class ClusterService:
             '/pycompose.v1.ClusterService/Restore',
             pycompose_dot_v1_dot_cluster__pb2.RestoreRequest.SerializeToString,
             pycompose_dot_v1_dot_cluster__pb2.RestoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ClusterService/GetAuthority',
+            pycompose_dot_v1_dot_cluster__pb2.GetAuthorityRequest.SerializeToString,
+            pycompose_dot_v1_dot_cluster__pb2.GetAuthorityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ClusterService/RotateAuthority',
+            pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityRequest.SerializeToString,
+            pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityResponse.FromString,
             options,
             channel_credentials,
             insecure,

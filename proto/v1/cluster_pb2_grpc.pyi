@@ -52,6 +52,13 @@ class ClusterServiceStub:
     and updates from before are refused afterwards. FAILED_PRECONDITION: something would be lost (see `force`), or
     there are other managers. INVALID_ARGUMENT: the backup is damaged, cut off, newer, or opened by another key.
     """
+    GetAuthority: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetAuthorityRequest, _cluster_pb2.GetAuthorityResponse]
+    """The authority, and how far its change is."""
+    RotateAuthority: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RotateAuthorityRequest, _cluster_pb2.RotateAuthorityResponse]
+    """Begins to change the authority; what is connected stays so. The change goes on by itself: first all nodes believe
+    both, then all have certificates of the new one, then nobody believes the old one. FAILED_PRECONDITION: a change
+    is under way. INVALID_ARGUMENT: the authority that was brought cannot be used.
+    """
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -76,6 +83,13 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Puts the content of a backup in the place of the store's. Everything is read and checked first; versions, watches
     and updates from before are refused afterwards. FAILED_PRECONDITION: something would be lost (see `force`), or
     there are other managers. INVALID_ARGUMENT: the backup is damaged, cut off, newer, or opened by another key.
+    """
+    GetAuthority: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetAuthorityRequest, _cluster_pb2.GetAuthorityResponse]  # type: ignore[assignment]
+    """The authority, and how far its change is."""
+    RotateAuthority: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RotateAuthorityRequest, _cluster_pb2.RotateAuthorityResponse]  # type: ignore[assignment]
+    """Begins to change the authority; what is connected stays so. The change goes on by itself: first all nodes believe
+    both, then all have certificates of the new one, then nobody believes the old one. FAILED_PRECONDITION: a change
+    is under way. INVALID_ARGUMENT: the authority that was brought cannot be used.
     """
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -140,6 +154,25 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Puts the content of a backup in the place of the store's. Everything is read and checked first; versions, watches
         and updates from before are refused afterwards. FAILED_PRECONDITION: something would be lost (see `force`), or
         there are other managers. INVALID_ARGUMENT: the backup is damaged, cut off, newer, or opened by another key.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAuthority(
+        self,
+        request: _cluster_pb2.GetAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.GetAuthorityResponse, _abc.Awaitable[_cluster_pb2.GetAuthorityResponse]]:
+        """The authority, and how far its change is."""
+
+    @_abc_1.abstractmethod
+    def RotateAuthority(
+        self,
+        request: _cluster_pb2.RotateAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.RotateAuthorityResponse, _abc.Awaitable[_cluster_pb2.RotateAuthorityResponse]]:
+        """Begins to change the authority; what is connected stays so. The change goes on by itself: first all nodes believe
+        both, then all have certificates of the new one, then nobody believes the old one. FAILED_PRECONDITION: a change
+        is under way. INVALID_ARGUMENT: the authority that was brought cannot be used.
         """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ class Cache:
 
     def get(self, kind: Any, identity: str) -> Any:
         return self.found if (kind, identity) == (CLUSTER, CLUSTER_ID) else None
+
+    def listen(self, _: Any) -> Callable[[], None]:
+        return lambda: None
 
 
 class Clock:

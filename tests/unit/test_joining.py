@@ -313,7 +313,7 @@ def test_a_certificate_is_renewed_as_what_it_was_also_by_a_new_authority(tmp_pat
         async with Manager(tmp_path).serving() as manager:
             await manager.joined(tmp_path / "state")
             first = Identity.load(tmp_path / "state" / "node")
-            manager.trust = replace(manager.trust, authority=new, retired=[AUTHORITY.pem])
+            manager.trust = replace(manager.trust, authority=new, others=[AUTHORITY.pem])
             key, answer = await renew(manager, first)
             await manager.store.transact([], [Delete(object_key(NODE, NODE_ID))])
             try:

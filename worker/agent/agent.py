@@ -102,7 +102,7 @@ class Agent:
         self.managers = Managers(state, run)
         peers = NodePeers(state, self.membership, self.managers, self.node_id)
         self.peering = Peering(self.images, self.registries.downloads, self.spreading, peers)
-        self.renewing = Renewing(state, self.managers)
+        self.renewing = Renewing(state, self.managers, renewed=self._described_anew)
         #: What listens on api.sock while this machine has no manager.
         self.elsewhere: grpc.aio.Server | None = None
         #: Set when this process made the node join or leave.
@@ -119,6 +119,7 @@ class Agent:
             self._wake,
             self.managers.connect,
             self._was_removed,
+            self.renewing.told,
         )
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -400,6 +401,7 @@ class Agent:
             access_address=self._access_address(),
             warnings=[*(self.around.warnings if self.around else ()), *self.network.warnings()],
             routes=self.network.foreign_routes(),
+            trust=self.renewing.word() if self.membership.cluster_id else "",
         )
         found.resources.nano_cpus = (os.cpu_count() or 1) * 1_000_000_000
         found.resources.memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

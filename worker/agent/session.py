@@ -27,7 +27,7 @@ class Session:
     """Args: targets: gives the managers, best first; hello: makes the first message; accepted: hears that a manager
     has it; outgoing: takes what is to be sent; take: hears each batch of assignments; managers: hears where managers
     are; wake: is set when there is something to send; connect: makes the channel to a target; removed: hears that this
-    node is of the cluster no longer, and what a manager said of it.
+    node is of the cluster no longer, and what a manager said of it; trust: hears what its certificate is to be like.
     """
 
     def __init__(
@@ -41,10 +41,11 @@ class Session:
         wake: asyncio.Event,
         connect: Callable[[str], grpc.aio.Channel],
         removed: Callable[[str], None] = lambda _: None,
+        trust: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._targets, self._hello, self._accepted, self._managers = targets, hello, accepted, managers
         self._outgoing, self._take, self._wake, self._connect = outgoing, take, wake, connect
-        self._removed = removed
+        self._removed, self._trust = removed, trust
         self._period = HEARTBEAT_SECONDS
         #: The manager that has accepted this session; "" while there is none.
         self.target = ""
@@ -95,6 +96,8 @@ class Session:
             self._take(response.assignments)
         elif kind == "managers":
             self._managers(response.managers.addresses)
+        elif kind == "trust":
+            self._trust(response.trust.fingerprint)
         elif kind == "accepted":
             self._period = response.accepted.heartbeat_period.ToNanoseconds() / 1e9 or HEARTBEAT_SECONDS
             self._managers(response.accepted.managers)
