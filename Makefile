@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 
 # Debian packages: what a node needs, what the examples are built from, and what the tests compare with.
-NODE_PACKAGES := libnftables1 libseccomp2 mount tini
+NODE_PACKAGES := libnftables1 libseccomp2 mount tini etcd-server
 ROOTLESS_PACKAGES := uidmap passt
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
 TEST_PACKAGES := git nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils iptables uidmap passt slirp4netns etcd-server strace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,10 +31,17 @@ def translate(error: Exception) -> Refusal | None:
 
 @dataclass(frozen=True)
 class Calls:
-    """What is served: `adders` put services on a server, `names` are those services' full names."""
+    """What is served.
+
+    Attributes:
+        adders: put services on a server.
+        names: those services' full names.
+        checks: come before each call.
+    """
 
     adders: Iterable[Callable[[grpc.aio.Server], object]]
     names: Iterable[str]
+    checks: Sequence[grpc.aio.ServerInterceptor] = ()
 
 
 def put(calls: Calls, server: grpc.aio.Server) -> Callable[[], Awaitable[None]]:
@@ -73,7 +80,7 @@ class LocalDoor:
 
     async def open(self, calls: Calls) -> None:
         """Serve the calls, health and reflection."""
-        server = self._server = new_server(Guard("the manager's log", translate))
+        server = self._server = new_server(Guard("the manager's log", translate), *calls.checks)
         serving = put(calls, server)
         await listen(server, self._path, api_group())
         await serving()

@@ -168,5 +168,6 @@ class Election:
             keeper.cancel()
             await asyncio.wait([keeper])
         if lease:
-            with contextlib.suppress(StoreError):  # then it ends by itself
-                await self._store.revoke(lease)
+            with contextlib.suppress(StoreError, TimeoutError):  # then it ends by itself
+                async with asyncio.timeout(self._ttl):
+                    await self._store.revoke(lease)

@@ -18,13 +18,28 @@ from typing import Self
 
 from pycompose.manager.store import StoreError
 from pycompose.manager.store.etcd.client import check_version
-from pycompose.manager.store.etcd.member import Member, Tls, command
+from pycompose.manager.store.etcd.member import QUOTA, Member, Tls, command
 from pycompose.proto.files import replace
 from pycompose.proto.tls import AUTHORITIES, CERTIFICATE, KEY
 
 FILE, PROGRAM = "member.json", "etcd"
 #: Below STATE/manager: the member's data, and its identity.
 DATA, IDENTITY = Path("etcd") / "data", Path("etcd") / "tls"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Of a member, host:port each.
+
+    Attributes:
+        peer: where other managers' members reach it.
+        client: on loopback, for this manager.
+        listen: IP address and port where it listens for the others; "": at `peer`.
+    """
+
+    peer: str
+    client: str
+    listen: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,8 @@ class Settings:
         members: peer address by name of every member, itself among them.
         joins: the members are there already, and have been told of this one.
         token: the cluster's, no other has it.
+        listen: IP address and port where it listens for the other members; "": at `peer`.
+        quota: bytes that its data may have.
     """
 
     name: str
@@ -45,6 +62,8 @@ class Settings:
     members: Mapping[str, str] = field(default_factory=dict)
     joins: bool = False
     token: str = "pycompose"
+    listen: str = ""
+    quota: int = QUOTA
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -71,6 +90,8 @@ class Settings:
             members=self.members,
             joins=self.joins,
             token=self.token,
+            listen=self.listen,
+            quota=self.quota,
             tls=files,
         )
         return command(member, program)

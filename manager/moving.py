@@ -16,17 +16,17 @@ import logging
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 
 from pycompose.manager.backend import DATABASE, Backend
 from pycompose.manager.ca import Authority, Subject
 from pycompose.manager.ca.authority import AUTHORITY_LIFE
-from pycompose.manager.member import DATA, FILE, IDENTITY, Settings, check_program
+from pycompose.manager.ca.trust import address_name
+from pycompose.manager.member import DATA, FILE, IDENTITY, Addresses, Settings, check_program
 from pycompose.manager.model import OBJECTS, Codec, parse_key
-from pycompose.manager.store import KeyValue, Store, StoreError, StoreUnavailableError
+from pycompose.manager.store import KeyValue, Put, Store, StoreError, StoreUnavailableError
 from pycompose.manager.store.copying import copy
 from pycompose.manager.store.gate import Gate
 from pycompose.manager.store.sqlite import SqliteStore
@@ -44,15 +44,15 @@ NEW_DATABASE = f"{DATABASE}.moving"
 RESTORED_DATABASE = f"{DATABASE}.restored"
 
 
-@dataclass(frozen=True)
-class Addresses:
-    """host:port of the member: `peer` for other managers' members, `client` on loopback for this manager."""
-
-    peer: str
-    client: str
-
-
-async def to_etcd(folder: Path, gate: Gate, codec: Codec, name: str, cluster: str, addresses: Addresses) -> Backend:
+async def to_etcd(
+    folder: Path,
+    gate: Gate,
+    codec: Codec,
+    name: str,
+    cluster: str,
+    addresses: Addresses,
+    more: Sequence[Put] = (),
+) -> Backend:
     """Start a member and move everything there.
 
     Args:
@@ -62,6 +62,7 @@ async def to_etcd(folder: Path, gate: Gate, codec: Codec, name: str, cluster: st
         name: of this manager; the node's id.
         cluster: the cluster's id; members of others are refused by it.
         addresses: of the member.
+        more: what is stored with it, for the first time.
 
     Returns:
         The store's place; the manager is to begin anew with it.
@@ -76,14 +77,15 @@ async def to_etcd(folder: Path, gate: Gate, codec: Codec, name: str, cluster: st
     await clear(folder, addresses.client)
     try:
         authority = new_identity(folder, name, cluster, addresses)
-        Settings(name, addresses.client, addresses.peer, {name: addresses.peer}, token=cluster).save(folder)
+        members = {name: addresses.peer}
+        Settings(name, addresses.client, addresses.peer, members, token=cluster, listen=addresses.listen).save(folder)
         target = await _opened(backend, folder)
         try:
             async with gate.closed() as source:
                 began = time.monotonic()
                 count = await copy(source, target, lambda item: _renumbered(codec, item))
                 key = codec.seal(AUTHORITY, authority.pem + authority.key_pem)
-                await target.transact([], [key])
+                await target.transact([], [key, *more])
                 backend.save(folder)
             log.info("%d keys are on etcd now; writes waited %.3f s", count, time.monotonic() - began)
         finally:
@@ -171,7 +173,7 @@ def new_identity(folder: Path, name: str, cluster: str, addresses: Addresses) ->
     authority = Authority.create(cluster, now)
     key, request = new_request()
     hosts = {_host(addresses.peer), _host(addresses.client)}
-    subject = Subject(Role.MANAGER, name, cluster, [ip_address(host) for host in sorted(hosts)])
+    subject = Subject(Role.MANAGER, name, cluster, [address_name(host) for host in sorted(hosts)])
     certificate = authority.sign(request, subject, now, AUTHORITY_LIFE)
     Identity(certificate, key, authority.pem).store(folder / IDENTITY)
     return authority

@@ -13,10 +13,11 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pycompose.manager import moving
+from pycompose.manager import moving, waiting
 from pycompose.manager.allocator import Pools
 from pycompose.manager.backend import Backend
 from pycompose.manager.backup.calls import Backups
@@ -29,10 +30,16 @@ from pycompose.manager.dispatcher import Absence, Dispatcher, ManagerId, Presenc
 from pycompose.manager.doors import Calls, Door, LocalDoor
 from pycompose.manager.engine import Engine
 from pycompose.manager.leadership import Leadership
+from pycompose.manager.member import Addresses
+from pycompose.manager.members import fellows
+from pycompose.manager.members.quorum import Handshake, Quorum, QuorumCheck, explain
+from pycompose.manager.members.roster import Roster
 from pycompose.manager.model import Codec
 from pycompose.manager.routing import Holders, Workers, add_router, by_identity
 from pycompose.manager.sealing import Sealer
-from pycompose.manager.store import CompactedError, Store, StoreUnavailableError
+from pycompose.manager.store import CompactedError, Put, Store, StoreUnavailableError
+from pycompose.manager.store.etcd import EtcdStore
+from pycompose.manager.store.etcd.cluster import Cluster
 from pycompose.manager.store.gate import Gate
 from pycompose.proto import ports
 from pycompose.proto.refusal import BlockedError
@@ -48,7 +55,6 @@ SERVICES = {
     for file in (control_pb2, cluster_pb2, dispatcher_pb2, access_pb2, image_pb2, build_pb2)
     for name in file.DESCRIPTOR.services_by_name
 }
-PAUSE_SECONDS = 0.2
 Loop = Coroutine[Any, Any, Any]
 
 
@@ -82,6 +88,8 @@ class Process:
         self.state, self.run_dir, self.folder = state, run, state / "manager"
         self._stopping, self._renewing = asyncio.Event(), asyncio.Event()
         self._moving = asyncio.Lock()
+        #: Why the store did not answer the last life; "" when it did.
+        self._missing = ""
         self._store: Gate
         self._codec: Codec
 
@@ -93,10 +101,10 @@ class Process:
         """End this life and begin the next: the store is another now."""
         self._renewing.set()
 
-    async def use_etcd(self, name: str, cluster: str, addresses: moving.Addresses) -> None:
+    async def use_etcd(self, name: str, cluster: str, addresses: Addresses, more: Sequence[Put] = ()) -> None:
         """Move the store to an etcd of this manager's own (see `moving.to_etcd`), and begin anew with it."""
         async with self._moving:
-            await moving.to_etcd(self.folder, self._store, self._codec, name, cluster, addresses)
+            await moving.to_etcd(self.folder, self._store, self._codec, name, cluster, addresses, more)
         self.renew()
 
     async def use_sqlite(self) -> None:
@@ -118,13 +126,13 @@ class Process:
         while True:
             self._renewing.clear()
             failed = await self._live()
+            self._missing = str(failed) if isinstance(failed, StoreUnavailableError) else ""
             if self._stopping.is_set():
                 return 0
             if isinstance(failed, CompactedError):
                 log.warning("the store's history is another (%s); everything is read anew", failed)
             elif isinstance(failed, StoreUnavailableError):
                 log.warning("the store does not answer (%s); beginning anew", failed)
-                await asyncio.sleep(PAUSE_SECONDS)
             elif failed is not None:
                 log.error("a loop ended: %s: %s; starting anew", type(failed).__name__, failed)
                 return 1
@@ -135,7 +143,10 @@ class Process:
         backend = Backend.load(self.folder)
         await moving.tidy(self.folder, backend)
         codec = Codec(Sealer.from_file(self.folder / "key"))
-        store = self._store = Gate(await backend.open(self.folder))
+        raw = await self._opened(backend)
+        if raw is None:
+            return None
+        store = self._store = Gate(raw)
         self._codec = codec
         leadership = backend.leadership(store)
         opened: list[Door] = []
@@ -145,6 +156,9 @@ class Process:
             cache = Cache(store, codec)
             await cache.load()
             doors, calls, loops = self._parts(backend, store, cache, codec, leadership, closers)
+            if isinstance(raw, EtcdStore):
+                calls, more = self._as_member(backend, raw, cache, calls)
+                loops += more
             for door in doors:
                 opened.append(door)
                 await door.open(calls)
@@ -163,6 +177,29 @@ class Process:
             await asyncio.gather(*running, return_exceptions=True)
             await leadership.resign()
             await store.close()
+
+    async def _opened(self, backend: Backend) -> Store | None:
+        """Open the store, and tell whoever calls why, while it does not answer; None: this process is to end."""
+
+        async def why() -> str:
+            return await explain(backend.name, fellows.load(self.folder), Handshake(self.folder), backend.endpoints)
+
+        doors = [LocalDoor(self.run_dir / "api.sock")]
+        opening = asyncio.create_task(waiting.opened(lambda: backend.open(self.folder), why, doors, self._missing))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+            return await opening if opening.done() else None
+        finally:
+            for task in (opening, stopping):
+                task.cancel()
+            await asyncio.gather(opening, stopping, return_exceptions=True)
+
+    def _as_member(self, backend: Backend, store: EtcdStore, cache: Cache, calls: Calls) -> tuple[Calls, list[Loop]]:
+        """Add what a manager does that is one of several."""
+        roster = Roster(self.folder, Cluster(store.client), store, cache)
+        quorum = Quorum(backend.name, store, roster.fellows, Handshake(self.folder), backend.endpoints)
+        return replace(calls, checks=[QuorumCheck(quorum)]), [roster.run(), quorum.run()]
 
     def _node_id(self) -> str:
         """Return this node's id. Raises BlockedError: its worker has never started."""
@@ -201,6 +238,7 @@ class Process:
             Backups(api, self.folder, self._node_id, lambda: place_of(self.state), self._use_restored),
             leadership,
             workers.forget,
+            self.use_etcd,
         )
         adders = [
             lambda server: add_control(server, api),

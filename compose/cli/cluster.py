@@ -20,8 +20,8 @@ from pycompose.proto.v1 import cluster_pb2, cluster_pb2_grpc, control_pb2, node_
 
 DAY = 24 * 3600
 PORT = click.IntRange(1, 65535)
-#: The node's own worker joins, and starts anew.
-INIT_SECONDS = 60.0
+#: Seconds that a cluster may take to be made: everything is copied to etcd; and that the node's own worker may take.
+INIT_SECONDS, OWN_SECONDS = 120.0, 20.0
 
 
 @group()
@@ -53,6 +53,14 @@ def _calls(client: Client) -> Any:
 @click.option("--worker-port", type=PORT, help="TCP port of this node's worker (default: 7422).")
 @click.option("--name", default="", help="For people.")
 @click.option("--cert-expiry", metavar="DURATION", help="Life of nodes' certificates, which renew themselves: 2160h.")
+@click.option(
+    "--store",
+    type=click.Choice(["etcd", "sqlite"]),
+    default="etcd",
+    help="Where state is: etcd lets further managers join, sqlite is for one alone (default: etcd).",
+)
+@click.option("--etcd-peer-port", type=PORT, help="TCP port of etcd for the other managers (default: 7423).")
+@click.option("--etcd-client-port", type=PORT, help="TCP port of etcd on loopback (default: 7424).")
 def init(
     advertise: str,
     listen: str,
@@ -61,10 +69,14 @@ def init(
     worker_port: int | None,
     name: str,
     cert_expiry: str | None,
+    store: str,
+    etcd_peer_port: int | None,
+    etcd_client_port: int | None,
 ) -> None:
     """Make a cluster of this node: others can join it, and clients reach it over mutual TLS.
 
-    Containers go on running, and commands on this machine go on as before.
+    Its state moves to an etcd that the node runs from then on. Containers go on running, and commands on this machine
+    go on as before.
     """
     chosen = settings()
     request = cluster_pb2.InitClusterRequest(
@@ -73,13 +85,17 @@ def init(
         port=port or 0,
         join_port=join_port or 0,
         worker_port=worker_port or 0,
+        store=cluster_pb2.ClusterStore.Value(f"CLUSTER_STORE_{store.upper()}"),
+        etcd_peer_port=etcd_peer_port or 0,
+        etcd_client_port=etcd_client_port or 0,
     )
     request.spec.name = name
     if cert_expiry:
         request.spec.certificate_life.FromNanoseconds(_nanoseconds(cert_expiry))
     with chosen.client() as client:
         answer = _calls(client).InitCluster(request, timeout=INIT_SECONDS)
-    print(answer.cluster.id)
+        print(answer.cluster.id, flush=True)
+        answer.manager.problem = answer.manager.problem or _joined(client)
     if answer.manager.problem:
         chosen.tell(f"warning: {answer.manager.problem}; the manager tries on")
     prefix = chosen.command_prefix()
@@ -90,6 +106,23 @@ def init(
         f"  {prefix}context create NAME --from-node\n"
         f"  {prefix}context export NAME"
     )
+
+
+def _joined(client: Client) -> str:
+    """Wait until the manager has begun anew and its own worker has joined; return why that does not come about."""
+    from pycompose.compose.client.errors import ClientError
+
+    deadline, problem = time.monotonic() + OWN_SECONDS, ""
+    while time.monotonic() < deadline:
+        try:
+            nodes = client.control.ListNodes(control_pb2.ListNodesRequest()).nodes
+            if any(not one.description.access_address.startswith("unix:") for one in nodes):
+                return ""
+            problem = _calls(client).GetCluster(cluster_pb2.GetClusterRequest()).manager.problem
+        except ClientError as error:
+            problem = str(error)
+        time.sleep(0.1)
+    return problem
 
 
 def _nanoseconds(text: str) -> int:

@@ -218,7 +218,7 @@ class Route:
         from pycompose.compose.client import node
 
         try:
-            if node.answers(path):
+            if node.answers(path) or node.comes_back(path):
                 return
         except PermissionError:
             raise NodeError(

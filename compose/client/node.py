@@ -20,6 +20,8 @@ from pycompose.compose.client.errors import NodeError
 from pycompose.proto import places
 
 START_SECONDS = 20.0
+RETURN_SECONDS = 3.0
+"""How long a manager may take to begin anew, or to be started again, before its node is said not to answer."""
 HOPELESS = 4
 """Ends of the node's processes, soon after their starts, after which it is given up."""
 #: Exit status of a node that found another one running or starting (EX_TEMPFAIL, sysexits.h).
@@ -41,6 +43,20 @@ def answers(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def comes_back(path: str) -> bool:
+    """Wait for a node that runs and whose manager begins anew just now; return whether it answers.
+
+    Raises:
+        PermissionError: the caller may not connect.
+    """
+    pid, deadline = record(path).get("pid", 0), time.monotonic() + RETURN_SECONDS
+    while pid and os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+        time.sleep(0.05)
+        if answers(path):
+            return True
+    return False
 
 
 def log_path() -> str:

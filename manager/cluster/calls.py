@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 
+from pycompose.manager.backend import Backend
 from pycompose.manager.ca import Authority, RequestError, Subject
 from pycompose.manager.cluster.door import JoinDoor, TlsDoor
+from pycompose.manager.cluster.etcd import check_etcd
 from pycompose.manager.cluster.identity import Keeper, authority_of, issue, life_of, trust_of
 from pycompose.manager.cluster.listening import ANY, FILE, Listening, check_ports, wrong
 from pycompose.manager.cluster.own import OwnNode
@@ -20,8 +22,9 @@ from pycompose.manager.cluster.rotation import Rotation, brought, phase
 from pycompose.manager.control.api import Api, ServicerContext
 from pycompose.manager.control.validate import shape
 from pycompose.manager.ids import object_id
+from pycompose.manager.member import Addresses
 from pycompose.manager.model import CLUSTER, CLUSTER_ID, object_key
-from pycompose.manager.store import Compare
+from pycompose.manager.store import Compare, Put
 from pycompose.proto import ports
 from pycompose.proto.files import replace
 from pycompose.proto.peer import Role
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 #: How long the worker of a new cluster's manager may take to be back before the call answers all the same.
 OWN_SECONDS = 20.0
+#: Arguments: this manager's name, the cluster's id, where its member listens, what is stored with it.
+ToEtcd = Callable[[str, str, Addresses, Sequence[Put]], Awaitable[None]]
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 
 
@@ -50,6 +55,7 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         own: this machine's worker.
         backups: of its store.
         rotation: changes the authority.
+        to_etcd: moves the store to an etcd of this manager's own (`Process.use_etcd`).
     """
 
     def __init__(
@@ -63,8 +69,9 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         own: OwnNode,
         backups: Backups,
         rotation: Rotation,
+        to_etcd: ToEtcd,
     ) -> None:
-        self._api, self._folder, self._node_id = api, folder, node_id
+        self._api, self._folder, self._node_id, self._to_etcd = api, folder, node_id, to_etcd
         self._door, self._joining, self._keeper, self._own = door, joining, keeper, own
         self._backups, self._rotation = backups, rotation
 
@@ -84,6 +91,9 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
             if found := [*shape(request.spec, "spec"), *wrong(listening)]:
                 raise InvalidError(found)
             check_ports(listening)
+            moves = request.store != cluster_pb2.CLUSTER_STORE_SQLITE
+            if moves:
+                await check_etcd(listening)
             cluster = self._made(request.spec)
             identity = await asyncio.to_thread(issue, cluster, self._node_id(), listening, datetime.now(UTC))
             # without the object the files mean nothing, and are written anew
@@ -92,21 +102,27 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
             replace(self._folder / FILE, listening.encoded())
             self._api.stamp(cluster, new=True)
             put = self._api.codec.put(CLUSTER, CLUSTER_ID, cluster)
-            if await self._api.commit([Compare(object_key(CLUSTER, CLUSTER_ID), 0)], [put]) is not None:
+            if moves:
+                # the cluster is there as soon as the store has moved, and no cluster when it has not
+                await self._to_etcd(self._node_id(), cluster.id, listening.etcd, [put])
+            elif await self._api.commit([Compare(object_key(CLUSTER, CLUSTER_ID), 0)], [put]) is not None:
                 raise BlockedError("another call made a cluster of this node in between", "CLUSTER")
-        for door in (self._door, self._joining):
-            await door.begin()
-        await self._own.joined(OWN_SECONDS)
+            else:
+                Backend().save(self._folder)
+        if not moves:  # else the next life opens the doors, and lets the worker join
+            for door in (self._door, self._joining):
+                await door.begin()
+            await self._own.joined(OWN_SECONDS)
         return cluster_pb2.InitClusterResponse(
-            cluster=public(cluster), manager=self._manager(), worker_token=str(token_of(cluster, Role.WORKER))
+            cluster=public(cluster), manager=self._manager(listening), worker_token=str(token_of(cluster, Role.WORKER))
         )
 
-    def _manager(self) -> cluster_pb2.ManagerAddress:
-        """Return what there is to say about this manager."""
+    def _manager(self, made: Listening | None = None) -> cluster_pb2.ManagerAddress:
+        """Return what there is to say about this manager; `made`: where it will listen, when it does not yet."""
         problems = (self._door.problem, self._joining.problem, self._own.problem)
         manager = cluster_pb2.ManagerAddress(problem="; ".join(filter(None, problems)))
-        if self._door.listening is not None:
-            here = self._door.listening
+        here = made or self._door.listening
+        if here is not None:
             manager.address, manager.listen, manager.join_address = here.reached, here.bound, here.join_reached
         manager.certificate_ends.FromDatetime(validity(self._keeper.current().certificate)[1])
         return manager
@@ -277,6 +293,8 @@ def _listening(request: cluster_pb2.InitClusterRequest) -> Listening:
         request.port or ports.API,
         request.join_port or ports.JOIN,
         request.worker_port or ports.WORKER,
+        request.etcd_peer_port or ports.ETCD_PEER,
+        request.etcd_client_port or ports.ETCD_CLIENT,
     )
 
 

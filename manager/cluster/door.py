@@ -87,7 +87,7 @@ class TlsDoor:
 
     def _made(self) -> tuple[grpc.aio.Server, Serving]:
         """Return a server with its calls, and what tells that it serves."""
-        server = new_server(Guard("the manager's log", translate), Authorizer(self.cluster_id))
+        server = new_server(Guard("the manager's log", translate), Authorizer(self.cluster_id), *self._calls.checks)
         self._more(server)
         return server, put(self._calls, server)
 
@@ -128,7 +128,8 @@ class JoinDoor(TlsDoor):
         return listening.join_port
 
     def _made(self) -> tuple[grpc.aio.Server, Serving]:
-        server = new_server(Guard("the manager's log", translate), Authorizer(self.cluster_id), options=JOINING)
+        checks = (Authorizer(self.cluster_id), *self._calls.checks)
+        server = new_server(Guard("the manager's log", translate), *checks, options=JOINING)
         self._more(server)
 
         async def serving() -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from pycompose.manager.member import Addresses
 from pycompose.proto import ports
 from pycompose.proto.refusal import BlockedError
 
@@ -29,6 +30,8 @@ class Listening:
         port: TCP port of the API.
         join_port: TCP port at which machines join.
         worker_port: TCP port of this machine's worker.
+        etcd_peer_port: TCP port of etcd for the other managers.
+        etcd_client_port: TCP port of etcd on loopback, for this manager alone.
     """
 
     advertise: str
@@ -36,6 +39,8 @@ class Listening:
     port: int = ports.API
     join_port: int = ports.JOIN
     worker_port: int = ports.WORKER
+    etcd_peer_port: int = ports.ETCD_PEER
+    etcd_client_port: int = ports.ETCD_CLIENT
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
@@ -77,6 +82,16 @@ class Listening:
         own = {"::": "127.0.0.1" if not socket.has_dualstack_ipv6() else "::1", "0.0.0.0": "127.0.0.1"}
         return joined(own.get(self.address, self.address), self.join_port)
 
+    @property
+    def etcd(self) -> Addresses:
+        """Addresses of this manager's etcd."""
+        address = "0.0.0.0" if self.address == ANY and not socket.has_dualstack_ipv6() else self.address
+        return Addresses(
+            joined(self.advertise, self.etcd_peer_port),
+            joined("127.0.0.1", self.etcd_client_port),
+            joined(address, self.etcd_peer_port),
+        )
+
 
 def joined(host: str, port: int) -> str:
     """Return HOST:PORT, an IPv6 address in brackets."""
@@ -97,10 +112,10 @@ def wrong(listening: Listening) -> list[tuple[str, str]]:
         ipaddress.ip_address(listening.address)
     except ValueError:
         found.append(("listen_address", f"{listening.address!r} is no IP address"))
-    named = {"port": listening.port, "join_port": listening.join_port, "worker_port": listening.worker_port}
+    named = {name: port for name, port in asdict(listening).items() if name.endswith("port")}
     found += [(name, f"{port} is no TCP port") for name, port in named.items() if not 0 < port < 65536]
     if not found and len(set(named.values())) < len(named):
-        found.append(("port", "the API, joining and the worker need a TCP port each"))
+        found.append(("port", "the API, joining, the worker and etcd need a TCP port each"))
     return found
 
 

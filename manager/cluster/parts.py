@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pycompose.manager.ca.joining import Roll
 from pycompose.manager.cluster.admission import Admission
-from pycompose.manager.cluster.calls import ClusterCalls, token_of
+from pycompose.manager.cluster.calls import ClusterCalls, ToEtcd, token_of
 from pycompose.manager.cluster.door import JoinDoor, TlsDoor
 from pycompose.manager.cluster.identity import Keeper, Trusted
 from pycompose.manager.cluster.own import OwnNode
@@ -41,6 +41,7 @@ def cluster_parts(
     backups: Backups,
     leadership: Leadership,
     renewed: Callable[[], None],
+    to_etcd: ToEtcd,
 ) -> ClusterParts:
     """Make the parts.
 
@@ -54,6 +55,7 @@ def cluster_parts(
         backups: of the store.
         leadership: of this manager.
         renewed: hears that this manager's certificate is new.
+        to_etcd: moves the store to an etcd of this manager's own.
     """
     keeper = Keeper(folder, api.cache, node_id, renewed=renewed)
     own = OwnNode(worker, place, folder, api.cache, node_id, lambda cluster: token_of(cluster, Role.MANAGER))
@@ -66,5 +68,5 @@ def cluster_parts(
     joining = JoinDoor(folder, keeper, api.cache, admission.add_joining)
     trusted = Trusted(api.cache)
     rotation = Rotation(api, trusted, leadership)
-    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own, backups, rotation)
+    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own, backups, rotation, to_etcd)
     return ClusterParts((door, joining), calls, (keeper.run(), own.run(), rotation.run()))

@@ -74,6 +74,7 @@ class Nodes:
         self._pause, self._pulse = pause, pulse or Pulse()
         self._held: dict[str, Held] = {}
         self._writing: set[asyncio.Task[Any]] = set()
+        self._ended = False
 
     @property
     def heartbeat_seconds(self) -> float:
@@ -168,10 +169,14 @@ class Nodes:
                     message = f"no sign of life for {grace:.1f} s; look at `pycompose node status` there"
                     self._begin(self._say(held, node_pb2.NODE_STATE_DOWN, message))
         finally:
+            self._ended = True
             for task in self._writing:
                 task.cancel()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._ended:
+            work.close()
+            return
         task = asyncio.create_task(work)
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)

@@ -6,6 +6,7 @@ The same loop reads the other managers' keys: where a worker may turn when this 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from pycompose.manager.store import Put, Store, StoreError
 
 log = logging.getLogger(__name__)
 TTL_SECONDS = 2.0
+#: For the store to hear that this manager goes.
+LAST_SECONDS = 1.0
 
 
 class Presence:
@@ -41,7 +44,9 @@ class Presence:
                 await asyncio.sleep(TTL_SECONDS / 5)
         finally:
             if lease:
-                await self._store.revoke(lease)
+                with contextlib.suppress(StoreError, TimeoutError):  # then it ends by itself
+                    async with asyncio.timeout(LAST_SECONDS):
+                        await self._store.revoke(lease)
 
     async def _read(self) -> None:
         rows = [json.loads(item.value) for item in (await self._store.range(MANAGERS)).items]

@@ -12,7 +12,7 @@ from pycompose.manager.cache import Cache, Changes
 from pycompose.manager.engine.controller import Controller
 from pycompose.manager.leadership import Leadership
 from pycompose.manager.model import Codec
-from pycompose.manager.store import Store
+from pycompose.manager.store import Store, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,12 @@ class Engine:
         """For ever: wait to lead, and lead until another does."""
         while True:
             await self._leadership.acquire()
-            # What the last leader wrote is known before anything is decided.
-            await self._cache.synchronize()
+            try:
+                # What the last leader wrote is known before anything is decided.
+                await self._cache.synchronize()
+            except StoreUnavailableError as error:
+                log.info("the store went away just when this manager was elected: %s", error)
+                continue
             leading, lost = (asyncio.ensure_future(work) for work in (self._lead(), self._leadership.lost()))
             try:
                 await asyncio.wait([leading, lost], return_when=asyncio.FIRST_COMPLETED)

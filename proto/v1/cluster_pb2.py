@@ -28,15 +28,17 @@ from pycompose.proto.v1 import meta_pb2 as pycompose_dot_v1_dot_meta__pb2
 from pycompose.proto.v1 import node_pb2 as pycompose_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apycompose/v1/cluster.proto\x12\x0cpycompose.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pycompose/v1/meta.proto\x1a\x17pycompose/v1/node.proto\"\x9f\x02\n\x07\x43luster\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12\'\n\x04spec\x18\x03 \x01(\x0b\x32\x19.pycompose.v1.ClusterSpec\x12\x35\n\tauthority\x18\x04 \x01(\x0b\x32\".pycompose.v1.CertificateAuthority\x12/\n\x0cjoin_secrets\x18\x05 \x01(\x0b\x32\x19.pycompose.v1.JoinSecrets\x12:\n\x0enext_authority\x18\n \x01(\x0b\x32\".pycompose.v1.CertificateAuthority\x12\x19\n\x11retired_authority\x18\x0b \x01(\x0c\".\n\x0bJoinSecrets\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07manager\x18\x02 \x01(\t\"P\n\x0b\x43lusterSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x10\x63\x65rtificate_life\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x14\x43\x65rtificateAuthority\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"\xa6\x01\n\x12InitClusterRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.pycompose.v1.ClusterSpec\x12\x19\n\x11\x61\x64vertise_address\x18\x02 \x01(\t\x12\x16\n\x0elisten_address\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x11\n\tjoin_port\x18\x05 \x01(\r\x12\x13\n\x0bworker_port\x18\x06 \x01(\r\"\x82\x01\n\x13InitClusterResponse\x12&\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x15.pycompose.v1.Cluster\x12-\n\x07manager\x18\x02 \x01(\x0b\x32\x1c.pycompose.v1.ManagerAddress\x12\x14\n\x0cworker_token\x18\x03 \x01(\t\"\x8e\x01\n\x0eManagerAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06listen\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x34\n\x10\x63\x65rtificate_ends\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cjoin_address\x18\x05 \x01(\t\"\x13\n\x11GetClusterRequest\"\x80\x01\n\x12GetClusterResponse\x12&\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x15.pycompose.v1.Cluster\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12-\n\x07manager\x18\x03 \x01(\x0b\x32\x1c.pycompose.v1.ManagerAddress\">\n\x1dIssueClientCertificateRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"p\n\x1eIssueClientCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x10\n\x08managers\x18\x04 \x03(\t\";\n\x13GetJoinTokenRequest\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.pycompose.v1.NodeRole\"6\n\x14GetJoinTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\">\n\x16RotateJoinTokenRequest\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.pycompose.v1.NodeRole\"9\n\x17RotateJoinTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\".\n\rBackupRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x10\n\x08key_note\x18\x02 \x01(\t\"\x1e\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"X\n\x0eRestoreRequest\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.pycompose.v1.RestoreStartH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\x93\x01\n\x0cRestoreStart\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x19\n\x11\x61\x64vertise_address\x18\x03 \x01(\t\x12\x16\n\x0elisten_address\x18\x04 \x01(\t\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x11\n\tjoin_port\x18\x06 \x01(\r\x12\x13\n\x0bworker_port\x18\x07 \x01(\r\"\x9c\x01\n\x0fRestoreResponse\x12\x10\n\x08projects\x18\x01 \x03(\t\x12\x14\n\x0c\x63luster_name\x18\x02 \x01(\t\x12\x10\n\x08replaced\x18\x03 \x01(\t\x12\x13\n\x0bother_nodes\x18\x04 \x01(\r\x12+\n\x07made_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65poch\x18\x06 \x01(\t\"\x15\n\x13GetAuthorityRequest\"\x84\x01\n\x14GetAuthorityResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12+\n\x05phase\x18\x02 \x01(\x0e\x32\x1c.pycompose.v1.AuthorityPhase\x12\x0f\n\x07waiting\x18\x03 \x03(\t\x12\x19\n\x11other_certificate\x18\x04 \x01(\x0c\"^\n\x16RotateAuthorityRequest\x12\x34\n\x08\x65xternal\x18\x01 \x01(\x0b\x32\".pycompose.v1.CertificateAuthority\x12\x0e\n\x06\x66inish\x18\x02 \x01(\x08\"P\n\x17RotateAuthorityResponse\x12\x35\n\tauthority\x18\x01 \x01(\x0b\x32\".pycompose.v1.GetAuthorityResponse*n\n\x0e\x41uthorityPhase\x12\x1f\n\x1b\x41UTHORITY_PHASE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41UTHORITY_PHASE_SPREADING\x10\x01\x12\x1c\n\x18\x41UTHORITY_PHASE_RENEWING\x10\x02\x32\xa9\x06\n\x0e\x43lusterService\x12R\n\x0bInitCluster\x12 .pycompose.v1.InitClusterRequest\x1a!.pycompose.v1.InitClusterResponse\x12O\n\nGetCluster\x12\x1f.pycompose.v1.GetClusterRequest\x1a .pycompose.v1.GetClusterResponse\x12s\n\x16IssueClientCertificate\x12+.pycompose.v1.IssueClientCertificateRequest\x1a,.pycompose.v1.IssueClientCertificateResponse\x12U\n\x0cGetJoinToken\x12!.pycompose.v1.GetJoinTokenRequest\x1a\".pycompose.v1.GetJoinTokenResponse\x12^\n\x0fRotateJoinToken\x12$.pycompose.v1.RotateJoinTokenRequest\x1a%.pycompose.v1.RotateJoinTokenResponse\x12\x45\n\x06\x42\x61\x63kup\x12\x1b.pycompose.v1.BackupRequest\x1a\x1c.pycompose.v1.BackupResponse0\x01\x12H\n\x07Restore\x12\x1c.pycompose.v1.RestoreRequest\x1a\x1d.pycompose.v1.RestoreResponse(\x01\x12U\n\x0cGetAuthority\x12!.pycompose.v1.GetAuthorityRequest\x1a\".pycompose.v1.GetAuthorityResponse\x12^\n\x0fRotateAuthority\x12$.pycompose.v1.RotateAuthorityRequest\x1a%.pycompose.v1.RotateAuthorityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apycompose/v1/cluster.proto\x12\x0cpycompose.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pycompose/v1/meta.proto\x1a\x17pycompose/v1/node.proto\"\x9f\x02\n\x07\x43luster\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12\'\n\x04spec\x18\x03 \x01(\x0b\x32\x19.pycompose.v1.ClusterSpec\x12\x35\n\tauthority\x18\x04 \x01(\x0b\x32\".pycompose.v1.CertificateAuthority\x12/\n\x0cjoin_secrets\x18\x05 \x01(\x0b\x32\x19.pycompose.v1.JoinSecrets\x12:\n\x0enext_authority\x18\n \x01(\x0b\x32\".pycompose.v1.CertificateAuthority\x12\x19\n\x11retired_authority\x18\x0b \x01(\x0c\".\n\x0bJoinSecrets\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07manager\x18\x02 \x01(\t\"P\n\x0b\x43lusterSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x10\x63\x65rtificate_life\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x14\x43\x65rtificateAuthority\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"\x83\x02\n\x12InitClusterRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.pycompose.v1.ClusterSpec\x12\x19\n\x11\x61\x64vertise_address\x18\x02 \x01(\t\x12\x16\n\x0elisten_address\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x11\n\tjoin_port\x18\x05 \x01(\r\x12\x13\n\x0bworker_port\x18\x06 \x01(\r\x12)\n\x05store\x18\n \x01(\x0e\x32\x1a.pycompose.v1.ClusterStore\x12\x16\n\x0e\x65tcd_peer_port\x18\x0b \x01(\r\x12\x18\n\x10\x65tcd_client_port\x18\x0c \x01(\r\"\x82\x01\n\x13InitClusterResponse\x12&\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x15.pycompose.v1.Cluster\x12-\n\x07manager\x18\x02 \x01(\x0b\x32\x1c.pycompose.v1.ManagerAddress\x12\x14\n\x0cworker_token\x18\x03 \x01(\t\"\x8e\x01\n\x0eManagerAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06listen\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x34\n\x10\x63\x65rtificate_ends\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cjoin_address\x18\x05 \x01(\t\"\x13\n\x11GetClusterRequest\"\x80\x01\n\x12GetClusterResponse\x12&\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x15.pycompose.v1.Cluster\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12-\n\x07manager\x18\x03 \x01(\x0b\x32\x1c.pycompose.v1.ManagerAddress\">\n\x1dIssueClientCertificateRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"p\n\x1eIssueClientCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x10\n\x08managers\x18\x04 \x03(\t\";\n\x13GetJoinTokenRequest\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.pycompose.v1.NodeRole\"6\n\x14GetJoinTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\">\n\x16RotateJoinTokenRequest\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.pycompose.v1.NodeRole\"9\n\x17RotateJoinTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\".\n\rBackupRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x10\n\x08key_note\x18\x02 \x01(\t\"\x1e\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"X\n\x0eRestoreRequest\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.pycompose.v1.RestoreStartH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\x93\x01\n\x0cRestoreStart\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x19\n\x11\x61\x64vertise_address\x18\x03 \x01(\t\x12\x16\n\x0elisten_address\x18\x04 \x01(\t\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x11\n\tjoin_port\x18\x06 \x01(\r\x12\x13\n\x0bworker_port\x18\x07 \x01(\r\"\x9c\x01\n\x0fRestoreResponse\x12\x10\n\x08projects\x18\x01 \x03(\t\x12\x14\n\x0c\x63luster_name\x18\x02 \x01(\t\x12\x10\n\x08replaced\x18\x03 \x01(\t\x12\x13\n\x0bother_nodes\x18\x04 \x01(\r\x12+\n\x07made_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65poch\x18\x06 \x01(\t\"\x15\n\x13GetAuthorityRequest\"\x84\x01\n\x14GetAuthorityResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12+\n\x05phase\x18\x02 \x01(\x0e\x32\x1c.pycompose.v1.AuthorityPhase\x12\x0f\n\x07waiting\x18\x03 \x03(\t\x12\x19\n\x11other_certificate\x18\x04 \x01(\x0c\"^\n\x16RotateAuthorityRequest\x12\x34\n\x08\x65xternal\x18\x01 \x01(\x0b\x32\".pycompose.v1.CertificateAuthority\x12\x0e\n\x06\x66inish\x18\x02 \x01(\x08\"P\n\x17RotateAuthorityResponse\x12\x35\n\tauthority\x18\x01 \x01(\x0b\x32\".pycompose.v1.GetAuthorityResponse*_\n\x0c\x43lusterStore\x12\x1d\n\x19\x43LUSTER_STORE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43LUSTER_STORE_ETCD\x10\x01\x12\x18\n\x14\x43LUSTER_STORE_SQLITE\x10\x02*n\n\x0e\x41uthorityPhase\x12\x1f\n\x1b\x41UTHORITY_PHASE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41UTHORITY_PHASE_SPREADING\x10\x01\x12\x1c\n\x18\x41UTHORITY_PHASE_RENEWING\x10\x02\x32\xa9\x06\n\x0e\x43lusterService\x12R\n\x0bInitCluster\x12 .pycompose.v1.InitClusterRequest\x1a!.pycompose.v1.InitClusterResponse\x12O\n\nGetCluster\x12\x1f.pycompose.v1.GetClusterRequest\x1a .pycompose.v1.GetClusterResponse\x12s\n\x16IssueClientCertificate\x12+.pycompose.v1.IssueClientCertificateRequest\x1a,.pycompose.v1.IssueClientCertificateResponse\x12U\n\x0cGetJoinToken\x12!.pycompose.v1.GetJoinTokenRequest\x1a\".pycompose.v1.GetJoinTokenResponse\x12^\n\x0fRotateJoinToken\x12$.pycompose.v1.RotateJoinTokenRequest\x1a%.pycompose.v1.RotateJoinTokenResponse\x12\x45\n\x06\x42\x61\x63kup\x12\x1b.pycompose.v1.BackupRequest\x1a\x1c.pycompose.v1.BackupResponse0\x01\x12H\n\x07Restore\x12\x1c.pycompose.v1.RestoreRequest\x1a\x1d.pycompose.v1.RestoreResponse(\x01\x12U\n\x0cGetAuthority\x12!.pycompose.v1.GetAuthorityRequest\x1a\".pycompose.v1.GetAuthorityResponse\x12^\n\x0fRotateAuthority\x12$.pycompose.v1.RotateAuthorityRequest\x1a%.pycompose.v1.RotateAuthorityResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pycompose.proto.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUTHORITYPHASE']._serialized_start=2469
-  _globals['_AUTHORITYPHASE']._serialized_end=2579
+  _globals['_CLUSTERSTORE']._serialized_start=2562
+  _globals['_CLUSTERSTORE']._serialized_end=2657
+  _globals['_AUTHORITYPHASE']._serialized_start=2659
+  _globals['_AUTHORITYPHASE']._serialized_end=2769
   _globals['_CLUSTER']._serialized_start=160
   _globals['_CLUSTER']._serialized_end=447
   _globals['_JOINSECRETS']._serialized_start=449
@@ -46,45 +48,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CERTIFICATEAUTHORITY']._serialized_start=579
   _globals['_CERTIFICATEAUTHORITY']._serialized_end=635
   _globals['_INITCLUSTERREQUEST']._serialized_start=638
-  _globals['_INITCLUSTERREQUEST']._serialized_end=804
-  _globals['_INITCLUSTERRESPONSE']._serialized_start=807
-  _globals['_INITCLUSTERRESPONSE']._serialized_end=937
-  _globals['_MANAGERADDRESS']._serialized_start=940
-  _globals['_MANAGERADDRESS']._serialized_end=1082
-  _globals['_GETCLUSTERREQUEST']._serialized_start=1084
-  _globals['_GETCLUSTERREQUEST']._serialized_end=1103
-  _globals['_GETCLUSTERRESPONSE']._serialized_start=1106
-  _globals['_GETCLUSTERRESPONSE']._serialized_end=1234
-  _globals['_ISSUECLIENTCERTIFICATEREQUEST']._serialized_start=1236
-  _globals['_ISSUECLIENTCERTIFICATEREQUEST']._serialized_end=1298
-  _globals['_ISSUECLIENTCERTIFICATERESPONSE']._serialized_start=1300
-  _globals['_ISSUECLIENTCERTIFICATERESPONSE']._serialized_end=1412
-  _globals['_GETJOINTOKENREQUEST']._serialized_start=1414
-  _globals['_GETJOINTOKENREQUEST']._serialized_end=1473
-  _globals['_GETJOINTOKENRESPONSE']._serialized_start=1475
-  _globals['_GETJOINTOKENRESPONSE']._serialized_end=1529
-  _globals['_ROTATEJOINTOKENREQUEST']._serialized_start=1531
-  _globals['_ROTATEJOINTOKENREQUEST']._serialized_end=1593
-  _globals['_ROTATEJOINTOKENRESPONSE']._serialized_start=1595
-  _globals['_ROTATEJOINTOKENRESPONSE']._serialized_end=1652
-  _globals['_BACKUPREQUEST']._serialized_start=1654
-  _globals['_BACKUPREQUEST']._serialized_end=1700
-  _globals['_BACKUPRESPONSE']._serialized_start=1702
-  _globals['_BACKUPRESPONSE']._serialized_end=1732
-  _globals['_RESTOREREQUEST']._serialized_start=1734
-  _globals['_RESTOREREQUEST']._serialized_end=1822
-  _globals['_RESTORESTART']._serialized_start=1825
-  _globals['_RESTORESTART']._serialized_end=1972
-  _globals['_RESTORERESPONSE']._serialized_start=1975
-  _globals['_RESTORERESPONSE']._serialized_end=2131
-  _globals['_GETAUTHORITYREQUEST']._serialized_start=2133
-  _globals['_GETAUTHORITYREQUEST']._serialized_end=2154
-  _globals['_GETAUTHORITYRESPONSE']._serialized_start=2157
-  _globals['_GETAUTHORITYRESPONSE']._serialized_end=2289
-  _globals['_ROTATEAUTHORITYREQUEST']._serialized_start=2291
-  _globals['_ROTATEAUTHORITYREQUEST']._serialized_end=2385
-  _globals['_ROTATEAUTHORITYRESPONSE']._serialized_start=2387
-  _globals['_ROTATEAUTHORITYRESPONSE']._serialized_end=2467
-  _globals['_CLUSTERSERVICE']._serialized_start=2582
-  _globals['_CLUSTERSERVICE']._serialized_end=3391
+  _globals['_INITCLUSTERREQUEST']._serialized_end=897
+  _globals['_INITCLUSTERRESPONSE']._serialized_start=900
+  _globals['_INITCLUSTERRESPONSE']._serialized_end=1030
+  _globals['_MANAGERADDRESS']._serialized_start=1033
+  _globals['_MANAGERADDRESS']._serialized_end=1175
+  _globals['_GETCLUSTERREQUEST']._serialized_start=1177
+  _globals['_GETCLUSTERREQUEST']._serialized_end=1196
+  _globals['_GETCLUSTERRESPONSE']._serialized_start=1199
+  _globals['_GETCLUSTERRESPONSE']._serialized_end=1327
+  _globals['_ISSUECLIENTCERTIFICATEREQUEST']._serialized_start=1329
+  _globals['_ISSUECLIENTCERTIFICATEREQUEST']._serialized_end=1391
+  _globals['_ISSUECLIENTCERTIFICATERESPONSE']._serialized_start=1393
+  _globals['_ISSUECLIENTCERTIFICATERESPONSE']._serialized_end=1505
+  _globals['_GETJOINTOKENREQUEST']._serialized_start=1507
+  _globals['_GETJOINTOKENREQUEST']._serialized_end=1566
+  _globals['_GETJOINTOKENRESPONSE']._serialized_start=1568
+  _globals['_GETJOINTOKENRESPONSE']._serialized_end=1622
+  _globals['_ROTATEJOINTOKENREQUEST']._serialized_start=1624
+  _globals['_ROTATEJOINTOKENREQUEST']._serialized_end=1686
+  _globals['_ROTATEJOINTOKENRESPONSE']._serialized_start=1688
+  _globals['_ROTATEJOINTOKENRESPONSE']._serialized_end=1745
+  _globals['_BACKUPREQUEST']._serialized_start=1747
+  _globals['_BACKUPREQUEST']._serialized_end=1793
+  _globals['_BACKUPRESPONSE']._serialized_start=1795
+  _globals['_BACKUPRESPONSE']._serialized_end=1825
+  _globals['_RESTOREREQUEST']._serialized_start=1827
+  _globals['_RESTOREREQUEST']._serialized_end=1915
+  _globals['_RESTORESTART']._serialized_start=1918
+  _globals['_RESTORESTART']._serialized_end=2065
+  _globals['_RESTORERESPONSE']._serialized_start=2068
+  _globals['_RESTORERESPONSE']._serialized_end=2224
+  _globals['_GETAUTHORITYREQUEST']._serialized_start=2226
+  _globals['_GETAUTHORITYREQUEST']._serialized_end=2247
+  _globals['_GETAUTHORITYRESPONSE']._serialized_start=2250
+  _globals['_GETAUTHORITYRESPONSE']._serialized_end=2382
+  _globals['_ROTATEAUTHORITYREQUEST']._serialized_start=2384
+  _globals['_ROTATEAUTHORITYREQUEST']._serialized_end=2478
+  _globals['_ROTATEAUTHORITYRESPONSE']._serialized_start=2480
+  _globals['_ROTATEAUTHORITYRESPONSE']._serialized_end=2560
+  _globals['_CLUSTERSERVICE']._serialized_start=2772
+  _globals['_CLUSTERSERVICE']._serialized_end=3581
 # @@protoc_insertion_point(module_scope)

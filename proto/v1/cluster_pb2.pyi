@@ -23,6 +23,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ClusterStore:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClusterStoreEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClusterStore.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLUSTER_STORE_UNSPECIFIED: _ClusterStore.ValueType  # 0
+    """As ETCD."""
+    CLUSTER_STORE_ETCD: _ClusterStore.ValueType  # 1
+    """In an etcd of which each manager runs a member; further managers can join."""
+    CLUSTER_STORE_SQLITE: _ClusterStore.ValueType  # 2
+    """In a file of the only manager."""
+
+class ClusterStore(_ClusterStore, metaclass=_ClusterStoreEnumTypeWrapper):
+    """Where managers keep their state."""
+
+CLUSTER_STORE_UNSPECIFIED: ClusterStore.ValueType  # 0
+"""As ETCD."""
+CLUSTER_STORE_ETCD: ClusterStore.ValueType  # 1
+"""In an etcd of which each manager runs a member; further managers can join."""
+CLUSTER_STORE_SQLITE: ClusterStore.ValueType  # 2
+"""In a file of the only manager."""
+Global___ClusterStore: _TypeAlias = ClusterStore  # noqa: Y015
+
 class _AuthorityPhase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -193,6 +217,9 @@ class InitClusterRequest(_message.Message):
     PORT_FIELD_NUMBER: _builtins.int
     JOIN_PORT_FIELD_NUMBER: _builtins.int
     WORKER_PORT_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    ETCD_PEER_PORT_FIELD_NUMBER: _builtins.int
+    ETCD_CLIENT_PORT_FIELD_NUMBER: _builtins.int
     advertise_address: _builtins.str
     """Address of this machine that clients and other nodes reach: an IP address or a name, without a port."""
     listen_address: _builtins.str
@@ -203,6 +230,12 @@ class InitClusterRequest(_message.Message):
     """TCP port at which machines join; 0: 7421."""
     worker_port: _builtins.int
     """TCP port of this node's worker, for managers and other nodes; 0: 7422."""
+    store: Global___ClusterStore.ValueType
+    """Where the managers' state is from then on. Written by the client."""
+    etcd_peer_port: _builtins.int
+    """TCP port of etcd for the other managers; 0: 7423."""
+    etcd_client_port: _builtins.int
+    """TCP port of etcd on loopback, for this manager alone; 0: 7424."""
     @_builtins.property
     def spec(self) -> Global___ClusterSpec:
         """What the operator wants. Written by the client."""
@@ -216,10 +249,13 @@ class InitClusterRequest(_message.Message):
         port: _builtins.int = ...,
         join_port: _builtins.int = ...,
         worker_port: _builtins.int = ...,
+        store: Global___ClusterStore.ValueType = ...,
+        etcd_peer_port: _builtins.int = ...,
+        etcd_client_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_address", b"advertise_address", "join_port", b"join_port", "listen_address", b"listen_address", "port", b"port", "spec", b"spec", "worker_port", b"worker_port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_address", b"advertise_address", "etcd_client_port", b"etcd_client_port", "etcd_peer_port", b"etcd_peer_port", "join_port", b"join_port", "listen_address", b"listen_address", "port", b"port", "spec", b"spec", "store", b"store", "worker_port", b"worker_port"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

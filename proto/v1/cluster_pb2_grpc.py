@@ -86,7 +86,9 @@ class ClusterServiceServicer:
 
     def InitCluster(self, request, context):
         """Makes a cluster of the node that this manager is of: from then on the manager answers over mutual TLS, too. What
-        runs goes on. FAILED_PRECONDITION when it is one already, or cannot listen where it is told to.
+        runs goes on. Its state moves to an etcd of its own in the same step, and the manager begins anew with it.
+        FAILED_PRECONDITION when it is one already, cannot listen where it is told to, or has no etcd that it can use; then
+        nothing has changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -33,7 +33,9 @@ class ClusterServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ClusterServiceAsyncStub: ...
     InitCluster: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.InitClusterRequest, _cluster_pb2.InitClusterResponse]
     """Makes a cluster of the node that this manager is of: from then on the manager answers over mutual TLS, too. What
-    runs goes on. FAILED_PRECONDITION when it is one already, or cannot listen where it is told to.
+    runs goes on. Its state moves to an etcd of its own in the same step, and the manager begins anew with it.
+    FAILED_PRECONDITION when it is one already, cannot listen where it is told to, or has no etcd that it can use; then
+    nothing has changed.
     """
     GetCluster: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetClusterRequest, _cluster_pb2.GetClusterResponse]
     """The cluster without its keys; NOT_FOUND before it was made."""
@@ -65,7 +67,9 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     InitCluster: _aio.UnaryUnaryMultiCallable[_cluster_pb2.InitClusterRequest, _cluster_pb2.InitClusterResponse]  # type: ignore[assignment]
     """Makes a cluster of the node that this manager is of: from then on the manager answers over mutual TLS, too. What
-    runs goes on. FAILED_PRECONDITION when it is one already, or cannot listen where it is told to.
+    runs goes on. Its state moves to an etcd of its own in the same step, and the manager begins anew with it.
+    FAILED_PRECONDITION when it is one already, cannot listen where it is told to, or has no etcd that it can use; then
+    nothing has changed.
     """
     GetCluster: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetClusterRequest, _cluster_pb2.GetClusterResponse]  # type: ignore[assignment]
     """The cluster without its keys; NOT_FOUND before it was made."""
@@ -100,7 +104,9 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.InitClusterResponse, _abc.Awaitable[_cluster_pb2.InitClusterResponse]]:
         """Makes a cluster of the node that this manager is of: from then on the manager answers over mutual TLS, too. What
-        runs goes on. FAILED_PRECONDITION when it is one already, or cannot listen where it is told to.
+        runs goes on. Its state moves to an etcd of its own in the same step, and the manager begins anew with it.
+        FAILED_PRECONDITION when it is one already, cannot listen where it is told to, or has no etcd that it can use; then
+        nothing has changed.
         """
 
     @_abc_1.abstractmethod

@@ -109,7 +109,7 @@ def test_a_cluster_is_made_once_and_its_key_lies_encrypted(node: Node) -> None:
     done = node.cli("cluster", "init", "--advertise-addr", "127.0.0.1")
     assert done.returncode == 1
     assert "manager of cluster lab already" in done.stderr
-    stored = b"".join(path.read_bytes() for path in (node.folder / "state" / "manager").glob("store.db*"))
+    stored = b"".join(path.read_bytes() for path in (node.folder / "state" / "manager" / "etcd" / "data").rglob("*.*"))
     assert b"PRIVATE KEY" not in stored
     assert oct((node.folder / "state" / "manager" / "tls" / "key.pem").stat().st_mode & 0o777) == "0o600"
     shown = node.compose("cluster", "status", "--format", "json")

@@ -32,6 +32,8 @@ PR_SET_PDEATHSIG = 1
 #: Exit status (EX_TEMPFAIL, sysexits.h) by which the client knows that it has only to wait.
 RUNS_ALREADY = 75
 GOOD_RUN, LONGEST_PAUSE, STOP_SECONDS, LOG_SECONDS = 10.0, 30.0, 10.0, 5.0
+#: Without its etcd a manager is no use, and of several others wait for it.
+LONGEST_PAUSES = {MEMBER: 1.0}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -61,7 +63,11 @@ class Child:
         status = self.process.poll()
         if status is None:
             return
-        self.pause = 0.1 if time.monotonic() - self.began > GOOD_RUN else min(self.pause * 2, LONGEST_PAUSE)
+        self.pause = (
+            0.1
+            if time.monotonic() - self.began > GOOD_RUN
+            else min(self.pause * 2, LONGEST_PAUSES.get(self.module, LONGEST_PAUSE))
+        )
         say(f"{self.module} ended with {status}; it starts again in {self.pause:.1f} s")
         self.process, self.due = None, time.monotonic() + self.pause
 

@@ -462,11 +462,14 @@ def _join(path: str, joins: Mapping[str, str]) -> None:
 def _kill_cgroup(path: str) -> None:
     cgroup = cgroups.at(path)
     for _ in range(200):
-        if not cgroup.processes():
+        pids = cgroup.processes()
+        if not pids:
             break
         with contextlib.suppress(RuntimeFault):
             cgroup.freeze(False)
-        cgroup.kill()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signals.SIGKILL)
         time.sleep(0.005)
     cgroup.remove()
 

@@ -298,10 +298,12 @@ class Shim:
 
     def _kill_rest(self) -> None:
         for _ in range(100):
-            if not self.cgroup.processes():
+            pids = self.cgroup.processes()
+            if not pids:
                 return
-            with contextlib.suppress(OSError):
-                self.cgroup.kill()
+            for pid in pids:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
             time.sleep(0.002)
             self.reap()
 
@@ -330,10 +332,8 @@ class Shim:
 
     def _simple(self, operation: str, message: dict[str, Any]) -> None:
         if operation == "kill":
-            if message.get("all") and message["signal"] == signal.SIGKILL:
-                self.cgroup.kill()
-                return
-            for pid in self.cgroup.processes() if message.get("all") else [self.pid]:
+            pids = self.cgroup.processes() if message.get("all") else [self.pid]
+            for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, message["signal"])
         elif operation == "resize":

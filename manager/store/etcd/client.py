@@ -33,6 +33,10 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
+    # gRPC's own pauses grow up to two minutes, and a member that is back is needed at once
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
 )
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -81,13 +85,14 @@ class Client:
                 continue
         return await self.write(path, request, answer)
 
-    async def write(self, path: str, request: Message, answer: type[Answer]) -> Answer:
+    async def write(self, path: str, request: Message, answer: type[Answer], timeout: float = 0.0) -> Answer:
         """Call a method once.
 
         Args:
             path: such as "KV/Txn"; of the package etcdserverpb.
             request: its message.
             answer: the type of what it returns.
+            timeout: in seconds; 0: the client's.
 
         Raises:
             StoreUnavailableError: no answer; it may have been done all the same.
@@ -96,7 +101,7 @@ class Client:
         channel = self.channel()
         call = channel.unary_unary(f"/etcdserverpb.{path}", type(request).SerializeToString, answer.FromString)
         try:
-            return await call(request, timeout=self._timeout)
+            return await call(request, timeout=timeout or self._timeout)
         except grpc.aio.AioRpcError as error:
             if error.code() in _GONE:
                 self.leave(channel)
@@ -112,6 +117,8 @@ class Client:
             return StoreClosedError("the store is closed")
         if code in _GONE:
             return StoreUnavailableError(f"no answer from etcd at {', '.join(self._endpoints)}: {text}")
+        if "learner" in text and "not supported" in text:
+            return StoreUnavailableError("this manager's copy of the store is not complete yet")
         if "compacted" in text:
             return CompactedError(f"the history asked for is gone: {text}")
         if "space exceeded" in text:

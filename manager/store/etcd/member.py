@@ -15,6 +15,8 @@ HEARTBEAT_MS, ELECTION_MS = 50, 500
 MAX_OPERATIONS = 1024
 #: Revisions that are kept for watches; older ones go by themselves, looked after every five minutes.
 HISTORY = 10_000
+#: Bytes of a member's file; the most that etcd's makers advise.
+QUOTA = 8 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Member:
         directory: its data.
         client: host:port for clients, here the manager.
         peer: host:port for the other members.
+        listen: IP address and port where it listens for them; "": at `peer`.
         members: peer address (host:port) of each member by name, itself among them.
         joins: the members are there already, and have been told of this one.
         token: the same for all members of a cluster, and no others'.
@@ -49,7 +52,8 @@ class Member:
     members: Mapping[str, str] = field(default_factory=dict)
     joins: bool = False
     token: str = "pycompose"
-    quota: int = 8 * 1024**3
+    listen: str = ""
+    quota: int = QUOTA
     tls: Tls | None = None
 
 
@@ -62,7 +66,7 @@ def command(member: Member, program: str = "etcd") -> list[str]:
         "data-dir": str(member.directory),
         "listen-client-urls": f"{scheme}://{member.client}",
         "advertise-client-urls": f"{scheme}://{member.client}",
-        "listen-peer-urls": f"{scheme}://{member.peer}",
+        "listen-peer-urls": f"{scheme}://{member.listen or member.peer}",
         "initial-advertise-peer-urls": f"{scheme}://{member.peer}",
         "initial-cluster": ",".join(f"{name}={scheme}://{peer}" for name, peer in sorted(members.items())),
         "initial-cluster-state": "existing" if member.joins else "new",
@@ -73,11 +77,15 @@ def command(member: Member, program: str = "etcd") -> list[str]:
         "quota-backend-bytes": str(member.quota),
         "auto-compaction-mode": "revision",
         "auto-compaction-retention": str(HISTORY),
+        # whether a change leaves a majority is decided in manager/members, where it can be forced
+        "strict-reconfig-check": "false",
         "logger": "zap",
         "log-level": "warn",
     }
     if member.tls:
         flags |= _tls(member.tls, "") | _tls(member.tls, "peer-")
+        # the authority is the members' alone; a machine with several addresses may come from any of them
+        flags["experimental-peer-skip-client-san-verification"] = "true"
     return [program, *(f"--{name}={value}" for name, value in flags.items())]
 
 

@@ -88,6 +88,11 @@ class EtcdStore:
         await self.revision()
 
     @property
+    def client(self) -> Client:
+        """The calls of etcd beside those for keys."""
+        return self._client
+
+    @property
     def epoch(self) -> str:
         """Name of the store's lifetime."""
         return self._epoch
@@ -165,7 +170,7 @@ class EtcdStore:
                         yield batch
             except StoreUnavailableError:
                 await asyncio.sleep(wait)
-                wait = min(1.0, wait + 0.1)
+                wait = min(0.5, wait + 0.1)
 
     async def changes(self, prefix: str, after: Revision, limit: int) -> Past:
         """Return past changes (see `Store.changes`).

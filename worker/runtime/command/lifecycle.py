@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 
-from pycompose.worker.runtime import cgroups, container, namespaces, syscalls, userns
+from pycompose.worker.runtime import container, namespaces, syscalls, userns
 from pycompose.worker.runtime import state as disk
 from pycompose.worker.runtime.command import bundle, console, containers, hooks, listeners
 from pycompose.worker.runtime.command.containers import Container, Containers
@@ -19,7 +19,7 @@ from pycompose.worker.runtime.root import Progress
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
     from pycompose.worker.runtime.command.scope import Scope
@@ -296,28 +296,19 @@ def kill(found: Container, number: int, *, everyone: bool) -> None:
     """
     status = found.status()
     if everyone and status == "stopped":
-        _signal(found, number)
+        for pid in found.cgroup.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
         return
     if status not in ("created", "running", "paused"):
         raise WrongState(f"cannot send a signal to container {found.id}: it is {status}")
     shares_pids = not any(entry["type"] == "pid" for entry in (found.config().get("linux") or {}).get("namespaces", ()))
-    if everyone or (shares_pids and number == signal.SIGKILL):
-        _signal(found, number)
-    else:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(found.known["pid"], number)
-    if number == signal.SIGKILL and status == "paused":
-        found.cgroup.freeze(False)
-
-
-def _signal(found: Container, number: int) -> None:
-    """To every process of the container."""
-    if number == signal.SIGKILL:
-        found.cgroup.kill()
-        return
-    for pid in found.cgroup.processes():
+    pids = found.cgroup.processes() if everyone or (shares_pids and number == signal.SIGKILL) else [found.known["pid"]]
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+    if number == signal.SIGKILL and status == "paused":
+        found.cgroup.freeze(False)
 
 
 def kill_all(found: Container) -> None:
@@ -325,12 +316,12 @@ def kill_all(found: Container) -> None:
     with contextlib.suppress(RuntimeFault):
         found.cgroup.freeze(False)
     for _ in range(2000):
-        inside, first = found.cgroup.processes(), found.pid
-        if not inside and not first:
+        pids = {pid for pid in (*found.cgroup.processes(), found.pid) if pid}
+        if not pids:
             return
-        found.cgroup.kill()
-        if first:
-            cgroups.kill_each([first])
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
         time.sleep(0.005)
@@ -380,11 +371,8 @@ def _poststop(config: dict[str, Any], state: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def run(known: Containers, options: Namespace, warn: Callable[[str], None]) -> int:
-    """create and start; then, unless detached, wait, delete, and return the program's exit status.
-
-    ``warn`` is told what failed without making a failure of the whole: hooks of the kind poststop.
-    """
+def run(known: Containers, options: Namespace) -> int:
+    """create and start; then, unless detached, wait, delete, and return the program's exit status."""
     if not options.detach and not options.no_subreaper:
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     made, master = create(known, options)
@@ -397,17 +385,16 @@ def run(known: Containers, options: Namespace, warn: Callable[[str], None]) -> i
             joined = stack.enter_context(console.Joined(master)) if master >= 0 else None
             code = console.wait(pid, lambda number: os.kill(pid, number), joined)
     except BaseException:
-        _remove(made, warn)
+        _remove_quietly(made)
         raise
     if not options.keep:
-        _remove(made, warn)
+        _remove_quietly(made)
     return code
 
 
-def _remove(made: Container, warn: Callable[[str], None]) -> None:
+def _remove_quietly(made: Container) -> None:
     with contextlib.suppress(RuntimeFault):
-        for warning in delete(made, force=True):
-            warn(warning)
+        delete(made, force=True)
 
 
 __all__ = ["ConfigError", "create", "delete", "in_directory", "kill", "kill_all", "run", "start"]

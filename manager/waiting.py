@@ -1,0 +1,67 @@
+"""A manager whose store does not answer yet: it stays, says why to whoever calls, and tries on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import grpc
+
+from pycompose.manager.doors import Calls, Door
+from pycompose.manager.members.quorum import Refusing
+from pycompose.manager.store import Store, StoreUnavailableError
+
+log = logging.getLogger(__name__)
+#: The first attempts are given little time: one that began without a majority learns too late of its return.
+FIRST_SECONDS, LONGEST_SECONDS = 1.0, 5.0
+PAUSE_SECONDS = 0.2
+
+
+async def opened(
+    opening: Callable[[], Awaitable[Store]], why: Callable[[], Awaitable[str]], doors: Sequence[Door], text: str = ""
+) -> Store:
+    """Return the store as soon as it answers.
+
+    Args:
+        opening: opens it.
+        why: says why it does not answer.
+        doors: are open meanwhile, and refuse every call with that.
+        text: why it does not answer, where that is known before.
+
+    Raises:
+        StoreError: it cannot be opened, also later.
+        OSError: a door cannot be opened.
+    """
+    attempt = asyncio.ensure_future(_tried(opening))
+
+    def add(server: grpc.aio.Server) -> None:
+        server.add_generic_rpc_handlers((Refusing(lambda: text),))
+
+    waiting: list[Door] = []
+    try:
+        await asyncio.wait([attempt], timeout=PAUSE_SECONDS if text else FIRST_SECONDS)
+        while not attempt.done():
+            text = text or await why()
+            for door in doors if not waiting else ():
+                log.warning("waiting for the store: %s", text)
+                waiting.append(door)
+                await door.open(Calls([add], ()))
+            await asyncio.wait([attempt], timeout=FIRST_SECONDS)
+            text = await why()
+        return await attempt
+    finally:
+        attempt.cancel()
+        for door in waiting:
+            await door.close()
+
+
+async def _tried(opening: Callable[[], Awaitable[Store]]) -> Store:
+    seconds = FIRST_SECONDS
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                return await opening()
+        except (StoreUnavailableError, TimeoutError):
+            seconds = min(LONGEST_SECONDS, seconds + 0.5)
+        await asyncio.sleep(PAUSE_SECONDS)
