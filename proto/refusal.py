@@ -115,8 +115,7 @@ class ForbiddenError(Refusal):
 def removed(node_id: str) -> ForbiddenError:
     """Return what a node hears that is of the cluster no longer."""
     return ForbiddenError(
-        f"node {node_id} was removed from the cluster; leave it on that machine (pycompose node leave --force), and "
-        "join again",
+        f"node {node_id} was removed from the cluster; leave it on that machine (pycompose node leave), and join again",
         "REMOVED",
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ from pycompose.proto.files import replace, sync_folder
 CERTIFICATE, KEY, AUTHORITIES = "cert.pem", "key.pem", "ca.pem"
 #: There while the three are written: what they will be.
 NEXT = "next.json"
+
+
+def why(error: OSError) -> str:
+    """Return the reason of a failure to connect or to listen, as errno(3) has it."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 def name_of(role: str) -> str:

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pycompose.proto.refusal import BlockedError
+from pycompose.proto.tls import why
 
 SECONDS = 5.0
 
@@ -35,7 +36,7 @@ async def dial_back(host: str, port: int, request: bytes, seconds: float = SECON
     except TimeoutError:
         raise _unreachable(where, f"no answer within {seconds:.0f} s") from None
     except OSError as error:
-        raise _unreachable(where, error.strerror or str(error)) from None
+        raise _unreachable(where, why(error)) from None
     shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
     with contextlib.suppress(OSError, TimeoutError):
@@ -46,10 +47,10 @@ async def dial_back(host: str, port: int, request: bytes, seconds: float = SECON
         raise _unreachable(where, "another program or machine answers there")
 
 
-def _unreachable(where: str, why: str) -> BlockedError:
+def _unreachable(where: str, reason: str) -> BlockedError:
     return BlockedError(
-        f"the manager cannot reach this machine at {where} ({why}); open that port, or give an address that the other "
-        "nodes reach with --advertise-addr ADDRESS",
+        f"the manager cannot reach this machine at {where} ({reason}); open that port, or give an address that the "
+        "other nodes reach with --advertise-addr ADDRESS",
         "UNREACHABLE",
         where,
     )

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: How long the worker of a new cluster's manager may take to be back before the call answers all the same.
 OWN_SECONDS = 20.0
+#: How long a worker may take that is just starting for the first time.
+START_SECONDS = 10.0
 #: Arguments: this manager's name, the cluster's id, where its member listens, what is stored with it.
 ToEtcd = Callable[[str, str, Addresses, Sequence[Put]], Awaitable[None]]
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
@@ -79,6 +81,7 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         self, request: cluster_pb2.InitClusterRequest, context: ServicerContext
     ) -> cluster_pb2.InitClusterResponse:
         """Make the authority, this manager's certificate, and the cluster; open the doors, and let the worker join."""
+        await self._own.known(START_SECONDS)
         await self._api.fresh()
         async with self._api.checking:
             present = self._api.cache.get(CLUSTER, CLUSTER_ID)
@@ -98,7 +101,6 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
             identity = await asyncio.to_thread(issue, cluster, self._node_id(), listening, datetime.now(UTC))
             # without the object the files mean nothing, and are written anew
             identity.store(self._keeper.files)
-            self._keeper.forget()
             replace(self._folder / FILE, listening.encoded())
             self._api.stamp(cluster, new=True)
             put = self._api.codec.put(CLUSTER, CLUSTER_ID, cluster)
@@ -109,6 +111,7 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
                 raise BlockedError("another call made a cluster of this node in between", "CLUSTER")
             else:
                 Backend().save(self._folder)
+        self._keeper.forget()
         if not moves:  # else the next life opens the doors, and lets the worker join
             for door in (self._door, self._joining):
                 await door.begin()

@@ -6,6 +6,7 @@ It is a loop and no part of the call that makes a cluster: whatever is cut short
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import grpc
 from pycompose.manager.cache import Cache
 from pycompose.manager.cluster.listening import Listening
 from pycompose.manager.model import CLUSTER, CLUSTER_ID, NODE
+from pycompose.proto.refusal import BlockedError
 from pycompose.proto.tokens import Token
 from pycompose.proto.v1 import cluster_pb2, node_service_pb2, node_service_pb2_grpc
 
@@ -54,6 +56,19 @@ class OwnNode:
     def unbound(self) -> str:
         """Return this node's id while its manager is of a cluster and its worker is not yet; else ""."""
         return "" if self._place().get("cluster_id") else self._node_id()
+
+    async def known(self, seconds: float) -> None:
+        """Wait until the node has an id: its worker has started once; whoever needs the id hears if it has not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._has_id():
+                    await asyncio.sleep(STEP_SECONDS)
+
+    def _has_id(self) -> bool:
+        try:
+            return bool(self._node_id())
+        except BlockedError:
+            return False
 
     def joins(self) -> None:
         """Begin: the cluster is made."""

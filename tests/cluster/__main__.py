@@ -1,5 +1,7 @@
 """The bed by hand: ``python -m tests.cluster up [HOST…]``, ``exec HOST -- COMMAND``, ``cut A B``, ``heal``, ``down``.
 
+The first host is the cluster's manager, the others have joined it; with ``up --apart`` each is a single node.
+
 What is started is kept in /tmp/pycompose-bed, or where PYCOMPOSE_BED says.
 """
 
@@ -13,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cluster.bed import Bed, begin
+from cluster.forming import form
 
 HOSTS = ("m1", "m2", "m3", "w1", "w2", "w3")
 
@@ -21,7 +24,8 @@ def main(words: list[str]) -> int:
     """Do what the command line says; returns the exit status."""
     folder = Path(os.environ.get("PYCOMPOSE_BED") or "/tmp/pycompose-bed")
     match words:
-        case ["up", *names]:
+        case ["up", *rest]:
+            names = [name for name in rest if name != "--apart"]
             if (folder / "bed.json").exists():
                 sys.stderr.write(f"a bed is there already ({folder}); end it first: python -m tests.cluster down\n")
                 return 1
@@ -29,6 +33,9 @@ def main(words: list[str]) -> int:
             try:
                 for name in names or HOSTS:
                     bed.add(name).start()
+                if "--apart" not in rest:
+                    first, *others = bed.hosts.values()
+                    form(first, others)
             except BaseException:
                 bed.down()
                 raise

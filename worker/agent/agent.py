@@ -336,6 +336,11 @@ class Agent:
     def _renewal(self) -> list[Coroutine[Any, Any, None]]:
         return [self.renewing.run()] if self.membership.cluster_id else []
 
+    @property
+    def removed(self) -> bool:
+        """Whether a manager said that this node is of its cluster no longer."""
+        return bool(self._removed)
+
     def problem(self) -> str:
         """Return what is wrong with this node's place in its cluster; "": nothing."""
         return self._removed or self.renewing.problem

@@ -108,9 +108,9 @@ async def read_chain(invitation: Invitation, seconds: float = CONNECT_SECONDS) -
         async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(invitation.host, invitation.port, ssl=context)
     except TimeoutError:
-        why = f"no answer within {seconds:.0f} s"
+        reason = f"no answer within {seconds:.0f} s"
     except OSError as error:
-        why = error.strerror or str(error)
+        reason = tls.why(error)
     else:
         shown = writer.get_extra_info("ssl_object")
         # Public since Python 3.13; the C object behind has it since 3.10 (https://github.com/python/cpython/pull/25467).
@@ -120,7 +120,7 @@ async def read_chain(invitation: Invitation, seconds: float = CONNECT_SECONDS) -
         with contextlib.suppress(OSError):
             await writer.wait_closed()
         return list(found)
-    raise UnreachableError(f"there is no manager at {invitation.where}: {why}; look at its address and firewall")
+    raise UnreachableError(f"there is no manager at {invitation.where}: {reason}; look at its address and firewall")
 
 
 @contextlib.asynccontextmanager
@@ -142,7 +142,8 @@ async def listening(key: ec.EllipticCurvePrivateKey, host: str, port: int, now: 
     try:
         server = await asyncio.start_server(answer, host if host != "::" else None, port, ssl=context)
     except OSError as error:
-        text = f"port {port} cannot be listened on here: {error.strerror or error}; free it, or give another by --port"
+        where = f"port {port}" + (f" of {host}" if host else "")
+        text = f"nothing can listen on {where} here: {tls.why(error)}; free it, or give others by --port, --listen-addr"
         raise BlockedError(text, "IN_USE", str(port)) from None
     async with server:
         yield
@@ -206,7 +207,7 @@ async def own_address(invitation: Invitation) -> str:
     try:
         _, writer = await asyncio.open_connection(invitation.host, invitation.port)
     except OSError as error:
-        raise UnreachableError(f"there is no manager at {invitation.where}: {error.strerror or error}") from None
+        raise UnreachableError(f"there is no manager at {invitation.where}: {tls.why(error)}") from None
     found = str(writer.get_extra_info("sockname")[0])
     writer.close()
     return found

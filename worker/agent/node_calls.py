@@ -181,7 +181,7 @@ class NodeCalls(node_service_pb2_grpc.NodeServiceServicer):
                     "--drain), or stop them with the node (--force)",
                     "TASKS",
                 )
-            heard = await self._said()
+            heard = agent.removed or await self._said()
             if not heard and not request.force:
                 raise UnreachableError(
                     "no manager answers, so that none would hear that this node leaves; with --force it leaves all "
