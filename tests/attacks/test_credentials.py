@@ -7,8 +7,10 @@ authority is read from its store with the key beside it, so that what a thief or
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,7 @@ import pytest
 from google.protobuf.message import Message
 from node.whole import Node, machine, until
 
+import pycompose.proto.v1
 from pycompose.manager.ca import Authority, Subject
 from pycompose.manager.model import CLUSTER, CLUSTER_ID, Codec, object_key
 from pycompose.manager.sealing import Sealer
@@ -29,21 +32,18 @@ from pycompose.manager.store.sqlite import SqliteStore
 from pycompose.proto.peer import Role, may
 from pycompose.proto.tls import Identity, new_request
 from pycompose.proto.v1 import (
-    access_pb2,
     ca_pb2,
     cluster_pb2,
-    control_pb2,
     dispatcher_pb2,
-    image_pb2,
-    node_service_pb2,
 )
 
 PROBE = Path(__file__).with_name("credentials.py")
 MANAGER, JOIN, WORKER = "127.0.0.1:7420", "127.0.0.1:7421", "127.0.0.1:7422"
 METHODS = [
     f"/{service.full_name}/{method.name}"
-    for file in (access_pb2, ca_pb2, cluster_pb2, control_pb2, dispatcher_pb2, image_pb2, node_service_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
+    for module in pkgutil.iter_modules(pycompose.proto.v1.__path__)
+    if module.name.endswith("_pb2")
+    for service in importlib.import_module(f"pycompose.proto.v1.{module.name}").DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ] + [
     "/grpc.health.v1.Health/Check",
