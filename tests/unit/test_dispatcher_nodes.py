@@ -17,9 +17,9 @@ from pycompose.manager.dispatcher.pulse import LOOK_SECONDS, Pulse
 from pycompose.manager.dispatcher.sessions import ManagerId, session_key, taken_over
 from pycompose.manager.dispatcher.statuses import StatusWriter
 from pycompose.manager.leadership import AlwaysLeader
-from pycompose.manager.model import NODE, TASK, Codec
+from pycompose.manager.model import NODE, TASK, Codec, object_key
 from pycompose.manager.sealing import Sealer
-from pycompose.manager.store import KeyValue
+from pycompose.manager.store import Delete, KeyValue
 from pycompose.manager.store.sqlite import SqliteStore
 from pycompose.proto.v1 import dispatcher_pb2, node_pb2, task_pb2
 
@@ -73,6 +73,15 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 @pytest.fixture
 async def pair(store: SqliteStore) -> AsyncIterator[tuple[Manager, Manager]]:
     found = await Manager(store, "a").start(), await Manager(store, "b").start()
+    yield found
+    for each in found:
+        await each.end()
+
+
+@pytest.fixture
+async def calm(store: SqliteStore) -> AsyncIterator[tuple[Manager, Manager]]:
+    """Two that call no node down while a test lasts."""
+    found = await Manager(store, "a", 600).start(), await Manager(store, "b", 600).start()
     yield found
     for each in found:
         await each.end()
@@ -186,3 +195,34 @@ def test_a_pause_of_the_manager_is_no_silence_of_its_workers() -> None:
     assert pulse.seconds == 2.0
     now += 3600
     assert pulse.beat() == 2.0 + 2 * LOOK_SECONDS
+
+
+async def test_a_node_drains_and_leaves_by_its_session(calm: tuple[Manager, Manager]) -> None:
+    first, second = calm
+    held = await first.nodes.arrived("n1", HOST)
+    await first.nodes.drains(held)
+    await second.until(READY)
+    node = first.cache.get(NODE, "n1")
+    assert node is not None
+    assert node.spec.availability == node_pb2.NODE_AVAILABILITY_DRAIN
+    assert node.meta.spec_after, "an operator's older update is refused"
+    assert first.nodes.has("n1")
+    await first.nodes.gone(held)
+    assert held.ended.is_set()
+    assert first.state() == DOWN
+    assert not first.nodes.has("n1")
+    first.nodes.left(held)  # the stream ends afterwards: that changes nothing
+    await second.until(DOWN)
+    assert second.cache.get(NODE, "n1").status.left  # type: ignore[union-attr]
+
+
+async def test_the_session_of_a_node_that_is_removed_ends(calm: tuple[Manager, Manager]) -> None:
+    first, second = calm
+    stop = first.cache.listen(first.nodes.heed)
+    held = await first.nodes.arrived("n1", HOST)
+    await second.until(READY)
+    await second.store.transact([], [Delete(object_key(NODE, "n1"))])
+    async with asyncio.timeout(30):
+        await held.ended.wait()
+    assert not first.nodes.has("n1")
+    stop()

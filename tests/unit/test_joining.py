@@ -23,6 +23,7 @@ from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import Delete
 from pycompose.manager.store.sqlite import SqliteStore
 from pycompose.proto import tls
+from pycompose.proto.files import replace as replace_file
 from pycompose.proto.guard import Guard
 from pycompose.proto.peer import Authorizer, Peer, Role, peer_of_certificate
 from pycompose.proto.refusal import Refusal
@@ -32,7 +33,8 @@ from pycompose.proto.tokens import Token, digest, new_secret
 from pycompose.proto.v1 import ca_pb2, ca_pb2_grpc, node_pb2
 from pycompose.worker.agent import joining
 from pycompose.worker.agent.joining import Invitation, join
-from pycompose.worker.agent.membership import Managers, Membership
+from pycompose.worker.agent.membership import Managers, Membership, folder
+from pycompose.worker.agent.renewing import LOOK_SECONDS, Renewing
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 CLUSTER, NODE_ID = "c" * 25, "n" * 25
@@ -326,6 +328,113 @@ def test_a_certificate_is_renewed_as_what_it_was_also_by_a_new_authority(tmp_pat
     assert peer_of_certificate(second.certificate) == peer_of_certificate(first.certificate)
     assert second.authorities == new.pem + AUTHORITY.pem
     assert f"node {NODE_ID} was removed from the cluster" in refused
+
+
+class Clock:
+    """Is ahead of the true time by what a test says."""
+
+    ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+def test_a_node_lives_over_many_renewals_each_with_a_new_key(tmp_path: Path) -> None:
+    """Its clock is put forward to each renewal, beside a manager with the true time and certificates of ten days."""
+    place, clock = tmp_path / "state", Clock()
+
+    async def story() -> list[tuple[Identity, float]]:
+        async with Manager(tmp_path).serving() as manager:
+            manager.trust = replace(manager.trust, life=timedelta(days=10))
+            await manager.joined(place)
+            managers = Managers(place, tmp_path)
+            managers.heard([f"127.0.0.1:{manager.port}"])
+            renewing, found = Renewing(place, managers, clock, lambda: 0.5), []
+            for _ in range(20):
+                clock.ahead = timedelta()
+                early = await renewing.look()
+                clock.ahead = timedelta(days=6, hours=13)
+                assert await renewing.look() == 0, renewing.problem
+                found.append((Identity.load(folder(place)), early))
+            assert renewing.problem == ""
+            return found
+
+    found = told(story)
+    assert len({identity.key for identity, _ in found}) == 20
+    assert len({identity.certificate for identity, _ in found}) == 20
+    assert {peer_of_certificate(one.certificate) for one, _ in found} == {Peer(Role.WORKER, NODE_ID, CLUSTER)}
+    assert all(early == LOOK_SECONDS for _, early in found), "what is not due is left alone"
+
+
+def test_why_a_certificate_is_not_renewed_is_told(tmp_path: Path) -> None:
+    place, clock = tmp_path / "state", Clock()
+
+    async def story() -> list[str]:
+        async with Manager(tmp_path).serving() as manager:
+            await manager.joined(place)
+            managers, said = Managers(place, tmp_path), []
+            renewing = Renewing(place, managers, clock, lambda: 0.0)
+            managers.heard([f"127.0.0.1:{free_port()}"])
+            for days in (46, 91):
+                clock.ahead = timedelta(days=days)
+                await renewing.look()
+                said.append(renewing.problem)
+            managers.heard([f"127.0.0.1:{manager.port}"])
+            await manager.store.transact([], [Delete(object_key(NODE, NODE_ID))])
+            clock.ahead = timedelta(days=46)
+            await renewing.look()
+            said.append(renewing.problem)
+            (folder(place) / "key.pem").unlink()
+            await renewing.look()
+            return [*said, renewing.problem]
+
+    not_yet, ended, removed, unreadable = told(story)
+    assert "and is not renewed yet: 127.0.0.1:" in not_yet
+    assert "ended at" in ended
+    assert "pycompose node leave --force here" in ended
+    assert f"node {NODE_ID} was removed from the cluster" in removed
+    assert "cannot be read or written" in unreadable
+
+
+def test_an_identity_whose_writing_was_cut_short_is_the_new_one_or_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = Identity(b"c1", b"k1", b"a1"), Identity(b"c2", b"k2", b"a2")
+    for steps in range(5):
+        place = tmp_path / str(steps)
+        old.store(place)
+        left = [steps]
+
+        def some(path: Path, data: bytes, mode: int = 0o600, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError("the power is off")
+            replace_file(path, data, mode)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tls, "replace", some)
+            with contextlib.suppress(OSError):
+                new.store(place)
+        assert Identity.load(place) == (old if steps == 0 else new)
+        new.store(place)
+        assert Identity.load(place) == new
+        assert sorted(path.name for path in place.iterdir()) == ["ca.pem", "cert.pem", "key.pem"]
+
+
+def test_a_node_that_left_may_join_again_under_its_name(tmp_path: Path) -> None:
+    async def story() -> bool:
+        async with Manager(tmp_path).serving() as manager:
+            await manager.add(NODE_ID, "box")
+            node = node_pb2.Node()
+            await manager.cache.synchronize()
+            node.CopyFrom(manager.cache.get(NODE, NODE_ID))
+            node.status.left = True
+            await manager.store.transact([], [CODEC.put(NODE, NODE_ID, node)])
+            await manager.joined(tmp_path / "state")
+            await manager.cache.synchronize()
+            return bool(manager.cache.get(NODE, NODE_ID).status.left)
+
+    assert told(story) is False
 
 
 @pytest.mark.parametrize(
