@@ -19,7 +19,7 @@ from pycompose.compose.client import unit
 from pycompose.compose.client.errors import NodeError
 from pycompose.proto import places
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 RETURN_SECONDS = 3.0
 """How long a manager may take to begin anew, or to be started again, before its node is said not to answer."""
 HOPELESS = 4

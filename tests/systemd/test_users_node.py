@@ -157,7 +157,7 @@ def test_pause_stats_and_a_killed_node(up: None) -> None:
     until(lambda: by_user(*whole.CLI, "unpause").returncode == 0)
     assert "frozen 0" in text_of("cgroup.events")
     assert pids() == before
-    (row,) = [json.loads(line) for line in pycompose("stats", "--no-stream", "--format", "json").splitlines()]
+    (row,) = json.loads(pycompose("stats", "--no-stream", "--format", "json"))
     assert "64MiB" in row["MemUsage"]
     assert pycompose("exec", "-T", "web", "sh", "-c", "cat /proc/self/cgroup").strip() == "0::/"
 

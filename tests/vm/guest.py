@@ -20,8 +20,11 @@ PROJECT = HERE.parents[1]
 CACHE = HERE / ".cache"
 PACKAGES = (
     "systemd-sysv dbus kmod linux-image-cloud-amd64 iproute2 nftables libnftables1 libseccomp2 tini runc uidmap "
-    "busybox-static procps util-linux python3 ca-certificates apparmor criu libpam-systemd passt passwd"
+    "busybox-static procps util-linux python3 ca-certificates apparmor criu libpam-systemd passt passwd etcd-server"
 )
+#: A package that a test installs there, from the guest's own store of packages.
+OFFERED = "docker-registry"
+
 UNIT = """[Unit]
 Description=tests
 After=multi-user.target
@@ -38,6 +41,8 @@ WantedBy=multi-user.target
 #: One core: with more, emulated on a machine that others load too, the kernel waits for a core that does not come.
 MEMORY_MB, CORES = 3072, 1
 COMPILED = ("compose", "manager", "worker", "proto", "tests", ".site")
+#: An emulated timer may be late on a loaded machine: the kernel must not call it broken; after a panic QEMU ends.
+BOOT = "no_timer_check panic=-1"
 #: On the kernel's command line: version 1 of cgroups with the unified hierarchy beside it (systemd(1)).
 HYBRID = "systemd.unified_cgroup_hierarchy=0"
 UNIFIED = "systemd.unified_cgroup_hierarchy=1"
@@ -50,7 +55,7 @@ def run(*words: str | Path, **options: object) -> None:
 
 def base() -> Path:
     """The directory with root.ext4, vmlinuz and initrd.img, made when its recipe is new."""
-    recipe = hashlib.sha256((PACKAGES + UNIT).encode()).hexdigest()[:16]
+    recipe = hashlib.sha256((PACKAGES + OFFERED + UNIT).encode()).hexdigest()[:16]
     place = CACHE / recipe
     if (place / "ready").exists():
         return place
@@ -58,7 +63,13 @@ def base() -> Path:
     place.mkdir(parents=True)
     root = place / "root"
     print("making the guest's root file system from Debian packages ...", flush=True)
-    run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES.replace(' ', ',')}", "bookworm", root)
+    offer = f'chroot "$1" sh -c "apt-get clean; apt-get install -qq --download-only --no-install-recommends {OFFERED}"'
+    keep = ["--skip=cleanup/apt/lists,cleanup/apt/cache", f"--customize-hook={offer}"]
+    run(
+        "mmdebstrap", "--quiet", "--variant=minbase", *keep, f"--include={PACKAGES.replace(' ', ',')}", "bookworm", root
+    )
+    for link in (root / "etc/systemd/system").glob("*.wants/etcd*.service"):
+        link.unlink()
     (root / "etc/systemd/system/tests.service").write_text(UNIT)
     (root / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True, exist_ok=True)
     (root / "etc/systemd/system/multi-user.target.wants/tests.service").symlink_to("/etc/systemd/system/tests.service")
@@ -109,7 +120,7 @@ class Guest:
     """One guest: its disks, and the files that its serial ports write to.
 
     `root` is changed when `keep` is set; otherwise what the guest writes is gone with it. `serial` are further ports:
-    /dev/ttyS2 and /dev/ttyS3 in the guest.
+    /dev/ttyS2 and /dev/ttyS3 in the guest. `devices` are further arguments of QEMU's.
     """
 
     place: Path
@@ -119,6 +130,8 @@ class Guest:
     keep: bool = False
     cgroups: str = UNIFIED
     serial: tuple[Path, ...] = ()
+    devices: tuple[str, ...] = ()
+    memory_mb: int = MEMORY_MB
 
     @property
     def console(self) -> Path:
@@ -134,12 +147,12 @@ class Guest:
         """QEMU's command line; a flush of the guest's reaches the image's file, anything before it may not."""
         ports = [word for path in (self.console, self.result, *self.serial) for word in ("-serial", f"file:{path}")]
         return [
-            "qemu-system-x86_64", "-accel", "tcg", "-smp", str(CORES), "-m", str(MEMORY_MB), "-nographic",
-            "-no-reboot", "-nic", "none", "-monitor", "none",
+            "qemu-system-x86_64", "-accel", "tcg", "-smp", str(CORES), "-m", str(self.memory_mb), "-nographic",
+            "-no-reboot", *(self.devices or ("-nic", "none")), "-monitor", "none",
             "-kernel", str(self.place / "vmlinuz"), "-initrd", str(self.place / "initrd.img"),
-            "-append", f"root=/dev/vda rw console=ttyS0 quiet {self.cgroups}",
+            "-append", f"root=/dev/vda rw console=ttyS0 quiet {BOOT} {self.cgroups}",
             "-drive", f"file={self.root},format=raw,if=virtio,cache=writeback{'' if self.keep else ',snapshot=on'}",
-            "-drive", f"file={self.project},format=raw,if=virtio", *ports,
+            "-drive", f"file={self.project},format=raw,if=virtio,snapshot=on", *ports,
         ]  # fmt: skip
 
     def start(self) -> subprocess.Popen[bytes]:

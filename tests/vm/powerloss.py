@@ -11,7 +11,6 @@ have come by itself, and the containers with `restart: always` must run.
 from __future__ import annotations
 
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -115,7 +114,7 @@ def main(arguments: list[str]) -> int:
     print(f"power loss: {rounds} kills, seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="pycompose-vm-") as name:
         folder = Path(name)
-        shutil.copy(place / "root.ext4", folder / "root.ext4")
+        guest.run("cp", "--sparse=always", place / "root.ext4", folder / "root.ext4")
         image = guest.project(folder, "PYTHONPATH=$PYTHONPATH:/project/tests exec python3 tests/vm/rounds.py")
         ports = (folder / "acknowledged", folder / "written")
         machine = guest.Guest(place, folder / "root.ext4", image, folder, keep=True, serial=ports)

@@ -51,8 +51,9 @@ def report(name: str, value: object) -> None:
 
 
 def cli(*words: str) -> None:
-    """Run pycompose; it must succeed."""
-    subprocess.run([sys.executable, "-m", "pycompose.compose.cli.main", *words], cwd=FOLDER, check=True)
+    """Run pycompose until it succeeds: an emulated machine may be too slow for what a person would wait."""
+    while subprocess.run([sys.executable, "-m", "pycompose.compose.cli.main", *words], cwd=FOLDER).returncode:
+        time.sleep(1)
 
 
 def first_life() -> None:
