@@ -180,6 +180,8 @@ class Process:
 
     async def _opened(self, backend: Backend) -> Store | None:
         """Open the store, and tell whoever calls why, while it does not answer; None: this process is to end."""
+        if backend.store == "sqlite":
+            return await backend.open(self.folder)
 
         async def why() -> str:
             return await explain(backend.name, fellows.load(self.folder), Handshake(self.folder), backend.endpoints)
