@@ -1,8 +1,8 @@
 """What is stored where: the kinds of objects, their keys and their encoding.
 
 An object lies at `/object/<kind>/<id>`; `/name/<kind>/<name>` holds the id of the object with that unique name, so that
-two clients cannot make the same name. Secrets and the cluster's keys are encrypted (`sealing`). `meta.version` is not
-stored: it is the key's revision.
+two clients cannot make the same name. Secrets, accounts and the cluster's keys are encrypted (`sealing`).
+`meta.version` is not stored: it is the key's revision.
 """
 
 from __future__ import annotations
@@ -55,10 +55,12 @@ CONFIG = Kind("config", secret_pb2.Config, control_pb2.OBJECT_KIND_CONFIG, lambd
 NODE = Kind("node", node_pb2.Node, control_pb2.OBJECT_KIND_NODE)
 PROJECT = Kind("project", project_pb2.Project, control_pb2.OBJECT_KIND_PROJECT)
 REVISION = Kind("revision", control_pb2.ServiceRevision, 0)
+#: By the id of the service.
+ACCOUNT = Kind("account", secret_pb2.RegistryAccount, 0, sealed=True)
 #: One object, `CLUSTER_ID`; none on a single node.
 CLUSTER = Kind("cluster", cluster_pb2.Cluster, 0, sealed=True)
 CLUSTER_ID = "cluster"
-KINDS = {k.name: k for k in (SERVICE, TASK, NETWORK, VOLUME, SECRET, CONFIG, NODE, PROJECT, REVISION, CLUSTER)}
+KINDS = {k.name: k for k in (SERVICE, TASK, NETWORK, VOLUME, SECRET, CONFIG, NODE, PROJECT, REVISION, ACCOUNT, CLUSTER)}
 
 
 def object_key(kind: Kind, identity: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pycompose.compose.cli import serviceflags
-from pycompose.compose.cli.errors import UsageError
+from pycompose.compose.cli.errors import CliError, UsageError
 from pycompose.compose.cli.flags import PASS_ON, command
 from pycompose.compose.cli.follow import Goal, converge
 from pycompose.compose.cli.images_step import find
@@ -19,7 +19,7 @@ from pycompose.compose.cli.watching import follow_project
 from pycompose.compose.client import Client
 from pycompose.compose.client.streams import Streams
 from pycompose.compose.plan.observed import Observed
-from pycompose.proto.v1 import control_pb2, service_pb2
+from pycompose.proto.v1 import control_pb2, secret_pb2, service_pb2
 
 
 @command("create", context_settings=PASS_ON)
@@ -74,7 +74,9 @@ def create(
         return chosen.would([f"create service {spec.name} of {image}"])
     with chosen.client() as client:
         _pin(chosen, client, spec, resolve=not values["no_resolve_image"], quiet=quiet)
-        made = client.control.CreateService(control_pb2.CreateServiceRequest(spec=spec)).service
+        made = client.control.CreateService(
+            control_pb2.CreateServiceRequest(spec=spec, account=_account(spec, values))
+        ).service
         if not detach:
             wait_for(chosen, client, made, quiet=quiet)
         print(made.id)
@@ -128,7 +130,9 @@ def update(
             if image is not None:
                 spec.task.container.image_digest = ""
                 _pin(chosen, client, spec, resolve=not values["no_resolve_image"], quiet=quiet)
-            request = control_pb2.UpdateServiceRequest(service_id=one.id, version=one.meta.version, spec=spec)
+            request = control_pb2.UpdateServiceRequest(
+                service_id=one.id, version=one.meta.version, spec=spec, account=_account(spec, values)
+            )
             changed = client.control.UpdateService(request).service
         if one.spec.project:
             chosen.tell(f"the next up of project {one.spec.project} makes it again what the file says")
@@ -155,6 +159,23 @@ def _pin(chosen: Settings, client: Client, spec: service_pb2.ServiceSpec, *, res
     local = find(client, container.image)
     with chosen.display("Pulling", quiet=quiet) as display:
         container.image_digest = local.id if local else pull_one(client, container.image, "", display).image.id
+
+
+def _account(spec: service_pb2.ServiceSpec, values: dict[str, Any]) -> secret_pb2.RegistryAccount | None:
+    """Return the caller's account for the image's registry, where it is to go with the service.
+
+    Raises:
+        CliError: there is none.
+    """
+    if not values["with_registry_auth"]:
+        return None
+    from pycompose.compose.client.credentials import Wallet, registry_of
+
+    registry = registry_of(spec.task.container.image)
+    credentials = Wallet().of(spec.task.container.image)
+    if credentials is None:
+        raise CliError(f"--with-registry-auth: there is no account for {registry}; pycompose login {registry}")
+    return secret_pb2.RegistryAccount(registry=registry, credentials=credentials)
 
 
 def full_name(one: service_pb2.Service) -> str:

@@ -256,7 +256,7 @@ _PLAIN: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("--credential-spec", "Not possible: that is of Windows.", {}),
     ("--isolation", "Accepted when it says default.", {}),
     ("--max-concurrent", "Tasks of a job at a time (default equal to --replicas).", {"type": _Pos}),
-    ("--with-registry-auth", "Accepted: images are pulled here, with your accounts.", {"is_flag": True}),
+    ("--with-registry-auth", "Give nodes your account of the image's registry.", {"is_flag": True}),
     ("--no-resolve-image", "Leave it to the node to find the image.", {"is_flag": True}),
 )
 

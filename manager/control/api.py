@@ -193,7 +193,7 @@ class Api:
             copy = kind.message()
             copy.CopyFrom(current)
             extra = change(copy)
-            if copy == current:
+            if copy == current and not extra:
                 return current
             if copy.spec != current.spec:
                 copy.meta.spec_after = current.meta.version.number

@@ -9,13 +9,25 @@ from pycompose.manager.allocator import PortBook, at_rest, port_conflict, servic
 from pycompose.manager.cache import Cache
 from pycompose.manager.control import validate
 from pycompose.manager.control.api import Api, ServicerContext
-from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, TASK, VOLUME, Object, revision_id
+from pycompose.manager.model import (
+    ACCOUNT,
+    CONFIG,
+    NETWORK,
+    REVISION,
+    SECRET,
+    SERVICE,
+    TASK,
+    VOLUME,
+    Object,
+    revision_id,
+)
 from pycompose.manager.orchestrator.actions import leaving
 from pycompose.manager.store import Operation
 from pycompose.proto.refusal import BlockedError, InvalidError, NotFoundError
-from pycompose.proto.v1 import container_pb2, control_pb2, service_pb2, task_pb2, volume_pb2
+from pycompose.proto.v1 import container_pb2, control_pb2, secret_pb2, service_pb2, task_pb2, volume_pb2
 
 GONE_SECONDS = 30.0
+ACCOUNT_CHARACTERS = 64 << 10
 PAUSED = (service_pb2.UPDATE_STATE_PAUSED, service_pb2.UPDATE_STATE_ROLLBACK_PAUSED)
 
 
@@ -94,6 +106,18 @@ class ServiceCalls:
                 raise BlockedError(f"volume {name} is being removed; try again in a moment", "REMOVING", name)
         return operations
 
+    def _account(self, account: secret_pb2.RegistryAccount, service_id: str) -> list[Operation]:
+        """Return what stores a service's account. Raises InvalidError."""
+        one = account.credentials
+        if not account.registry or not (one.username or one.identity_token):
+            text = "needs the registry that it is for, and a name and password or a token"
+            raise InvalidError([("account", text)])
+        if max(map(len, (account.registry, one.username, one.password, one.identity_token))) > ACCOUNT_CHARACTERS:
+            raise InvalidError([("account", f"a part of it has more than {ACCOUNT_CHARACTERS} characters")])
+        row = secret_pb2.RegistryAccount(service_id=service_id, registry=account.registry, credentials=one)
+        self.api.stamp(row, new=True)
+        return [self.api.codec.put(ACCOUNT, service_id, row)]
+
     def _revision(self, service: service_pb2.Service) -> Operation:
         identity = revision_id(service.id, service.revision)
         row = control_pb2.ServiceRevision(revision=service.revision, task=service.spec.task)
@@ -138,6 +162,7 @@ class ServiceCalls:
         async with self.api.checking:
             extra = self._check(request.spec, "")
             service = service_pb2.Service(id=self.api.new_id(), spec=request.spec, revision=1)
+            extra += self._account(request.account, service.id) if request.HasField("account") else []
             created = await self.api.create(SERVICE, service, [*extra, self._revision(service)])
         return control_pb2.CreateServiceResponse(service=counted(self.api.cache, created))
 
@@ -168,6 +193,7 @@ class ServiceCalls:
             if (service.spec.project, service.spec.name) != (request.spec.project, request.spec.name):
                 raise InvalidError([("spec.name", "project and name of a service cannot be changed; create another")])
             extra = self._check(request.spec, service.id)
+            extra += self._account(request.account, service.id) if request.HasField("account") else []
             if new_template(service.spec, request.spec):
                 service.revision = self._newest(service) + 1
                 service.spec.CopyFrom(request.spec)

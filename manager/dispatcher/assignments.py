@@ -17,15 +17,26 @@ from pycompose.manager import states
 from pycompose.manager.allocator import PROTOCOLS, at_rest, down
 from pycompose.manager.cache import Cache
 from pycompose.manager.control.services import volumes_of
-from pycompose.manager.model import CONFIG, NETWORK, REVISION, SECRET, SERVICE, TASK, VOLUME, Object, revision_id
+from pycompose.manager.model import (
+    ACCOUNT,
+    CONFIG,
+    NETWORK,
+    REVISION,
+    SECRET,
+    SERVICE,
+    TASK,
+    VOLUME,
+    Object,
+    revision_id,
+)
 from pycompose.manager.orchestrator.actions import leaving
-from pycompose.proto.v1 import container_pb2, dispatcher_pb2, network_pb2, service_pb2, task_pb2
+from pycompose.proto.v1 import container_pb2, dispatcher_pb2, network_pb2, secret_pb2, service_pb2, task_pb2
 
 Key = tuple[int, str]
 Assignment = dispatcher_pb2.Assignment
 #: A network's option: where ports are published that name no address (Docker's bridge driver).
 HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
-(_NETWORK, _VOLUME, _SECRET, _CONFIG, _TEMPLATE, _NAME, _ENDPOINT, _PORT, _TASK) = range(9)
+(_NETWORK, _VOLUME, _SECRET, _CONFIG, _ACCOUNT, _TEMPLATE, _NAME, _ENDPOINT, _PORT, _TASK) = range(10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,9 @@ def wanted(cache: Cache, node_id: str, before: Wanted | None = None) -> Wanted:
         template_message = dispatcher_pb2.TaskTemplate(service_id=service_id, revision=revision, spec=spec)
         answer.add_anew((_TEMPLATE, f"{service_id}.{revision}"), Assignment(template=template_message))
         _files(cache, spec.container, answer)
+        account = cache.get(ACCOUNT, service_id)
+        if account is not None:
+            answer.add((_ACCOUNT, service_id), _account, account)
     _volumes(cache, node_id, templates, answer)
     for network_id in networks:
         network = cache.get(NETWORK, network_id)
@@ -118,6 +132,10 @@ def _task(task: task_pb2.Task) -> Assignment:
     copy.ClearField("status")
     copy.ClearField("meta")
     return Assignment(task=copy)
+
+
+def _account(account: secret_pb2.RegistryAccount) -> Assignment:
+    return Assignment(account=account)
 
 
 def _network(network: network_pb2.Network) -> Assignment:

@@ -9,7 +9,7 @@ from pycompose.manager import scheduler
 from pycompose.manager.engine.endpoint import with_endpoint
 from pycompose.manager.engine.overlay import Pass, timestamp
 from pycompose.manager.engine.placement import place, volume_homes
-from pycompose.manager.model import REVISION, SERVICE, TASK, name_key, object_key, revision_id
+from pycompose.manager.model import ACCOUNT, REVISION, SERVICE, TASK, name_key, object_key, revision_id
 from pycompose.manager.orchestrator import drain, global_, jobs, replicated, restart, taskreaper
 from pycompose.manager.orchestrator.actions import Create, Decision, Orphan, Remove, leaving, task_name
 from pycompose.manager.orchestrator.update import needs_stop_first
@@ -210,7 +210,10 @@ def _reap(work: Pass, service: service_pb2.Service) -> None:
     rows = work.cache.revisions(service.id)
     if taskreaper.service_done(service, tasks):
         name = name_key(SERVICE, f"{service.spec.project}/{service.spec.name}")
-        work.delete(SERVICE, service.id, Delete(name), *(Delete(object_key(REVISION, row)) for row in rows))
+        others = [object_key(REVISION, row) for row in rows]
+        if work.cache.get(ACCOUNT, service.id) is not None:
+            others.append(object_key(ACCOUNT, service.id))
+        work.delete(SERVICE, service.id, Delete(name), *map(Delete, others))
         return
     numbers = [int(row.rpartition(".")[2]) for row in rows]
     for revision in taskreaper.revisions_done(numbers, service, tasks):

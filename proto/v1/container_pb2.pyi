@@ -329,7 +329,7 @@ class ContainerSpec(_message.Message):
     """Image reference as the user wrote it, e.g. "redis:7"."""
     image_digest: _builtins.str
     """Config digest ("sha256:…") that the reference was resolved to; empty: the worker resolves it by pull_policy, and
-    pulls without credentials what it must.
+    pulls what it must with the service's account, if it has one.
     """
     pull_policy: Global___PullPolicy.ValueType
     """When to ask the registry."""

@@ -182,18 +182,24 @@ class CreateServiceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEC_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def spec(self) -> _service_pb2.ServiceSpec:
         """What the client asks for."""
+
+    @_builtins.property
+    def account(self) -> _secret_pb2.RegistryAccount:
+        """Account with which nodes pull the service's image; absent: none."""
 
     def __init__(
         self,
         *,
         spec: _service_pb2.ServiceSpec | None = ...,
+        account: _secret_pb2.RegistryAccount | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -340,6 +346,7 @@ class UpdateServiceRequest(_message.Message):
     SERVICE_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     """Id of the service."""
     @_builtins.property
@@ -350,16 +357,21 @@ class UpdateServiceRequest(_message.Message):
     def spec(self) -> _service_pb2.ServiceSpec:
         """What the client asks for."""
 
+    @_builtins.property
+    def account(self) -> _secret_pb2.RegistryAccount:
+        """Account with which nodes pull the service's image; absent: the one that it has stays."""
+
     def __init__(
         self,
         *,
         service_id: _builtins.str = ...,
         version: _meta_pb2.Version | None = ...,
         spec: _service_pb2.ServiceSpec | None = ...,
+        account: _secret_pb2.RegistryAccount | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["service_id", b"service_id", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "service_id", b"service_id", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -410,6 +410,7 @@ class Assignment(_message.Message):
     SECRET_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
     VOLUME_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     remove: _builtins.bool
     """The node no longer needs the object. A task goes when its desired state is REMOVED and the worker said so."""
     @_builtins.property
@@ -448,6 +449,10 @@ class Assignment(_message.Message):
     def volume(self) -> _volume_pb2.Volume:
         """A volume that a task here uses, or whose data goes."""
 
+    @_builtins.property
+    def account(self) -> _secret_pb2.RegistryAccount:
+        """With which account the images of a service that has tasks here are pulled. Kept in memory."""
+
     def __init__(
         self,
         *,
@@ -461,12 +466,13 @@ class Assignment(_message.Message):
         secret: _secret_pb2.Secret | None = ...,
         config: _secret_pb2.Config | None = ...,
         volume: _volume_pb2.Volume | None = ...,
+        account: _secret_pb2.RegistryAccount | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "endpoint", b"endpoint", "network", b"network", "object", b"object", "published_port", b"published_port", "secret", b"secret", "service_name", b"service_name", "task", b"task", "template", b"template", "volume", b"volume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "config", b"config", "endpoint", b"endpoint", "network", b"network", "object", b"object", "published_port", b"published_port", "secret", b"secret", "service_name", b"service_name", "task", b"task", "template", b"template", "volume", b"volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "endpoint", b"endpoint", "network", b"network", "object", b"object", "published_port", b"published_port", "remove", b"remove", "secret", b"secret", "service_name", b"service_name", "task", b"task", "template", b"template", "volume", b"volume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "config", b"config", "endpoint", b"endpoint", "network", b"network", "object", b"object", "published_port", b"published_port", "remove", b"remove", "secret", b"secret", "service_name", b"service_name", "task", b"task", "template", b"template", "volume", b"volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["template", "task", "network", "endpoint", "service_name", "published_port", "secret", "config", "volume"]  # noqa: Y015
+    _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["template", "task", "network", "endpoint", "service_name", "published_port", "secret", "config", "volume", "account"]  # noqa: Y015
     _WhichOneofArgType_object: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_object) -> _WhichOneofReturnType_object | None: ...
 

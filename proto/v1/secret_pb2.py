@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from pycompose.proto.v1 import image_pb2 as pycompose_dot_v1_dot_image__pb2
 from pycompose.proto.v1 import meta_pb2 as pycompose_dot_v1_dot_meta__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19pycompose/v1/secret.proto\x12\x0cpycompose.v1\x1a\x17pycompose/v1/meta.proto\"^\n\x06Secret\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.pycompose.v1.SecretSpec\"\x9e\x01\n\nSecretSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x34\n\x06labels\x18\x03 \x03(\x0b\x32$.pycompose.v1.SecretSpec.LabelsEntry\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"^\n\x06\x43onfig\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.pycompose.v1.ConfigSpec\"\x9e\x01\n\nConfigSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x34\n\x06labels\x18\x03 \x03(\x0b\x32$.pycompose.v1.ConfigSpec.LabelsEntry\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19pycompose/v1/secret.proto\x12\x0cpycompose.v1\x1a\x18pycompose/v1/image.proto\x1a\x17pycompose/v1/meta.proto\"^\n\x06Secret\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.pycompose.v1.SecretSpec\"\x9e\x01\n\nSecretSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x34\n\x06labels\x18\x03 \x03(\x0b\x32$.pycompose.v1.SecretSpec.LabelsEntry\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"^\n\x06\x43onfig\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.pycompose.v1.ConfigSpec\"\x9e\x01\n\nConfigSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x34\n\x06labels\x18\x03 \x03(\x0b\x32$.pycompose.v1.ConfigSpec.LabelsEntry\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x91\x01\n\x0fRegistryAccount\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12\x10\n\x08registry\x18\x03 \x01(\t\x12\x36\n\x0b\x63redentials\x18\x04 \x01(\x0b\x32!.pycompose.v1.RegistryCredentialsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +37,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SECRETSPEC_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_CONFIGSPEC_LABELSENTRY']._loaded_options = None
   _globals['_CONFIGSPEC_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SECRET']._serialized_start=68
-  _globals['_SECRET']._serialized_end=162
-  _globals['_SECRETSPEC']._serialized_start=165
-  _globals['_SECRETSPEC']._serialized_end=323
-  _globals['_SECRETSPEC_LABELSENTRY']._serialized_start=278
-  _globals['_SECRETSPEC_LABELSENTRY']._serialized_end=323
-  _globals['_CONFIG']._serialized_start=325
-  _globals['_CONFIG']._serialized_end=419
-  _globals['_CONFIGSPEC']._serialized_start=422
-  _globals['_CONFIGSPEC']._serialized_end=580
-  _globals['_CONFIGSPEC_LABELSENTRY']._serialized_start=278
-  _globals['_CONFIGSPEC_LABELSENTRY']._serialized_end=323
+  _globals['_SECRET']._serialized_start=94
+  _globals['_SECRET']._serialized_end=188
+  _globals['_SECRETSPEC']._serialized_start=191
+  _globals['_SECRETSPEC']._serialized_end=349
+  _globals['_SECRETSPEC_LABELSENTRY']._serialized_start=304
+  _globals['_SECRETSPEC_LABELSENTRY']._serialized_end=349
+  _globals['_CONFIG']._serialized_start=351
+  _globals['_CONFIG']._serialized_end=445
+  _globals['_CONFIGSPEC']._serialized_start=448
+  _globals['_CONFIGSPEC']._serialized_end=606
+  _globals['_CONFIGSPEC_LABELSENTRY']._serialized_start=304
+  _globals['_CONFIGSPEC_LABELSENTRY']._serialized_end=349
+  _globals['_REGISTRYACCOUNT']._serialized_start=609
+  _globals['_REGISTRYACCOUNT']._serialized_end=754
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from pycompose.proto.v1 import image_pb2 as _image_pb2
 from pycompose.proto.v1 import meta_pb2 as _meta_pb2
 import builtins as _builtins
 import sys
@@ -198,3 +199,43 @@ class ConfigSpec(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConfigSpec: _TypeAlias = ConfigSpec  # noqa: Y015
+
+@_typing.final
+class RegistryAccount(_message.Message):
+    """The account with which nodes pull the image of one service. It goes to the manager with the service, is encrypted in
+    the store, goes on to the nodes that have tasks of the service, and is never returned by any call.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    REGISTRY_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
+    service_id: _builtins.str
+    """Id of the service. Written by the manager."""
+    registry: _builtins.str
+    """The registry that it is for, "docker.io" or "HOST[:PORT]"; no other is shown it. Written by the client."""
+    @_builtins.property
+    def meta(self) -> _meta_pb2.Meta:
+        """Version and times. Written by the manager."""
+
+    @_builtins.property
+    def credentials(self) -> _image_pb2.RegistryCredentials:
+        """The account. Written by the client."""
+
+    def __init__(
+        self,
+        *,
+        service_id: _builtins.str = ...,
+        meta: _meta_pb2.Meta | None = ...,
+        registry: _builtins.str = ...,
+        credentials: _image_pb2.RegistryCredentials | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "meta", b"meta", "registry", b"registry", "service_id", b"service_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegistryAccount: _TypeAlias = RegistryAccount  # noqa: Y015

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -256,3 +258,37 @@ def test_image_commands(node: Node) -> None:
         refused = node.cli("image", "pull", wrong)
         assert refused.returncode == 1
         assert "Traceback" not in refused.stderr
+
+
+def test_an_account_goes_with_a_service_and_is_shown_nowhere(node: Node) -> None:
+    image = f"{CLOSED}/with:1"
+    push(node, image, "with", "--dest-creds", f"{NAME}:{PASSWORD}")
+    config = Path(node.variables["DOCKER_CONFIG"]) / "config.json"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text("{}")
+    create = ("service", "create", "--detach", "--no-resolve-image")
+    missing = node.cli(*create, "--with-registry-auth", "--name", "with", image)
+    assert missing.returncode == 1
+    assert f"there is no account for {CLOSED}; pycompose login {CLOSED}" in missing.stderr
+    auth = base64.b64encode(f"{NAME}:{PASSWORD}".encode()).decode()
+    config.write_text(json.dumps({"auths": {CLOSED: {"auth": auth}}}))
+    try:
+        node.compose(*create, "--name", "without", image)
+        node.compose(*create, "--with-registry-auth", "--name", "with", image)
+    finally:
+        config.unlink()
+    until(lambda: "unning" in node.compose("service", "ps", "with"), what=lambda: node.compose("service", "ps", "with"))
+    printed = [node.compose(*words) for words in (("service", "inspect", "with"), ("service", "ls"))]
+    printed += [node.cli("node", "logs").stdout, node.log()]
+    task = node.compose("container", "ls", "-q", "--filter", "name=with").split()
+    printed += [node.compose("container", "inspect", *task)]
+    assert not any(PASSWORD in text or auth in text for text in printed)
+    found = node.run("grep", "-rlaF", "-e", PASSWORD, "-e", auth, str(node.folder / "state"), str(node.folder / "run"))
+    assert found.stdout == ""
+    node.compose("service", "rm", "with", "without")
+    until(lambda: "with" not in node.compose("service", "ls"))
+    node.compose("node", "stop")
+    with sqlite3.connect(node.folder / "state" / "manager" / "store.db") as store:
+        assert store.execute("select count(*) from kv where key like '/object/account/%'").fetchone() == (0,)
+        assert store.execute("select count(*) from log where key like '/object/account/%'").fetchone() != (0,)
+    store.close()

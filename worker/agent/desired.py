@@ -10,7 +10,7 @@ from pycompose.proto.v1 import dispatcher_pb2, network_pb2, secret_pb2, service_
 
 @dataclass
 class Desired:
-    """By id; templates by (service id, revision); secrets and configs by name."""
+    """By id; templates by (service id, revision); secrets and configs by name; accounts by service id."""
 
     tasks: dict[str, task_pb2.Task] = field(default_factory=dict)
     templates: dict[tuple[str, int], service_pb2.TaskSpec] = field(default_factory=dict)
@@ -21,6 +21,7 @@ class Desired:
     secrets: dict[str, secret_pb2.Secret] = field(default_factory=dict)
     configs: dict[str, secret_pb2.Config] = field(default_factory=dict)
     volumes: dict[str, volume_pb2.Volume] = field(default_factory=dict)
+    accounts: dict[str, secret_pb2.RegistryAccount] = field(default_factory=dict)
 
     def template(self, task: task_pb2.Task) -> service_pb2.TaskSpec | None:
         """Return what the task runs."""
@@ -103,6 +104,8 @@ def _place(desired: Desired, kind: str, item: Any) -> tuple[dict[Any, Any], Any]
             return desired.ports, key
         case "secret":
             return desired.secrets, item.spec.name
+        case "account":
+            return desired.accounts, item.service_id
         case "config":
             return desired.configs, item.spec.name
         case _:

@@ -2,7 +2,7 @@
 
 The command line pulls before it makes a service, with the user's accounts, and pins the service to an image's id: then
 the node has it, or on a cluster another node does, and no registry is asked. A service that a program makes without a
-pin gets its image from the registry by its policy, without credentials.
+pin gets its image from the registry by its policy, with the account that was given with the service, if any.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from pycompose.proto.v1 import container_pb2, task_pb2
+from pycompose.proto.v1 import container_pb2, secret_pb2, task_pb2
 from pycompose.worker.agent import machine
 from pycompose.worker.agent.machine import Step
 from pycompose.worker.agent.oci_config import SpecError
 from pycompose.worker.images import ImageError, platforms
+from pycompose.worker.images.credentials import Credentials
 from pycompose.worker.images.errors import DiskFull
-from pycompose.worker.images.references import familiar, full
+from pycompose.worker.images.references import familiar, full, parse
 from pycompose.worker.images.store import Image
 
 if TYPE_CHECKING:
@@ -69,6 +70,14 @@ def wants_pull(container: container_pb2.ContainerSpec, image: Image | None, now_
     return container.pull_policy == container_pb2.PULL_POLICY_ALWAYS
 
 
+def account_for(account: secret_pb2.RegistryAccount | None, image: str) -> Credentials | None:
+    """Return a service's account when it is for the image's registry: no other is shown it. Pure."""
+    if account is None or parse(image).registry != account.registry:
+        return None
+    one = account.credentials
+    return Credentials(one.username, one.password, one.identity_token)
+
+
 async def provide(runner: Runner) -> bool:
     """Bring a task's image here; returns False when the task has to be looked at again instead.
 
@@ -115,7 +124,8 @@ async def _bring(runner: Runner, pinned: str) -> None:
             trouble = error
     if wants_pull(container, None, time.time_ns()):
         try:
-            await agent.registries.pull(container.image, platform=container.platform)
+            account = account_for(agent.desired.accounts.get(runner.task.service_id), container.image)
+            await agent.registries.pull(container.image, platform=container.platform, credentials=account)
         except ImageError as error:
             if not pinned:
                 raise
