@@ -28,7 +28,7 @@ Answer = TypeVar("Answer")
 CALL_SECONDS = 2.0
 PAUSE_SECONDS = (0.005, 0.04)
 PROBE_SECONDS = 0.25
-KINDS = (control_pb2.OBJECT_KIND_CONFIG, control_pb2.OBJECT_KIND_TASK)
+KINDS = (control_pb2.OBJECT_KIND_CONFIG, control_pb2.OBJECT_KIND_TASK, control_pb2.OBJECT_KIND_NODE)
 
 
 class Load:
@@ -42,6 +42,8 @@ class Load:
         self.watchers: list[Watcher] = []
         #: By task and run: where and when each start was, as watchers were told. More than one: started twice.
         self.starts: dict[tuple[str, int], set[tuple[str, int, int]]] = defaultdict(set)
+        #: When a node was said to be in a state (seconds of time.monotonic), its id, the state.
+        self.nodes: list[tuple[float, str, int]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._watching: list[asyncio.Task[None]] = []
         self._stubs: dict[str, control_pb2_grpc.ControlServiceAsyncStub] = {}
@@ -238,7 +240,7 @@ class Load:
                     waiting += answer.events
                     if answer.HasField("version"):
                         place = answer.version
-                        self._started(waiting)
+                        self._heard(waiting)
                         _note(watcher, [each for each in waiting if each.HasField("config")], place.number)
                         waiting = []
             except grpc.aio.AioRpcError as error:
@@ -247,8 +249,10 @@ class Load:
             manager = names[(names.index(manager) + 1) % len(names)]
             await asyncio.sleep(0.05)
 
-    def _started(self, events: Sequence[control_pb2.ObjectEvent]) -> None:
+    def _heard(self, events: Sequence[control_pb2.ObjectEvent]) -> None:
         for each in events:
+            if each.HasField("node") and each.type != control_pb2.EVENT_TYPE_EXISTING:
+                self.nodes.append((time.monotonic(), each.node.id, each.node.status.state))
             status = each.task.status
             if each.HasField("task") and status.pid:
                 self.starts[each.task.id, status.run].add(

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from node.whole import CLI, IMAGE, until
 
+from cluster import lasting
 from cluster.bed import Host, laid
+from cluster.load import Load
 from cluster.provision import managers, spread
 
 FILE = f"""
@@ -39,7 +41,7 @@ SLEEPS = "sleep 77"
 WORD = "only-where-it-is-needed-7c1e"
 
 
-def test_exec_and_logs_reach_every_node_and_a_dead_nodes_tasks_move(tmp_path: Path) -> None:
+def test_hands_reach_every_node_and_a_dead_hosts_tasks_move_soak(tmp_path: Path) -> None:
     with laid(tmp_path / "bed", ("m1", "m2", "m3")) as bed:
         hosts = list(bed.hosts.values())
         managers(bed, hosts)
@@ -62,8 +64,11 @@ def test_exec_and_logs_reach_every_node_and_a_dead_nodes_tasks_move(tmp_path: Pa
         nothing_stays_behind(second, first)
         assert first.exec("keeper", "cat", "/run/secrets/word") == WORD
         a_secret_is_only_where_it_is_needed(first, (second, third))
-        third.power_off()
-        until(lambda: sum(len(host.pids()) for host in (first, second)) == 4, 120, what=first.log)
+        with Load({host.name: host.folder / "run" / "api.sock" for host in hosts}) as load:
+            load.watch()
+            lasting.a_pause_a_bad_line_and_busy_cores_are_no_death(bed, load, hosts)
+            lasting.restarts_touch_no_container(load, hosts)
+            lasting.dead_hosts_tasks_move(load, hosts)
 
 
 def hands_through(host: Host) -> None:
