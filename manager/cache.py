@@ -47,6 +47,7 @@ class Cache:
         self._objects: dict[str, dict[str, Object]] = {name: {} for name in KINDS}
         self._names: dict[str, dict[str, str]] = defaultdict(dict)
         self._tasks_by_service: dict[str, set[str]] = defaultdict(set)
+        self._tasks_by_network: dict[str, set[str]] = defaultdict(set)
         self._tasks_by_node: dict[str, set[str]] = defaultdict(set)
         self._services_by_project: dict[str, set[str]] = defaultdict(set)
         self._revisions: dict[str, set[str]] = defaultdict(set)
@@ -85,6 +86,11 @@ class Cache:
         """Return the tasks placed on the node."""
         tasks = self._objects[TASK.name]
         return [tasks[i] for i in sorted(self._tasks_by_node.get(node_id, ()))]
+
+    def tasks_of_network(self, network_id: str) -> list[Object]:
+        """Return the tasks that are on the network."""
+        tasks = self._objects[TASK.name]
+        return [tasks[i] for i in self._tasks_by_network.get(network_id, ())]
 
     def services_of_project(self, project: str) -> list[Object]:
         """Return the project's services by name."""
@@ -206,6 +212,8 @@ class Cache:
             self._tasks_by_service[new.service_id].add(identity)
             if new.node_id:
                 self._tasks_by_node[new.node_id].add(identity)
+            for attachment in new.attachments:
+                self._tasks_by_network[attachment.network_id].add(identity)
         elif kind is SERVICE:
             self._services_by_project[new.spec.project].add(identity)
         elif kind.name == "revision":
@@ -217,6 +225,8 @@ class Cache:
         if kind is TASK:
             self._drop(self._tasks_by_service, old.service_id, identity)
             self._drop(self._tasks_by_node, old.node_id, identity)
+            for attachment in old.attachments:
+                self._drop(self._tasks_by_network, attachment.network_id, identity)
         elif kind is SERVICE:
             self._drop(self._services_by_project, old.spec.project, identity)
         elif kind.name == "revision":

@@ -15,12 +15,15 @@ from functools import partial
 
 from pycompose.manager import states
 from pycompose.manager.allocator import PROTOCOLS, at_rest, down
-from pycompose.manager.cache import Cache
+from pycompose.manager.cache import Cache, Changes
 from pycompose.manager.control.services import volumes_of
 from pycompose.manager.model import (
     ACCOUNT,
+    CLUSTER,
     CONFIG,
     NETWORK,
+    NODE,
+    PROJECT,
     REVISION,
     SECRET,
     SERVICE,
@@ -32,6 +35,8 @@ from pycompose.manager.model import (
 from pycompose.manager.orchestrator.actions import leaving
 from pycompose.proto.v1 import container_pb2, dispatcher_pb2, network_pb2, secret_pb2, service_pb2, task_pb2
 
+#: Nothing of these is told to a node.
+UNHEARD = (NODE, PROJECT, CLUSTER)
 Key = tuple[int, str]
 Assignment = dispatcher_pb2.Assignment
 #: A network's option: where ports are published that name no address (Docker's bridge driver).
@@ -111,6 +116,28 @@ def wanted(cache: Cache, node_id: str, before: Wanted | None = None) -> Wanted:
     return {key: answer.found[key] for key in sorted(answer.found)}
 
 
+def touched(cache: Cache, changes: Changes) -> set[str] | None:
+    """Return the nodes that may hear something new after a change; None: any of them."""
+    nodes: set[str] = set()
+    networks: set[str] = set()
+    for change in changes.items:
+        if change.kind in UNHEARD:
+            continue
+        if change.kind is not TASK:
+            return None
+        for task in (change.old, change.new):
+            if task is None:
+                continue
+            service: service_pb2.Service | None = cache.get(SERVICE, task.service_id)
+            if service is None or task.ports or service.spec.endpoint.ports:
+                return None  # published ports are every node's
+            nodes.add(task.node_id)
+            networks.update(attachment.network_id for attachment in task.attachments)
+    for network_id in networks:
+        nodes.update(task.node_id for task in cache.tasks_of_network(network_id))
+    return nodes
+
+
 def difference(before: Wanted, after: Wanted) -> list[Assignment]:
     """Return what to send: new and changed objects in order, then what goes, in reverse order."""
     changes = []
@@ -174,10 +201,9 @@ def _volumes(
 
 
 def _endpoints(cache: Cache, networks: set[str], answer: _Answer) -> None:
-    for task in cache.all(TASK):
-        for attachment in task.attachments:
-            network_id = attachment.network_id
-            if network_id in networks and attachment.address:
+    for network_id in networks:
+        for task in cache.tasks_of_network(network_id):
+            if any(attachment.network_id == network_id and attachment.address for attachment in task.attachments):
                 answer.add((_ENDPOINT, f"{task.id}.{network_id}"), partial(_endpoint, network_id), task)
 
 

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -60,13 +61,23 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         self.statuses = StatusWriter(store, cache, codec, self.nodes)
         #: Where managers are, "HOST:PORT" each; empty while this one is alone.
         self.addresses: tuple[str, ...] = ()
-        self._changed: set[asyncio.Event] = set()
+        #: What wakes each session, by its node.
+        self._wakes: dict[str, set[asyncio.Event]] = defaultdict(set)
+        cache.listen(self._hear)
 
     def managers(self, addresses: tuple[str, ...]) -> None:
         """Take note of where managers are now, and tell all workers."""
         self.addresses = addresses
-        for event in self._changed:
-            event.set()
+        self._wake(self._wakes)
+
+    def _hear(self, changes: Changes) -> None:
+        touched = assignments.touched(self._cache, changes)
+        self._wake(self._wakes if touched is None else touched)
+
+    def _wake(self, node_ids: Iterable[str]) -> None:
+        for node_id in node_ids:
+            for event in self._wakes.get(node_id, ()):
+                event.set()
 
     async def run(self) -> None:
         """Watch over the sessions and store what workers say, for ever."""
@@ -135,17 +146,13 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
     async def _responses(self, held: Held, managers: tuple[str, ...]) -> AsyncIterator[dispatcher_pb2.SessionResponse]:
         changed = asyncio.Event()
         changed.set()
-
-        def hear(_: Changes) -> None:
-            changed.set()
-
-        stop = self._cache.listen(hear)
-        self._changed.add(changed)
+        self._wakes[held.node_id].add(changed)
+        ended = asyncio.create_task(held.ended.wait())
+        ended.add_done_callback(lambda _: changed.set())
         sent: assignments.Wanted = {}
         sequence, trusted = 0, ""
         try:
-            while not await _either(changed, held.ended):
-                changed.clear()
+            while not await _next(changed, held):
                 if managers != self.addresses:
                     managers = self.addresses
                     yield dispatcher_pb2.SessionResponse(managers=dispatcher_pb2.Managers(addresses=managers))
@@ -161,19 +168,17 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
                 sent = wanted
                 await asyncio.sleep(TICK_SECONDS)
         finally:
-            self._changed.discard(changed)
-            stop()
+            ended.cancel()
+            self._wakes[held.node_id].discard(changed)
+            if not self._wakes[held.node_id]:
+                del self._wakes[held.node_id]
 
 
-async def _either(changed: asyncio.Event, ended: asyncio.Event) -> bool:
-    """Wait for one of two events; returns whether the session has ended."""
-    waits = [asyncio.create_task(event.wait()) for event in (changed, ended)]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-    return ended.is_set()
+async def _next(changed: asyncio.Event, held: Held) -> bool:
+    """Wait for something to do; returns whether the session has ended."""
+    await changed.wait()
+    changed.clear()
+    return held.ended.is_set()
 
 
 def add_dispatcher(server: grpc.aio.Server, dispatcher: Dispatcher) -> None:

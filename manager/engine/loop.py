@@ -15,6 +15,8 @@ from pycompose.manager.model import Codec
 from pycompose.manager.store import Store, StoreUnavailableError
 
 log = logging.getLogger(__name__)
+#: Seconds between two passes, at most; less after a shorter one.
+LONGEST_BREATH = 0.5
 
 
 class Engine:
@@ -65,12 +67,15 @@ class Engine:
             while True:
                 if not controller.dirty and not await self._heard(wake_at):
                     controller.everything()
+                began = time.monotonic()
                 try:
                     wake_at = await self._pass(controller)
                 except Exception:
                     log.exception("a pass of the control loop failed; trying again in a second")
                     controller.everything()
                     await asyncio.sleep(1)
+                # a long pass looks at much: what comes in meanwhile is decided together, and others have their turn
+                await asyncio.sleep(min(time.monotonic() - began, LONGEST_BREATH))
         finally:
             stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from pycompose.manager.cache import Cache
 from pycompose.manager.model import NODE, REVISION, SERVICE, TASK, Kind, Object
 from pycompose.manager.scheduler import NodeInfo, node_infos
 from pycompose.manager.store import Operation
-from pycompose.proto.v1 import service_pb2, task_pb2
+from pycompose.proto.v1 import node_pb2, service_pb2, task_pb2
 
 Key = tuple[str, str]
 
@@ -55,6 +56,8 @@ class Pass:
         self._new: dict[str, dict[str, Object]] = {}
         self._tasks: dict[str, list[Object]] = {}
         self._infos: dict[str, NodeInfo] | None = None
+        self._down: dict[str, float] | None = None
+        self._drained: set[str] | None = None
         self._book: PortBook | None = None
 
     def put(self, kind: Kind, identity: str, message: Object) -> None:
@@ -114,15 +117,21 @@ class Pass:
             self._tasks[service_id] = known
         return list(known)
 
-    def _tasks_of_node(self, node_id: str) -> Iterator[task_pb2.Task]:
-        for task in self.cache.tasks_of_node(node_id):
-            found = self.get(TASK, task.id)
-            if found is not None:
-                yield found
+    def _tasks_by_node(self) -> Callable[[str], Iterator[task_pb2.Task]]:
+        """Return what gives a node's tasks as they will be."""
+        placed: dict[str, list[task_pb2.Task]] = defaultdict(list)
         for entry in self.changed.values():
-            new = entry.new if entry.kind is TASK and (entry.old is None or not entry.old.node_id) else None
-            if new is not None and new.node_id == node_id:
-                yield new
+            if entry.kind is TASK and entry.new is not None and (entry.old is None or not entry.old.node_id):
+                placed[entry.new.node_id].append(entry.new)
+
+        def tasks(node_id: str) -> Iterator[task_pb2.Task]:
+            for task in self.cache.tasks_of_node(node_id):
+                found = self.get(TASK, task.id)
+                if found is not None:
+                    yield found
+            yield from placed.get(node_id, ())
+
+        return tasks
 
     def _services(self) -> Iterator[service_pb2.Service]:
         for service in self.cache.all(SERVICE):
@@ -134,13 +143,29 @@ class Pass:
         """Return the nodes with what their tasks take."""
         if self._infos is None:
             nodes = self.cache.all(NODE)
-            self._infos = node_infos(nodes, self._tasks_of_node, lambda identity: self.get(SERVICE, identity))
+            self._infos = node_infos(nodes, self._tasks_by_node(), lambda identity: self.get(SERVICE, identity))
         return self._infos
+
+    def down(self) -> dict[str, float]:
+        """Return since when nodes are down, by id (seconds since the epoch)."""
+        if self._down is None:
+            lost = [info.node for info in self.infos().values() if info.node.status.state == node_pb2.NODE_STATE_DOWN]
+            self._down = {node.id: node.status.since.ToNanoseconds() / 1e9 for node in lost}
+        return self._down
+
+    def drained(self) -> set[str]:
+        """Return the nodes that take no tasks and give up those that they have."""
+        if self._drained is None:
+            nodes = [info.node for info in self.infos().values()]
+            drain = node_pb2.NODE_AVAILABILITY_DRAIN
+            self._drained = {node.id for node in nodes if node.spec.availability == drain}
+        return self._drained
 
     def ports(self) -> PortBook:
         """Return who holds which published port."""
         if self._book is None:
-            tasks = (task for node in self.cache.all(NODE) for task in self._tasks_of_node(node.id))
+            of_node = self._tasks_by_node()
+            tasks = (task for node in self.cache.all(NODE) for task in of_node(node.id))
             self._book = PortBook(self._services(), tasks, self.tasks)
         return self._book
 

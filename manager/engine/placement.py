@@ -41,19 +41,26 @@ def place(work: Pass, service: service_pb2.Service) -> None:
     if not service.spec.create_stopped:
         gate = dependencies.waits_for(service.spec, lookup) or _port_gate(work, service)
     demand = scheduler.Demand(service, volume_homes(work.cache), work.ports())
-    for task in waiting:
-        if gate:
+    if gate:
+        for task in waiting:
             _say(work, task, gate)
-            continue
-        infos = work.infos()
-        nodes = [infos[task.node_id]] if task.node_id in infos else list(infos.values())
-        answers = scheduler.verdicts(demand, nodes)
-        if not answers or not answers[0].suitable:
-            _say(work, task, scheduler.summary(answers))
+        return
+    infos = work.infos()
+    ranking = scheduler.Ranking(demand, infos)
+    nowhere = ""
+    for task in waiting:
+        own = infos.get(task.node_id)
+        best = _if_suitable(demand, own) if own is not None else ranking.best()
+        if best is None:
+            if own is not None:
+                text = scheduler.summary(scheduler.verdicts(demand, [own]))
+            else:
+                text = nowhere = nowhere or scheduler.summary(scheduler.verdicts(demand, infos.values()))
+            _say(work, task, text)
             continue
         placed = task_pb2.Task()
         placed.CopyFrom(task)
-        placed.node_id = answers[0].node_id
+        placed.node_id = best.node.id
         try:
             _attach(work, service, placed)
         except AllocationError as error:
@@ -61,9 +68,13 @@ def place(work: Pass, service: service_pb2.Service) -> None:
             continue
         placed.status.state = task_pb2.TASK_STATE_ASSIGNED
         placed.status.since.CopyFrom(timestamp(work.now))
-        placed.status.message = f"assigned to {answers[0].hostname or answers[0].node_id}"
-        infos[placed.node_id].add(service)
+        placed.status.message = f"assigned to {best.node.description.hostname or best.node.id}"
+        best.add(service)
         work.put(TASK, placed.id, placed)
+
+
+def _if_suitable(demand: scheduler.Demand, info: scheduler.NodeInfo) -> scheduler.NodeInfo | None:
+    return None if scheduler.why_not(demand, info) else info
 
 
 def _port_gate(work: Pass, service: service_pb2.Service) -> str:

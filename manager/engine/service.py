@@ -74,7 +74,7 @@ def _eligible(work: Pass, service: service_pb2.Service) -> list[str]:
 
 def _supervise(work: Pass, service: service_pb2.Service, tasks: Sequence[task_pb2.Task]) -> None:
     """Give up tasks of lost nodes and those that their node rejected."""
-    down, known = _down(work), work.infos().keys()
+    down, known = work.down(), work.infos().keys()
     troubled = [
         task
         for task in tasks
@@ -89,12 +89,6 @@ def _supervise(work: Pass, service: service_pb2.Service, tasks: Sequence[task_pb
         elif isinstance(action, Remove):
             _remove(work, action.task_id, service)
     work.wake(restart.orphaned_at(work.tasks(service.id), down))
-
-
-def _down(work: Pass) -> dict[str, float]:
-    """Return since when nodes are down, by id."""
-    lost = [info.node for info in work.infos().values() if info.node.status.state == node_pb2.NODE_STATE_DOWN]
-    return {node.id: node.status.since.ToNanoseconds() / 1e9 for node in lost}
 
 
 def _takers(work: Pass, service: service_pb2.Service) -> set[str]:
@@ -113,14 +107,12 @@ def _drained(work: Pass, service: service_pb2.Service) -> list[task_pb2.Task]:
     mode = service.spec.WhichOneof("mode")
     if mode == "global":
         return work.tasks(service.id)
-    nodes = [info.node for info in work.infos().values()]
-    drained = {node.id for node in nodes if node.spec.availability == node_pb2.NODE_AVAILABILITY_DRAIN}
-    down = _down(work)
+    down = work.down()
 
     def there() -> list[task_pb2.Task]:
         return [task for task in work.tasks(service.id) if not (leaving(task) and task.node_id in down)]
 
-    draining = drain.decide(service, there(), drained, service.spec.replicated.replicas)
+    draining = drain.decide(service, there(), work.drained(), service.spec.replicated.replicas)
     for action in draining.actions:
         if isinstance(action, Remove):
             _remove(work, action.task_id, service)

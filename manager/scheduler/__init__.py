@@ -13,13 +13,14 @@ Pure: nodes and what a task asks for in, a verdict a node out.
 from pycompose.manager.scheduler.constraints import check_key, parse_constraint
 from pycompose.manager.scheduler.filters import LASTING, TAKERS
 from pycompose.manager.scheduler.nodeset import Demand, NodeInfo, node_infos
-from pycompose.manager.scheduler.pipeline import Verdict, summary, verdicts, why_not
+from pycompose.manager.scheduler.pipeline import Ranking, Verdict, summary, verdicts, why_not
 
 __all__ = [
     "LASTING",
     "TAKERS",
     "Demand",
     "NodeInfo",
+    "Ranking",
     "Verdict",
     "check_key",
     "node_infos",

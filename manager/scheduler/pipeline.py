@@ -6,8 +6,9 @@ spread preference (`node.labels.zone`: the zone), then on the node itself, then 
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pycompose.manager.scheduler.constraints import attribute
@@ -63,6 +64,39 @@ def _groups(info: NodeInfo, spread: Sequence[str]) -> list[Group]:
     """Return the groups that a node is in, the widest first: zone a; zone a and rack 3."""
     values = tuple(attribute(info.node, key) for key in spread)
     return [values[: depth + 1] for depth in range(len(values))]
+
+
+class Ranking:
+    """Suitable nodes for many tasks of one service, one after another: `best` as `verdicts` would have it each time.
+
+    A node that was given a task comes later from then on, or no longer; the others stay where they were. That is not
+    so where tasks are spread over groups of nodes: there all are asked anew.
+    """
+
+    def __init__(self, demand: Demand, nodes: Mapping[str, NodeInfo]) -> None:
+        self._demand, self._nodes = demand, nodes
+        self._spread = bool(demand.service.spec.task.placement.spread)
+        self._heap = [] if self._spread else [(*self._rank(info), key) for key, info in nodes.items()]
+        heapq.heapify(self._heap)
+
+    def _rank(self, info: NodeInfo) -> tuple[int, int]:
+        return info.by_service[self._demand.service.id], info.tasks
+
+    def best(self) -> NodeInfo | None:
+        """Return the node for the next task; None: no node is suitable."""
+        if self._spread:
+            answers = verdicts(self._demand, self._nodes.values())
+            return self._nodes[answers[0].node_id] if answers and answers[0].suitable else None
+        while self._heap:
+            info = self._nodes[self._heap[0][2]]
+            now = (*self._rank(info), info.node.id)
+            if now != self._heap[0]:
+                heapq.heapreplace(self._heap, now)
+            elif why_not(self._demand, info):
+                heapq.heappop(self._heap)
+            else:
+                return info
+        return None
 
 
 def summary(answers: Sequence[Verdict]) -> str:
