@@ -13,7 +13,7 @@ EXAMPLE_PACKAGES := mmdebstrap busybox-static
 TEST_PACKAGES := git nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils iptables uidmap passt slirp4netns etcd-server strace
 BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
 
-.PHONY: help install demo demo-rootless examples test unit conformance lint format docs proto lock soak bench clean attacks test-vm
+.PHONY: help install demo demo-rootless examples test unit conformance lint format docs proto lock soak bench simulate clean attacks test-vm
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -66,11 +66,14 @@ attacks: install $(VENV)/.example-packages $(VENV)/.test-packages ## Attacks in 
 test-vm: install $(VENV)/.example-packages $(VENV)/.vm-packages ## The node's tests in virtual machines: Debian's kernel, systemd, cgroups of version 2 and 1, power losses
 	$(BIN)/python tests/vm/machine.py $(TESTS)
 
-soak: install $(VENV)/.example-packages $(VENV)/.test-packages ## The long rounds: 50 of up/down, 30 of killing the daemon
+soak: install $(VENV)/.example-packages $(VENV)/.test-packages ## The long rounds: up/down, killing the daemon, managers that are killed and cut off, dead hosts
 	PYCOMPOSE_SOAK=full $(BIN)/pytest -q tests -k soak --timeout 3600
 
 bench: install $(VENV)/.example-packages $(VENV)/.bench-packages ## Side by side with Docker, Docker Compose, Swarm and runc (BENCH=--quick: 2 minutes)
 	$(BIN)/python -m bench $(BENCH)
+
+simulate: install $(VENV)/.test-packages ## 5,000 simulated workers and 10,000 tasks against three managers; what these use (SIMULATE="--workers 1000": others)
+	@$(BIN)/python -m bench.simulate $(SIMULATE)
 
 clean: ## Remove what make made here (images, containers and volumes of a node stay)
 	rm -rf $(VENV) examples/.cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

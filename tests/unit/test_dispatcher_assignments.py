@@ -75,6 +75,47 @@ def test_an_answer_from_an_earlier_one_is_the_answer() -> None:
         before = after
 
 
+def test_whoever_hears_something_new_is_woken() -> None:
+    """Random changes on two networks: a node whose answer changes is always among those that are touched."""
+    chance = random.Random(2)
+    world = World()
+    for name in ("net", "other"):
+        world.put(NETWORK, name, network_pb2.Network(id=name, spec=network_pb2.NetworkSpec(name=name)))
+    nodes = [f"n{number}" for number in range(4)]
+    woken: list[set[str] | None] = []
+    world.cache.listen(lambda changes: woken.append(assignments.touched(world.cache, changes)))
+    spared = 0
+    before = {node: assignments.wanted(world.cache, node) for node in nodes}
+    for _ in range(600):
+        number = chance.randrange(12)
+        match chance.randrange(8):
+            case 0:
+                service = service_pb2.Service(id=f"s{number % 3}", revision=1)
+                service.spec.name = f"web{number % 3}"
+                if number % 3:
+                    service.spec.task.networks.add(network=chance.choice(["net", "other"]))
+                if chance.random() < 0.2:
+                    service.endpoint.ports.add(target_port=80, published_port=80)
+                    service.spec.endpoint.ports.add(target_port=80, published_port=80)
+                world.put(SERVICE, service.id, service)
+            case 1:
+                world.put(TASK, f"t{number}", None)
+            case _:
+                made = task(number, chance)
+                made.service_id, made.node_id = f"s{number % 3}", nodes[number % 4]
+                made.attachments[0].network_id = ["net", "other"][number % 2]
+                if number % 3 == 0:
+                    del made.attachments[:], made.ports[:]
+                world.put(TASK, made.id, made)
+        after = {node: assignments.wanted(world.cache, node) for node in nodes}
+        news = {node for node in nodes if assignments.difference(before[node], after[node])}
+        touched = woken[-1] if woken else None
+        assert touched is None or news <= touched
+        spared += touched is not None and not touched >= set(nodes)
+        before = after
+    assert spared > 50
+
+
 def _is(change: assignments.Assignment, data: bytes) -> bool:
     """Whether the change is about the encoded object, whatever it says of it."""
     other = assignments.Assignment.FromString(data)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pycompose.manager import states
 from pycompose.manager.allocator import AllocationError, Allocator, Held, Pools, PortBook, fill_ports, task_ports
 from pycompose.manager.orchestrator import global_, jobs, replicated, taskreaper
 from pycompose.manager.orchestrator.actions import Create, Decision, Remove
-from pycompose.manager.scheduler import Demand, NodeInfo, summary, verdicts
+from pycompose.manager.scheduler import Demand, NodeInfo, Ranking, summary, verdicts
 from pycompose.proto.v1 import network_pb2, node_pb2, service_pb2, task_pb2
 
 NOW = 1_000_000.0
@@ -208,6 +210,22 @@ def test_tasks_spread_over_zones_before_nodes() -> None:
     best = verdicts(Demand(made), nodes)[0]
     assert best.node_id == "b"
     assert best.merits[0] == "1 of the service's tasks in node.labels.zone=b"
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from("ab")), max_size=8), st.booleans())
+def test_many_tasks_in_one_go_are_placed_as_one_after_another(rows: list[tuple[int, int, str]], spread: bool) -> None:
+    made = service()
+    made.spec.task.placement.max_replicas_per_node = 4
+    if spread:
+        made.spec.task.placement.spread.append("node.labels.zone")
+    nodes = [node(f"n{n}", tasks=own + other, own=own, zone=zone) for n, (own, other, zone) in enumerate(rows)]
+    ranking = Ranking(Demand(made), {info.node.id: info for info in nodes})
+    for _ in range(4 * len(nodes) + 1):
+        answers = verdicts(Demand(made), nodes)
+        best = ranking.best()
+        assert (best.node.id if best else None) == (answers[0].node_id if answers and answers[0].suitable else None)
+        if best is not None:
+            best.add(made)
 
 
 def test_every_reason_against_a_node_is_given() -> None:
