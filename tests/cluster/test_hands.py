@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from node.whole import CLI, IMAGE, until
 
 from cluster import lasting
@@ -41,6 +42,7 @@ SLEEPS = "sleep 77"
 WORD = "only-where-it-is-needed-7c1e"
 
 
+@pytest.mark.timeout(7200)
 def test_hands_reach_every_node_and_a_dead_hosts_tasks_move_soak(tmp_path: Path) -> None:
     with laid(tmp_path / "bed", ("m1", "m2", "m3")) as bed:
         hosts = list(bed.hosts.values())

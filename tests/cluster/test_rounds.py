@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
+import pytest
 from node.whole import IMAGE, until
 
 from cluster.bed import Bed, Host, laid
@@ -154,6 +155,7 @@ def deployed(hosts: list[Host], folder: Path) -> None:
     hosts[0].compose("up", "-d")
 
 
+@pytest.mark.timeout(7200)
 def test_managers_fail_under_a_stream_of_writes_soak(tmp_path: Path) -> None:
     report = Report(defaultdict(list), defaultdict(list))
     told: list[Seen] = []

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TOP = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(600)
 def test_no_session_breaks_and_every_task_runs_once() -> None:
     words = [sys.executable, "-m", "bench.simulate", "--workers", "250", "--tasks", "500", "--hold", "5"]
     done = subprocess.run(words, cwd=TOP, capture_output=True, text=True)
