@@ -17,7 +17,10 @@ from pycompose.worker.runtime import cgroups
 
 @dataclass(frozen=True)
 class Row:
-    """`out` must be the whole output, stripped; `code` the exit status; `peer` says why runc 1.1 is left out."""
+    """`out` must be the whole output, stripped; `code` the exit status; `peer` says why runc 1.1 is left out.
+
+    `err` must be in what is written to standard error.
+    """
 
     name: str
     change: Change | None
@@ -25,6 +28,7 @@ class Row:
     out: str = ""
     code: int = 0
     peer: str = ""
+    err: str = ""
 
 
 def namespace(kind: str, keep: bool = True) -> Change:
@@ -297,9 +301,15 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_configuration(bench: Bench, row: Row) -> None:
+def hold(bench: Bench, row: Row) -> None:
+    """Run a row's container and compare."""
     if bench.name == "runc" and row.peer:
         pytest.skip(row.peer)
     result = bench.run(row.change, row.command) if row.command else bench.run(row.change)
     assert (result.out.strip(), result.code) == (row.out, row.code), result.err
+    assert row.err in result.err
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+def test_configuration(bench: Bench, row: Row) -> None:
+    hold(bench, row)

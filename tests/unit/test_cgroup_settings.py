@@ -25,11 +25,29 @@ from pycompose.worker.runtime.errors import StepError
         ({"pids": {"limit": 7}}, ["pids.max 7"]),
         ({"blockIO": {"weight": 1000}}, ["io.weight default 10000"]),
         ({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 5}]}}, ["io.max 8:0 rbps=5"]),
+        ({"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 10}]}}, ["io.weight 8:0 1"]),
+        ({"rdma": {"mlx5_0": {"hcaHandles": 3}, "mlx5_1": {"hcaHandles": 1, "hcaObjects": 2}}},
+         ["rdma.max mlx5_0 hca_handle=3", "rdma.max mlx5_1 hca_handle=1 hca_object=2"]),
         ({"unified": {"memory.high": "5"}}, ["memory.high 5"]),
+        ({"memory": {"kernel": -1, "disableOOMKiller": False}}, []),
     ],
 )  # fmt: skip
 def test_settings(resources: dict[str, Any], expected: list[str]) -> None:
     assert [f"{name} {value}" for name, value in cgroup_v2.settings(resources)] == expected
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("memory", {"kernel": 4096}), ("memory", {"kernelTCP": 4096}), ("memory", {"swappiness": 10}),
+        ("memory", {"disableOOMKiller": True}), ("cpu", {"realtimePeriod": 5}), ("cpu", {"realtimeRuntime": 5}),
+        ("network", {"classID": 7}), ("network", {"priorities": [{"name": "lo", "priority": 1}]}),
+        ("blockIO", {"leafWeight": 10}),
+    ],
+)  # fmt: skip
+def test_what_version_2_has_not_is_refused(section: str, values: dict[str, Any]) -> None:
+    with pytest.raises(StepError, match=rf"linux\.resources\.{section}\.{next(iter(values))}"):
+        list(cgroup_v2.settings({section: values}))
 
 
 def test_swap_below_memory_is_refused() -> None:

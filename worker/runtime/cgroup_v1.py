@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 _PLAIN: tuple[tuple[str, str, str, str], ...] = (
     ("memory", "reservation", "memory", "memory.soft_limit_in_bytes"),
     ("memory", "swappiness", "memory", "memory.swappiness"),
+    ("memory", "kernel", "memory", "memory.kmem.limit_in_bytes"),
+    ("memory", "kernelTCP", "memory", "memory.kmem.tcp.limit_in_bytes"),
     ("cpu", "shares", "cpu", "cpu.shares"),
     ("cpu", "period", "cpu", "cpu.cfs_period_us"),
     ("cpu", "quota", "cpu", "cpu.cfs_quota_us"),
     ("cpu", "burst", "cpu", "cpu.cfs_burst_us"),
+    ("cpu", "idle", "cpu", "cpu.idle"),
     ("cpu", "realtimePeriod", "cpu", "cpu.rt_period_us"),
     ("cpu", "realtimeRuntime", "cpu", "cpu.rt_runtime_us"),
     ("cpu", "cpus", "cpuset", "cpuset.cpus"),
     ("cpu", "mems", "cpuset", "cpuset.mems"),
+    ("network", "classID", "net_cls", "net_cls.classid"),
 )
+_LACKING = (("blockIO", "leafWeight", cgroups.NO_LEAVES),)
 _THROTTLES: tuple[tuple[str, str], ...] = (
     ("throttleReadBpsDevice", "blkio.throttle.read_bps_device"),
     ("throttleWriteBpsDevice", "blkio.throttle.write_bps_device"),
@@ -73,6 +78,11 @@ class CgroupV1:
                 cgroups.write(each, name, cgroups.read(source, name).strip())
 
     def update(self, resources: dict[str, Any]) -> None:
+        cgroups.refuse(resources, _LACKING)
+        for name in resources.get("unified") or ():
+            raise StepError(
+                f"linux.resources.unified.{name}: this machine's controllers are of version 1; leave it out"
+            )
         self._memory(resources.get("memory") or {})
         for section, key, controller, name in _PLAIN:
             value = (resources.get(section) or {}).get(key)
@@ -82,6 +92,12 @@ class CgroupV1:
         if pids is not None:
             self._write("pids", "pids.max", str(pids) if pids > 0 else "max")
         self._block_io(resources.get("blockIO") or {})
+        for page in resources.get("hugepageLimits") or ():
+            self._write("hugetlb", f"hugetlb.{page['pageSize']}.limit_in_bytes", str(page["limit"]))
+        for priority in (resources.get("network") or {}).get("priorities") or ():
+            self._write("net_prio", "net_prio.ifpriomap", f"{priority['name']} {priority['priority']}")
+        for line in cgroups.rdma(resources.get("rdma") or {}):
+            self._write("rdma", "rdma.max", line)
 
     def _block_io(self, block: dict[str, Any]) -> None:
         for key, name in _THROTTLES:
@@ -93,6 +109,8 @@ class CgroupV1:
         if block.get("weight"):
             self._write("blkio", f"{prefix}.weight", str(block["weight"]))
         for rule in block.get("weightDevice") or ():
+            if not rule.get("weight"):
+                continue
             number = f"{rule['major']}:{rule['minor']}"
             try:
                 self._write("blkio", f"{prefix}.weight_device", f"{number} {rule['weight']}")
@@ -156,6 +174,9 @@ class CgroupV1:
     def processes(self) -> list[int]:
         directory = self.directories.get("pids") or next(iter(self.directories.values()))
         return [int(line) for line in cgroups.read(directory, "cgroup.procs").split()]
+
+    def kill(self) -> None:
+        cgroups.kill_each(self.processes())
 
     def oom_kills(self) -> int:
         text = cgroups.read(self.directories.get("memory", ""), "memory.oom_control")

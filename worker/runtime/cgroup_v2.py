@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io")
 #: Switched on only where they are asked for: systemd does not manage them, and most machines go without.
 RARE = {"hugetlb": "hugepageLimits", "rdma": "rdma"}
+_NOT_HERE = "cgroups of version 2 have no such limit"
+_LACKING = (
+    ("memory", "kernel", _NOT_HERE),
+    ("memory", "kernelTCP", _NOT_HERE),
+    ("memory", "swappiness", _NOT_HERE),
+    ("memory", "disableOOMKiller", _NOT_HERE),
+    ("cpu", "realtimePeriod", _NOT_HERE),
+    ("cpu", "realtimeRuntime", _NOT_HERE),
+    ("network", "classID", _NOT_HERE),
+    ("network", "priorities", _NOT_HERE),
+    ("blockIO", "leafWeight", cgroups.NO_LEAVES),
+)
 _THROTTLES = (
     ("throttleReadBpsDevice", "rbps"),
     ("throttleWriteBpsDevice", "wbps"),
@@ -31,6 +43,7 @@ _THROTTLES = (
 
 def settings(resources: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What to write into which file for OCI ``linux.resources``; device rules are not among them."""
+    cgroups.refuse(resources, _LACKING)
     yield from _memory(resources.get("memory") or {})
     yield from _cpu(resources.get("cpu") or {})
     limit = (resources.get("pids") or {}).get("limit")
@@ -39,6 +52,8 @@ def settings(resources: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _io(resources.get("blockIO") or {})
     for page in resources.get("hugepageLimits") or ():
         yield f"hugetlb.{page['pageSize']}.max", str(page["limit"])
+    for line in cgroups.rdma(resources.get("rdma") or {}):
+        yield "rdma.max", line
     yield from (resources.get("unified") or {}).items()
 
 
@@ -85,10 +100,18 @@ def weight_of_shares(shares: int) -> int:
 def _io(block: dict[str, Any]) -> Iterator[tuple[str, str]]:
     weight = block.get("weight")
     if weight:
-        yield "io.weight", f"default {1 + (weight - 10) * 9_999 // 990}"
+        yield "io.weight", f"default {_io_weight(weight)}"
+    for rule in block.get("weightDevice") or ():
+        if rule.get("weight"):
+            yield "io.weight", f"{rule['major']}:{rule['minor']} {_io_weight(rule['weight'])}"
     for key, word in _THROTTLES:
         for rule in block.get(key) or ():
             yield "io.max", f"{rule['major']}:{rule['minor']} {word}={rule['rate'] or 'max'}"
+
+
+def _io_weight(weight: int) -> int:
+    """blkio.weight (10 to 1000) as io.weight (1 to 10000)."""
+    return 1 + (weight - 10) * 9_999 // 990
 
 
 class CgroupV2:
@@ -103,7 +126,9 @@ class CgroupV2:
             os.makedirs(self.directory, exist_ok=True)
         except OSError as error:
             raise StepError(f"cgroup: cannot make {self.directory}: {error.strerror}") from error
-        self._enable((*CONTROLLERS, *(name for name, key in RARE.items() if resources.get(key))))
+        named = [name.partition(".")[0] for name in resources.get("unified") or ()]
+        rare = [name for name, key in RARE.items() if resources.get(key)]
+        self._enable(dict.fromkeys((*CONTROLLERS, *rare, *named)))
         self.update(resources)
         rules = resources.get("devices") or []
         # an ordinary user loads no such program, and in a user namespace nothing that the rules allow can be made
@@ -131,10 +156,17 @@ class CgroupV2:
         return set(cgroups.read(place, "cgroup.subtree_control").split())
 
     def update(self, resources: dict[str, Any]) -> None:
+        self._check_use(resources.get("memory") or {})
         for name, value in settings(resources):
             if name.startswith("memory.swap.") and not os.path.exists(f"{self.directory}/{name}"):
                 continue  # a kernel without swap accounting: nothing can be swapped beyond the limit that it knows of
             cgroups.write(self.directory, name, value)
+
+    def _check_use(self, memory: dict[str, Any]) -> None:
+        """A limit below what is used already would have processes killed: version 1 refuses it by itself (EBUSY)."""
+        limit, used = memory.get("limit") or -1, cgroups.read(self.directory, "memory.current").strip()
+        if memory.get("checkBeforeUpdate") and used.isdigit() and 0 < limit < int(used):
+            raise StepError(f"linux.resources.memory.limit: {limit} is below the {used} bytes that are in use")
 
     def join(self) -> None:
         cgroups.write(self.directory, "cgroup.procs", "0")
@@ -156,6 +188,13 @@ class CgroupV2:
         for place, _, _ in os.walk(self.directory):
             found += [int(line) for line in cgroups.read(place, "cgroup.procs").split()]
         return found
+
+    def kill(self) -> None:
+        """By ``cgroup.kill`` (Linux 5.14): also who is just being forked, and those below, in one step."""
+        try:
+            cgroups.write(self.directory, "cgroup.kill", "1")
+        except StepError:  # an older kernel, or threads' cgroups below
+            cgroups.kill_each(self.processes())
 
     def oom_kills(self) -> int:
         return cgroups.pairs(cgroups.read(self.directory, "memory.events")).get("oom_kill", 0)

@@ -5,8 +5,10 @@ Source: cgroups(7), kernel Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import signal
 
 from pycompose.worker.runtime import state
 from pycompose.worker.runtime.errors import StepError
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 
         def processes(self) -> list[int]:
             """Process ids inside."""
+
+        def kill(self) -> None:
+            """Send SIGKILL to every process inside, also to those that are stopped; who forks meanwhile may be missed,
+            where the kernel has no such call of its own: look and repeat."""
 
         def oom_kills(self) -> int:
             """How many processes the kernel killed here for want of memory."""
@@ -80,6 +86,7 @@ KNOWN_V1 = frozenset(
         "net_prio",
         "perf_event",
         "pids",
+        "rdma",
     ]
 )
 
@@ -146,6 +153,10 @@ class NoCgroup:
                 continue
         return found
 
+    def kill(self) -> None:
+        """One by one."""
+        kill_each(self.processes())
+
     def oom_kills(self) -> int:
         """Unknown."""
         return 0
@@ -169,6 +180,42 @@ def directories(path: str) -> list[str]:
     controllers, unified = mounted()
     roots = dict.fromkeys(controllers.values()) if controllers else [unified]
     return [root + path for root in roots]
+
+
+def refuse(resources: dict[str, Any], lacking: tuple[tuple[str, str, str], ...]) -> None:
+    """Refuse what cannot be set here rather than leave it out.
+
+    Args:
+        resources: OCI ``linux.resources``.
+        lacking: (section, key, why there is no such limit); a value that asks for no limit is let through.
+
+    Raises:
+        StepError: names the first key.
+    """
+    for section, key, reason in lacking:
+        value = (resources.get(section) or {}).get(key)
+        if value and not (isinstance(value, int) and (value < 0 or value >= (1 << 63) - 4096)):
+            raise StepError(f"linux.resources.{section}.{key}: {reason}; leave it out")
+    for number, device in enumerate((resources.get("blockIO") or {}).get("weightDevice") or ()):
+        if device.get("leafWeight"):
+            raise StepError(f"linux.resources.blockIO.weightDevice[{number}].leafWeight: {NO_LEAVES}; leave it out")
+
+
+NO_LEAVES = "leaf weights went with the scheduler CFQ (Linux 5.0)"
+
+
+def rdma(limits: dict[str, dict[str, int]]) -> Iterable[str]:
+    """Lines for ``rdma.max``, the same file in both versions (kernel admin-guide/cgroup-v1/rdma.rst)."""
+    for device, limit in limits.items():
+        words = [("hca_handle", limit.get("hcaHandles")), ("hca_object", limit.get("hcaObjects"))]
+        yield " ".join([device, *(f"{word}={number}" for word, number in words if number is not None)])
+
+
+def kill_each(pids: Iterable[int]) -> None:
+    """SIGKILL to each; who is gone is gone."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def write(directory: str, name: str, value: str) -> None:

@@ -462,14 +462,11 @@ def _join(path: str, joins: Mapping[str, str]) -> None:
 def _kill_cgroup(path: str) -> None:
     cgroup = cgroups.at(path)
     for _ in range(200):
-        pids = cgroup.processes()
-        if not pids:
+        if not cgroup.processes():
             break
         with contextlib.suppress(RuntimeFault):
             cgroup.freeze(False)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signals.SIGKILL)
+        cgroup.kill()
         time.sleep(0.005)
     cgroup.remove()
 

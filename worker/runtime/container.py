@@ -27,7 +27,7 @@ from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, state, 
 from pycompose.worker.runtime.capabilities import CapabilitySets, last_capability
 from pycompose.worker.runtime.errors import ConfigError, StartError
 from pycompose.worker.runtime.labels import Label
-from pycompose.worker.runtime.root import Prepared, Progress, build, prepare
+from pycompose.worker.runtime.root import Prepared, Progress, build, prepare, propagate
 from pycompose.worker.runtime.scheduling import Scheduling
 
 TYPE_CHECKING = False
@@ -144,6 +144,8 @@ def _prepare(launch: dict[str, Any], stdio: tuple[int, int, int] | None, progres
     user.label.open()
     progress.step = "pivot_root"
     mounts.pivot(root)
+    progress.step = "set linux.rootfsPropagation"
+    propagate(linux)
     first_fd = 3 + int(launch.get("preserve_fds") or 0)
     label = user.label.fd if user.label.fd >= 0 else None
     _close_all_but(first_fd, progress.channel.fileno(), init, label, *stages.kept())  # it may wait, and be looked at
@@ -261,6 +263,8 @@ def enter_program(
     progress.step = "change to the user"
     user.capabilities.limit_bounding()
     no_new_privileges = bool(process.get("noNewPrivileges"))
+    heed_signals()
+    _close_all_but(first_fd, progress.channel.fileno(), init)  # before the filter, which may forbid close_range(2)
     if seccomp and not no_new_privileges:  # needs CAP_SYS_ADMIN, which is about to go
         _filter_calls(seccomp, progress)
     cwd = os.fsencode(process.get("cwd") or "/")
@@ -275,8 +279,6 @@ def enter_program(
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if seccomp:
             _filter_calls(seccomp, progress)
-    heed_signals()
-    _close_all_but(first_fd, progress.channel.fileno(), init)
     if init is not None:
         pairs = [key + b"=" + value for key, value in variables.items()]
         find_program(arguments[0], variables)

@@ -150,10 +150,18 @@ def _of_the_machine(linux: dict[str, Any], wanted: list[dict[str, Any]], progres
     progress.step = "copy shared mounts"
     shared = {number: bind(mount) for number, mount in enumerate(wanted) if _is_shared(mount)}
     progress.step = "make mounts private"
-    kind, recursive = mounts.PROPAGATION.get(linux.get("rootfsPropagation") or "rslave", (mounts.MS_SLAVE, True))
-    if kind not in (mounts.MS_SHARED,):
-        syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=kind, recursive=recursive, path=b"/")
+    kind, _ = mounts.PROPAGATION.get(linux.get("rootfsPropagation") or "slave", (mounts.MS_SLAVE, True))
+    # never a peer of the machine's, nor unbindable: the root and what is bound have to be copied from here
+    kind = mounts.MS_PRIVATE if kind in (mounts.MS_PRIVATE, mounts.MS_UNBINDABLE) else mounts.MS_SLAVE
+    syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=kind, recursive=True, path=b"/")
     return shared
+
+
+def propagate(linux: dict[str, Any]) -> None:
+    """Give the container's root, which "/" is by now, the propagation that it is to have (mount_namespaces(7))."""
+    kind, recursive = mounts.PROPAGATION.get(linux.get("rootfsPropagation") or "", (mounts.MS_PRIVATE, False))
+    if kind != mounts.MS_PRIVATE:
+        syscalls.mount_setattr(syscalls.AT_FDCWD, propagation=kind, recursive=recursive, path=b"/")
 
 
 def _is_shared(mount: dict[str, Any]) -> bool:

@@ -298,12 +298,10 @@ class Shim:
 
     def _kill_rest(self) -> None:
         for _ in range(100):
-            pids = self.cgroup.processes()
-            if not pids:
+            if not self.cgroup.processes():
                 return
-            for pid in pids:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                self.cgroup.kill()
             time.sleep(0.002)
             self.reap()
 
@@ -332,8 +330,10 @@ class Shim:
 
     def _simple(self, operation: str, message: dict[str, Any]) -> None:
         if operation == "kill":
-            pids = self.cgroup.processes() if message.get("all") else [self.pid]
-            for pid in pids:
+            if message.get("all") and message["signal"] == signal.SIGKILL:
+                self.cgroup.kill()
+                return
+            for pid in self.cgroup.processes() if message.get("all") else [self.pid]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, message["signal"])
         elif operation == "resize":

@@ -9,7 +9,7 @@ import json
 import os
 import re
 
-from pycompose.worker.runtime import idmap, mounts, namespaces, userns
+from pycompose.worker.runtime import idmap, mounts, namespaces, oci, userns
 from pycompose.worker.runtime.capabilities import NUMBERS
 from pycompose.worker.runtime.command import schema
 from pycompose.worker.runtime.errors import ConfigError
@@ -36,7 +36,29 @@ def load(directory: str) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     config["root"]["path"] = os.path.realpath(os.path.join(directory, config["root"]["path"]))
+    supply_devices(config)
     return config
+
+
+def supply_devices(config: dict[str, Any]) -> None:
+    """Add the devices that every container has, and let it use them (config-linux.md, "Default Devices").
+
+    A /dev that is bound from elsewhere keeps what it has. Rules are added only where there are some: without any,
+    nothing is forbidden.
+    """
+    linux = config.setdefault("linux", {})
+    given = linux.get("devices") or []
+    if not any(_binds(mount, "/dev") for mount in config.get("mounts") or ()):
+        there = {os.path.normpath(device["path"]) for device in given}
+        linux["devices"] = [*(device for device in oci.default_devices() if device["path"] not in there), *given]
+    resources = linux.get("resources") or {}
+    if resources.get("devices"):
+        resources["devices"] += [rule for rule in oci.default_device_rules() if rule["allow"]]
+
+
+def _binds(mount: dict[str, Any], place: str) -> bool:
+    bound = mount.get("type") == "bind" or mounts.MountOptions(mount.get("options") or []).bind
+    return bound and os.path.normpath(mount["destination"]) == place
 
 
 def read_json(path: str) -> Any:
@@ -97,6 +119,10 @@ def check(config: dict[str, Any], directory: str) -> None:
     if ".." in (linux.get("cgroupsPath") or "").split("/"):
         raise ConfigError(f"linux.cgroupsPath: {linux['cgroupsPath']!r} leads upwards")
     _check_netdevices(linux)
+    if (linux.get("personality") or {}).get("flags"):
+        raise ConfigError("linux.personality.flags: the specification defines none; leave it out")
+    if linux.get("mountLabel"):
+        raise ConfigError("linux.mountLabel: this runtime gives mounts no SELinux label; leave it out")
     if linux.get("intelRdt"):
         raise ConfigError("linux.intelRdt: not supported by this runtime; remove it")
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 
-from pycompose.worker.runtime import container, namespaces, syscalls, userns
+from pycompose.worker.runtime import cgroups, container, namespaces, syscalls, userns
 from pycompose.worker.runtime import state as disk
 from pycompose.worker.runtime.command import bundle, console, containers, hooks, listeners
 from pycompose.worker.runtime.command.containers import Container, Containers
@@ -19,7 +19,7 @@ from pycompose.worker.runtime.root import Progress
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from pycompose.worker.runtime.command.scope import Scope
@@ -296,19 +296,28 @@ def kill(found: Container, number: int, *, everyone: bool) -> None:
     """
     status = found.status()
     if everyone and status == "stopped":
-        for pid in found.cgroup.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        _signal(found, number)
         return
     if status not in ("created", "running", "paused"):
         raise WrongState(f"cannot send a signal to container {found.id}: it is {status}")
     shares_pids = not any(entry["type"] == "pid" for entry in (found.config().get("linux") or {}).get("namespaces", ()))
-    pids = found.cgroup.processes() if everyone or (shares_pids and number == signal.SIGKILL) else [found.known["pid"]]
-    for pid in pids:
+    if everyone or (shares_pids and number == signal.SIGKILL):
+        _signal(found, number)
+    else:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+            os.kill(found.known["pid"], number)
     if number == signal.SIGKILL and status == "paused":
         found.cgroup.freeze(False)
+
+
+def _signal(found: Container, number: int) -> None:
+    """To every process of the container."""
+    if number == signal.SIGKILL:
+        found.cgroup.kill()
+        return
+    for pid in found.cgroup.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def kill_all(found: Container) -> None:
@@ -316,12 +325,12 @@ def kill_all(found: Container) -> None:
     with contextlib.suppress(RuntimeFault):
         found.cgroup.freeze(False)
     for _ in range(2000):
-        pids = {pid for pid in (*found.cgroup.processes(), found.pid) if pid}
-        if not pids:
+        inside, first = found.cgroup.processes(), found.pid
+        if not inside and not first:
             return
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        found.cgroup.kill()
+        if first:
+            cgroups.kill_each([first])
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
         time.sleep(0.005)
@@ -371,8 +380,11 @@ def _poststop(config: dict[str, Any], state: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def run(known: Containers, options: Namespace) -> int:
-    """create and start; then, unless detached, wait, delete, and return the program's exit status."""
+def run(known: Containers, options: Namespace, warn: Callable[[str], None]) -> int:
+    """create and start; then, unless detached, wait, delete, and return the program's exit status.
+
+    ``warn`` is told what failed without making a failure of the whole: hooks of the kind poststop.
+    """
     if not options.detach and not options.no_subreaper:
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     made, master = create(known, options)
@@ -385,16 +397,17 @@ def run(known: Containers, options: Namespace) -> int:
             joined = stack.enter_context(console.Joined(master)) if master >= 0 else None
             code = console.wait(pid, lambda number: os.kill(pid, number), joined)
     except BaseException:
-        _remove_quietly(made)
+        _remove(made, warn)
         raise
     if not options.keep:
-        _remove_quietly(made)
+        _remove(made, warn)
     return code
 
 
-def _remove_quietly(made: Container) -> None:
+def _remove(made: Container, warn: Callable[[str], None]) -> None:
     with contextlib.suppress(RuntimeFault):
-        delete(made, force=True)
+        for warning in delete(made, force=True):
+            warn(warning)
 
 
 __all__ = ["ConfigError", "create", "delete", "in_directory", "kill", "kill_all", "run", "start"]

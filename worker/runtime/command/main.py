@@ -185,7 +185,7 @@ def _create_or_run(known: Containers, options: argparse.Namespace) -> int:
 
     options.preserve_fds += int(os.environ.get("LISTEN_FDS") or 0)
     if options.verb == "run":
-        return lifecycle.run(known, options)
+        return lifecycle.run(known, options, lambda warning: say(options, "warning", warning))
     lifecycle.create(known, options)
     return 0
 

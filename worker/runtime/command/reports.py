@@ -163,7 +163,7 @@ def features() -> None:
         "linux": {
             "namespaces": sorted(namespaces.FLAGS),
             "capabilities": list(capabilities.NAMES[: capabilities.last_capability() + 1]),
-            "cgroup": {"v1": True, "v2": True, "systemd": systemd, "systemdUser": False, "rdma": False},
+            "cgroup": {"v1": True, "v2": True, "systemd": systemd, "systemdUser": False, "rdma": True},
             "seccomp": _seccomp(),
             "apparmor": {"enabled": labels.apparmor_enabled()},
             "selinux": {"enabled": labels.selinux_enabled()},
