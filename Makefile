@@ -61,7 +61,8 @@ lock: install ## Pin all dependencies with their hashes
 	    --no-emit-index-url --no-emit-find-links --output-file requirements-dev.lock pyproject.toml
 
 attacks: install $(VENV)/.example-packages $(VENV)/.test-packages ## Attacks in full, on our runtime and on runc, as a table
-	-PYCOMPOSE_ATTACKS=full $(BIN)/pytest -q tests/attacks --timeout 7200 --tb line
+	@$(call apt,docker.io)
+	-PYCOMPOSE_ATTACKS=full $(BIN)/pytest -q $(or $(ATTACKS),tests/attacks) --timeout 14400 --tb line
 
 test-vm: install $(VENV)/.example-packages $(VENV)/.vm-packages ## The node's tests in virtual machines: Debian's kernel, systemd, cgroups of version 2 and 1, power losses
 	$(BIN)/python tests/vm/machine.py $(TESTS)

@@ -1,16 +1,20 @@
-"""Attacks run on our runtime; in full also on Debian's runc, and both are one table at the end.
+"""Attacks run on our runtime; in full also on Debian's runc and dockerd, and all are one table at the end.
 
-`make attacks` (PYCOMPOSE_ATTACKS=full) prints the table and writes docs/attacks.md from it.
+`make attacks` (PYCOMPOSE_ATTACKS=full) prints the table and writes docs/attacks.md from it. Outcomes are kept in
+pytest's cache, so that a run of some cases (ATTACKS="tests/attacks/test_disk.py") renews theirs; PYCOMPOSE_STARTS is
+how many starts a race has.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attacks.rows import GROUPS, ROWS
@@ -20,18 +24,24 @@ from oci.conftest import bench
 __all__ = ["bench", "runtime"]
 
 FULL = os.environ.get("PYCOMPOSE_ATTACKS") == "full"
-PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"
+RACES = int(os.environ.get("PYCOMPOSE_STARTS", "10000"))
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "attacks.md"
 OURS, PEER = bundles.RUNTIMES
+DOCKERD = "dockerd"
+COLUMNS = (OURS, PEER, DOCKERD)
+CACHE = "attacks/cases"
 
 
 @dataclass
 class Case:
-    """One test: `outcomes` of its parameters by runtime, True where it held."""
+    """One test: `outcomes` of its parameters by runtime, True where it held; `starts` of a race by runtime."""
 
     rows: tuple[str, ...]
     twin: bool
     text: str
     outcomes: dict[str, list[bool]] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
 
     def cell(self, runtime: str) -> str:
         """What to say of a runtime."""
@@ -39,9 +49,10 @@ class Case:
         failed = found.count(False)
         if not found:
             return "-"
+        many = f", {self.starts[runtime]:,} starts" if runtime in self.starts else ""
         if not failed:
-            return "works" if self.twin else "safe"
-        return "FAILS" if failed == len(found) else f"FAILS ({failed} of {len(found)})"
+            return ("works" if self.twin else "safe") + many
+        return ("FAILS" if failed == len(found) else f"FAILS ({failed} of {len(found)})") + many
 
 
 _cases: dict[str, Case] = {}
@@ -63,6 +74,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 assert isinstance(item, pytest.Function)
                 words = " ".join((item.function.__doc__ or "").partition("\n\n")[0].split()).rstrip(".")
                 name = item.nodeid.partition("[")[0]
+                compared = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+                if hasattr(compared, "text"):  # one test of several rows: each of its cases is one here
+                    words, name = compared.text.capitalize(), f"{name}[{compared.text}]"
                 _of_item[item.nodeid] = _cases.setdefault(name, Case(marker.args, kind == "twin", words))
 
 
@@ -70,44 +84,74 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note each outcome by runtime."""
     case = _of_item.get(report.nodeid)
     if case is not None and not report.skipped and (report.when == "call" or report.failed):
-        runtime = PEER if re.search(rf"[\[-]{PEER}[\]-]", report.nodeid) else OURS
+        named = re.findall(rf"(?<![\w]){PEER}(?![\w])|{DOCKERD}", report.nodeid.partition("[")[2])
+        runtime = named[0] if named else OURS
         case.outcomes.setdefault(runtime, []).append(report.passed)
+        for key, value in report.user_properties:
+            if key == "starts":
+                case.starts[runtime] = int(value)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table, and write the page when every row was run."""
-    if not FULL or not any(case.outcomes for case in _cases.values()):
+def still_there(name: str) -> bool:
+    """Whether a test that was run some time is one still."""
+    place, _, compared = name.partition("[")
+    path, _, function = place.partition("::")
+    text = (ROOT / path).read_text() if (ROOT / path).exists() else ""
+    return f"def {function}(" in text and compared.rstrip("]") in text
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table, and write the page when each row was run."""
+    if not FULL or not any(case.outcomes for case in _cases.values()) or config.cache is None:
         return
+    kept: dict[str, dict[str, Any]] = {
+        name: case for name, case in config.cache.get(CACHE, {}).items() if still_there(name)
+    }
+    kept |= {name: asdict(case) for name, case in _cases.items() if case.outcomes}
+    config.cache.set(CACHE, kept)
+    cases = [Case(**each | {"rows": tuple(each["rows"])}) for _, each in sorted(kept.items())]
     version = subprocess.run(["runc", "--version"], capture_output=True, text=True).stdout.split()[2]
     lines = [
-        (row, ("twin: " if case.twin else "") + case.text, case.cell(OURS), case.cell(PEER))
+        (row, ("twin: " if case.twin else "") + case.text, *map(case.cell, COLUMNS))
         for row in ROWS
-        for case in sorted(_cases.values(), key=lambda case: case.twin)
+        for case in sorted(cases, key=lambda case: case.twin)
         if row in case.rows and case.outcomes
     ]
-    head = ("row", "case", "pycompose", f"runc {version}")
-    widths = [max(len(line[column]) for line in [head, *lines]) for column in range(4)]
+    head = ("row", "case", "pycompose", f"runc {version}", dockerd_version())
+    widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
     for line in (head, *lines):
         terminalreporter.write_line("  ".join(map(str.ljust, line, widths)).rstrip())
-    if {row for row, *_ in lines} == set(ROWS):
-        PAGE.write_text(page(head, lines))
-        terminalreporter.write_line(f"written to {PAGE.name}")
+    missing = set(ROWS) - {row for row, *_ in lines}
+    if missing:
+        terminalreporter.write_line(f"{PAGE.name} is not written: nothing was run of {', '.join(sorted(missing))}")
+        return
+    PAGE.write_text(page(head, lines))
+    terminalreporter.write_line(f"written to {PAGE.name}")
 
 
-def page(head: tuple[str, ...], lines: list[tuple[str, str, str, str]]) -> str:
+def dockerd_version() -> str:
+    """What to call the peer."""
+    if not shutil.which(DOCKERD):
+        return DOCKERD
+    said = subprocess.run([DOCKERD, "--version"], capture_output=True, text=True).stdout.split()
+    return f"{DOCKERD} {said[2].split('+')[0].rstrip(',')}"
+
+
+def page(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
     """The page of the documentation."""
     text = [
         "# Attacks\n",
         "What is tried against a node, its runtime and its images, each beside a benign twin that must work, and what",
-        "came of it here and with Debian's runc. `make attacks` runs all of it and writes this page; `make test` runs",
-        "it on our runtime with fewer starts in the races.\n",
-        "`-`: there is no such thing in the peer, or it lacks the feature.",
+        "came of it here, with Debian's runc, and, where it costs little to ask, with Debian's dockerd. `make attacks`",
+        "runs all of it and writes this page; `make test` runs it on our runtime with fewer starts in the races.\n",
+        "`-`: there is no such thing in the peer, it lacks the feature, or it was not asked.",
     ]
     for group, title in GROUPS.items():
         text += [f"\n## {group}. {title}"]
         for row, (tried, safe) in ROWS.items():
             if row.startswith(group):
-                text += [f"\n**{row}** {tried}. Safe: {safe}.\n", f"| case | {head[2]} | {head[3]} |", "|---|---|---|"]
+                text += [f"\n**{row}** {tried}. Safe: {safe}.\n", f"| case | {' | '.join(head[2:])} |"]
+                text += ["|---" * (len(head) - 1) + "|"]
                 escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines if line[0] == row]
-                text += [f"| {case} | {ours} | {peer} |" for _, case, ours, peer in escaped]
+                text += [f"| {' | '.join(line[1:])} |" for line in escaped]
     return "\n".join(text) + "\n"

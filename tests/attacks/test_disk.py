@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from attacks.conftest import FULL
 from attacks.test_faults import Tracer
 from node.whole import IMAGE, Node, busybox, machine, until
 
@@ -58,45 +61,71 @@ def torn(node: Node) -> list[str]:
     return wrong
 
 
-@pytest.mark.attack("J02")
-def test_a_full_disk(small: Node) -> None:
-    """The state's file system is full: a container that runs goes on, what cannot be done is told, and then works."""
-    node = small
-    pids = node.pids()
+@contextlib.contextmanager
+def full(node: Node, folder: Path) -> Iterator[None]:
     # never more than the small file system holds: were it not mounted, the machine's own disk would fill up
     inside(
         node,
         "test $(stat -f -c %T state) = tmpfs; dd if=/dev/zero of=state/ballast bs=64k count=1024 2>/dev/null || true",
     )
-    done = node.cli("-f", "other.yaml", "up", "-d")
-    listed = node.cli("-f", "steady.yaml", "ps")
-    assert listed.returncode == 0
-    assert "Traceback" not in done.stderr + listed.stderr
-    if done.returncode:
-        assert "space" in done.stderr or "full" in done.stderr, done.stderr
-    assert node.pids().items() >= pids.items()
-    assert torn(node) == []
+    yield
     inside(node, "rm state/ballast")
-    until(lambda: node.cli("-f", "other.yaml", "up", "-d").returncode == 0, what=node.log)
-    until(lambda: [item["State"] for item in node.containers("-f", "other.yaml").values()] == ["running"])
-    assert node.pids().items() >= pids.items()
-    node.compose("-f", "other.yaml", "down")
-    assert torn(node) == []
+
+
+@contextlib.contextmanager
+def no_more_files(node: Node, folder: Path) -> Iterator[None]:
+    inside(node, "mount -o remount,nr_inodes=$(($(stat -f -c %c state) - $(stat -f -c %d state))) state")
+    yield
+    inside(node, "mount -o remount,nr_inodes=0 state")
+
+
+@contextlib.contextmanager
+def read_only(node: Node, folder: Path) -> Iterator[None]:
+    """For what is opened from now on."""
+    inside(node, "mount --rbind state state && mount -o remount,bind,ro state")
+    yield
+    inside(node, "umount -l state")
+
+
+def calls(role: str, names: str, error: str, most: int) -> Callable[[Node, Path], AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def failing(node: Node, folder: Path) -> Iterator[None]:
+        words = ("-e", f"trace={names}", "-e", f"inject={names}:error={error}:when=1..{most}")
+        tracer = Tracer([node.daemons()[role]], folder / "trace", *words)
+        yield
+        tracer.close()
+
+    return failing
+
+
+#: Name -> (how to bring it about, one of these words is in the message of what fails).
+TROUBLES: dict[str, tuple[Callable[[Node, Path], AbstractContextManager[None]], str]] = {
+    "the disk is full": (full, "space|full"),
+    "no file can be made": (no_more_files, "space|full"),
+    "it is read-only": (read_only, "read-only|readonly"),
+    "mkdir fails in the agent": (calls("agent", "mkdir", "ENOSPC", 5), "space"),
+    "files cannot be opened in the agent": (calls("agent", "openat", "EMFILE", 5), "too many open files"),
+    "syncs of the store fail": (calls("manager", "fdatasync,fsync", "EIO", 2), "i/o error|input/output"),
+    "writes of the store fail": (calls("manager", "pwrite64", "ENOSPC", 2), "full|space"),
+}
+FEW = ("the disk is full", "it is read-only", "syncs of the store fail")
 
 
 @pytest.mark.attack("J02")
-def test_directories_that_cannot_be_made(small: Node, tmp_path: Path) -> None:
-    """mkdir fails in the agent while a service is made: it is told, and the next try works."""
+@pytest.mark.parametrize("trouble", TROUBLES if FULL else FEW)
+def test_a_disk_in_trouble(small: Node, tmp_path: Path, trouble: str) -> None:
+    """Full, without inodes, read-only, or failing calls: containers run on, it is told, nothing is torn, it heals."""
     node, pids = small, small.pids()
-    inject = "inject=mkdir:error=ENOSPC:when=1..5"
-    tracer = Tracer([node.daemons()["agent"]], tmp_path / "trace", "-e", "trace=mkdir", "-e", inject)
-    try:
+    bring, words = TROUBLES[trouble]
+    with bring(node, tmp_path):
         done = node.cli("-f", "other.yaml", "up", "-d", timeout=60)
-    finally:
-        tracer.close()
-    assert "Traceback" not in done.stderr
+        listed = node.cli("-f", "steady.yaml", "ps")
+        assert listed.returncode == 0, listed.stderr
+    assert "Traceback" not in done.stderr + listed.stderr
     if done.returncode:
-        assert "space" in done.stderr, done.stderr
+        assert re.search(words, done.stderr, re.IGNORECASE), done.stderr
+    assert node.pids().items() >= pids.items()
+    assert torn(node) == []
     until(lambda: node.cli("-f", "other.yaml", "up", "-d").returncode == 0, what=node.log)
     until(lambda: [item["State"] for item in node.containers("-f", "other.yaml").values()] == ["running"])
     assert node.pids().items() >= pids.items()

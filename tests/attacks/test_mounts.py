@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from attacks.tools import STARTS, WORKER_STARTS, capability, exchanging, mount, victim
+from attacks.tools import STARTS, WORKER_STARTS, Record, capability, exchanging, mount, victim
 from node.test_runtime_containers import Box, box
 from oci.bundles import Bench, Config, all_of, setting
 
@@ -23,8 +23,11 @@ __all__ = ["box", "victim"]
 
 
 @pytest.mark.attack("A05")
-def test_a_mount_point_swapped_during_the_start(bench: Bench, tmp_path: Path, victim: Path) -> None:
+def test_a_mount_point_swapped_during_the_start(
+    bench: Bench, tmp_path: Path, victim: Path, record_property: Record
+) -> None:
     """The way to a mount point turns into a link that leads out while the mount is made."""
+    record_property("starts", STARTS)
     outside, volume = tmp_path / "outside", tmp_path / "volume"
     outside.mkdir()
     (volume / "a").mkdir(parents=True)
@@ -41,8 +44,11 @@ def test_a_mount_point_swapped_during_the_start(bench: Bench, tmp_path: Path, vi
 
 
 @pytest.mark.attack("A05")
-async def test_a_mount_point_swapped_while_the_worker_starts(box: Box, tmp_path: Path, victim: Path) -> None:
+async def test_a_mount_point_swapped_while_the_worker_starts(
+    box: Box, tmp_path: Path, victim: Path, record_property: Record
+) -> None:
     """The same many times by the worker's zygote; one container swaps, others mount below a shared volume."""
+    record_property("starts", WORKER_STARTS)
     outside, volume = tmp_path / "outside", tmp_path / "volume"
     outside.mkdir()
     (volume / "a").mkdir(parents=True)
@@ -230,8 +236,9 @@ def covering(root: Path) -> Iterator[None]:
 
 
 @pytest.mark.attack("A10")
-def test_proc_covered_while_a_sysctl_is_set(bench: Bench, victim: Path) -> None:
+def test_proc_covered_while_a_sysctl_is_set(bench: Bench, victim: Path, record_property: Record) -> None:
     """The root's /proc is covered by links again and again, on the machine, while containers start."""
+    record_property("starts", STARTS)
     host, wrong = SETTING.read_text(), []
     with covering(bench.bundle / "rootfs"):
         for _ in range(STARTS):
@@ -243,8 +250,9 @@ def test_proc_covered_while_a_sysctl_is_set(bench: Bench, victim: Path) -> None:
 
 
 @pytest.mark.attack("A10")
-async def test_proc_covered_while_the_worker_sets_a_sysctl(box: Box, victim: Path) -> None:
+async def test_proc_covered_while_the_worker_sets_a_sysctl(box: Box, victim: Path, record_property: Record) -> None:
     """The same many times by the worker's zygote."""
+    record_property("starts", WORKER_STARTS)
     (box.directory / "lower/proc").mkdir()
     host, found = SETTING.read_text(), []
     await box.create("racer", "cat", str(SETTING), linux={"sysctl": {PORT: "81"}})

@@ -4,54 +4,47 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from node import residue
 from node.images import build, entry, folder, symlink, tar
-from node.whole import Node, container_processes, running, until
+from node.whole import Node, running, until
 
-CANARY = "CANARY-5e7c1a"
-VALUE = "VALUE-90d2bb"
 DEFAULT = "00000000a80425fb"
-FILE = f"""
+FILE = """
 name: attacked
-x-idle: &idle {{image: test/busybox, command: sleep 100000, stop_signal: SIGKILL}}
+x-idle: &idle {image: test/busybox, command: sleep 100000, stop_signal: SIGKILL}
 x-look: &look
   interval: 1h
   start_interval: 200ms
   start_period: 60s
   test: grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status > /dev/shm/seen; ls -l /proc/self/fd > /dev/shm/held
 services:
-  plain: {{<<: *idle, healthcheck: *look}}
-  all: {{<<: *idle, cap_add: [ALL], healthcheck: *look}}
-  none: {{<<: *idle, cap_drop: [ALL], healthcheck: *look}}
-  fewer: {{<<: *idle, cap_drop: [CAP_MKNOD], cap_add: [sys_time], healthcheck: *look}}
+  plain: {<<: *idle, healthcheck: *look}
+  all: {<<: *idle, cap_add: [ALL], healthcheck: *look}
+  none: {<<: *idle, cap_drop: [ALL], healthcheck: *look}
+  fewer: {<<: *idle, cap_drop: [CAP_MKNOD], cap_add: [sys_time], healthcheck: *look}
   user:
     <<: *idle
     user: "1000:1000"
     group_add: ["27"]
     security_opt: ["no-new-privileges:true"]
     healthcheck: *look
-  keeper:
-    <<: *idle
-    secrets: [{{source: word, uid: "1000", mode: 0400}}]
-    environment: [VALUE={VALUE}]
-  other: {{<<: *idle}}
+  other: {<<: *idle}
   bomb:
     image: test/busybox
     pids_limit: 64
     stop_signal: SIGKILL
     command: sh -c '(while :; do sleep 100000 & done) & exec sleep 100000'
-  quiet: {{<<: *idle, pids_limit: 40}}
+  quiet: {<<: *idle, pids_limit: 40}
   zombies:
     image: test/busybox
     stop_signal: SIGKILL
     init: true
     command: sh -c 'i=0; while [ $$i -lt 300 ]; do sh -c "sleep 0.1 & exec true"; i=$$((i+1)); done; exec sleep 100000'
-  eater: {{image: test/busybox, mem_limit: 24m, memswap_limit: 24m, command: tail /dev/zero}}
+  eater: {image: test/busybox, mem_limit: 24m, memswap_limit: 24m, command: tail /dev/zero}
   filler:
     image: test/busybox
     mem_limit: 24m
@@ -59,13 +52,12 @@ services:
     shm_size: 8m
     command: sh -c 'dd if=/dev/zero of=/dev/shm/f bs=1M count=20 2>/dev/null; stat -c %s /dev/shm/f; sleep 100000'
     stop_signal: SIGKILL
-secrets: {{word: {{environment: WORD}}}}
 """
 
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    with running(tmp_path_factory.mktemp("attacked") / "node", {"WORD": CANARY}) as node:
+    with running(tmp_path_factory.mktemp("attacked") / "node") as node:
         node.write(FILE)
         node.compose("up", "-d")
         yield node
@@ -130,72 +122,6 @@ def test_groups_of_a_service(box: Node) -> None:
     """None of the daemon's groups, its own one among them, in the first process and exec."""
     assert box.exec("user", "id", "-G").split() == ["1000", "27"]
     assert box.exec("other", "id", "-G").split() == ["0"]
-
-
-# Secrets.
-
-
-@pytest.mark.attack("G01")
-def test_a_secret_is_shown_and_written_nowhere(box: Node) -> None:
-    """Every list, the events, the log at work and of a failing start, files, environments and command lines."""
-    box.write(FILE.replace("name: attacked", "name: failing").replace("sleep 100000", "/no/such"), "failing.yaml")
-    failed = box.cli("-f", "failing.yaml", "up", "-d", "keeper")
-    assert failed.returncode != 0
-    box.cli("-f", "failing.yaml", "down", "-v")
-    identity = state(box, "keeper")["ID"]
-    commands = [
-        ("ps", "-a", "--format", "json"), ("config",), ("config", "--format", "json"), ("plan",), ("images",),
-        ("container", "inspect", identity), ("secrets", "ls"), ("secrets", "inspect", "attacked_word"),
-        ("logs",), ("node", "status", "--format", "json"), ("events", "--since", "1h", "--until", "0s"), ("ls", "-a"),
-        ("top",), ("explain", identity),
-    ]  # fmt: skip
-    seen = [failed.stdout + failed.stderr]
-    for words in commands:
-        done = box.cli(*words)
-        assert "Traceback" not in done.stderr
-        seen.append(done.stdout + done.stderr)
-    assert sum(VALUE in text for text in seen) >= 2  # the twin: an environment is shown, as by Docker Compose
-    raw = [path.read_bytes() for path in (box.folder / "state").rglob("*") if path.is_file() and not path.is_symlink()]
-    for pid in [*box.daemons().values(), *box.shims().values(), *container_processes(box)]:
-        for name in ("environ", "cmdline"):
-            try:
-                raw.append(Path(f"/proc/{pid}/{name}").read_bytes())
-            except OSError:
-                continue
-    own = CANARY.encode()
-    assert not [text for text in seen if CANARY in text]
-    # the daemons were started by a command line that has WORD in its environment: that is the test's own
-    assert not [data for data in raw if own in data.replace(b"WORD=" + own, b"")]
-
-
-@pytest.mark.twin("G01", "G03")
-def test_a_secret_is_there_to_be_read(box: Node) -> None:
-    """By its own container, with its owner and mode; by no other."""
-    assert box.exec("keeper", "cat", "/run/secrets/word") == CANARY
-    assert box.exec("keeper", "stat", "-c", "%u %g %a", "/run/secrets/word").split() == ["1000", "0", "400"]
-    assert box.cli("exec", "-T", "other", "ls", "/run/secrets").returncode != 0
-
-
-@pytest.mark.attack("G03")
-def test_a_secret_lies_in_memory_and_goes(box: Node) -> None:
-    """On a file system that is never swapped, in no commit and export, read-only, and gone with its task."""
-    kinds = [line for line in box.exec("keeper", "cat", "/proc/mounts").splitlines() if " /run/secrets/word " in line]
-    assert len(kinds) == 1
-    assert " ro," in kinds[0]
-    assert "noswap" in kinds[0] or " ramfs " in kinds[0]
-    assert box.cli("exec", "-T", "keeper", "sh", "-c", "echo x > /run/secrets/word").returncode != 0
-    box.compose("export", "-o", "out.tar", "keeper")
-    box.compose("commit", "keeper", "committed:1")
-    box.compose("image", "save", "-o", "saved.tar", "committed:1")
-    for name in ("out.tar", "saved.tar"):
-        assert CANARY.encode() not in (box.folder / name).read_bytes()
-    home = box.folder / "run" / "secrets"
-    assert CANARY in box.run("grep", "-rhs", CANARY, str(home)).stdout
-    shim = next(pid for each, pid in box.shims().items() if each.startswith(state(box, "keeper")["ID"]))
-    os.kill(shim, signal.SIGKILL)
-    until(lambda: state(box, "keeper")["State"] == "exited")
-    box.compose("rm", "-sf", "keeper")
-    until(lambda: not box.run("grep", "-rls", CANARY, str(home)).stdout)
 
 
 # Exhaustion.

@@ -6,18 +6,20 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from attacks.conftest import FULL
+from attacks.conftest import FULL, RACES
 from oci.bundles import Bench, Change, Config, adding, all_of, setting
 
 from pycompose.worker.runtime import oci
 
 #: Starts in a race: by `pycompose-runtime` (a Python each), and by the worker's zygote.
-STARTS, WORKER_STARTS = (10_000, 10_000) if FULL else (15, 285)
+STARTS, WORKER_STARTS = (RACES, RACES) if FULL else (15, 285)
+#: pytest's record_property: how many starts a race had is told in the table.
+Record = Callable[[str, object], None]
 ALL = ("bounding", "effective", "permitted")
 
 

@@ -17,6 +17,13 @@ class Credentials:
     def __bool__(self) -> bool:
         return bool(self.username or self.identity_token)
 
+    def removed_from(self, text: str) -> str:
+        """``text`` with each form of the account's secrets replaced: a registry may say back what it was sent."""
+        for secret in (self.basic.split()[1], self.password, self.identity_token):
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
     @property
     def basic(self) -> str:
         """The header of RFC 7617."""

@@ -267,7 +267,9 @@ class Registry:
     async def _failure(self, response: aiohttp.ClientResponse, what: str) -> RegistryError:
         """Return the error for an answer that is not what was asked for."""
         name, status = self._reference.name, response.status
-        said = await transport.error_of(response)
+        said = self._credentials.removed_from(await transport.error_of(response))
+        if self._header:
+            said = said.replace(self._header.split()[-1], "***")
         words = f" ({said})" if said else ""
         login = f"pycompose login {self.host}"
         if status == 404:
