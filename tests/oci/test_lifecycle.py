@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oci.bundles import CGROUPS, RUNTIMES, Bench, all_of, setting
+from oci.bundles import RUNTIMES, Bench, all_of, setting
 
 from pycompose.worker.runtime import cgroups
 
@@ -177,7 +177,10 @@ def test_exec(bench: Bench) -> None:
     assert bench.call("exec", "--process", str(bench.folder / "process.json"), container).out == "3\n"
     pid_file = bench.folder / "pid"
     assert bench.call("exec", "--detach", "--pid-file", str(pid_file), container, "sleep", "1000").code == 0
-    assert "sleep" in Path(f"/proc/{pid_file.read_text()}/comm").read_text()
+    deadline = time.monotonic() + 20
+    while "sleep" not in Path(f"/proc/{pid_file.read_text()}/comm").read_text():  # runc returns before its exec
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     pids = json.loads(bench.call("ps", "--format", "json", container).out)
     assert int(pid_file.read_text()) in pids
     assert "sleep 1000" in bench.call("ps", container).out
@@ -297,66 +300,3 @@ def test_exec_of_a_runtime_in_a_chroot_is_in_the_container(bench: Bench) -> None
     assert bench.call("run", "--detach", container, before=caged).code == 0
     result = bench.call("exec", container, "sh", "-c", "ls -d /bin /usr", before=caged)
     assert result.out == ("/bin\n/usr\n" if bench.name == "runc" else "/bin\n")  # runc 1.1.5 enters the machine's
-
-
-WRONG = {
-    "no such program": (setting("process.args", ["no-such-program"]), "no-such-program"),
-    "no program": (setting("process.args", []), "args"),
-    "no root": (setting("root.path", "nowhere"), "nowhere"),
-    "relative cwd": (setting("process.cwd", "tmp"), "cwd"),
-    "unknown namespace": (setting("linux.namespaces", [{"type": "mount"}, {"type": "planet"}]), "planet"),
-    "namespace twice": (setting("linux.namespaces", [{"type": "mount"}, {"type": "pid"}, {"type": "pid"}]), "pid"),
-    "namespace that is not there": (
-        setting("linux.namespaces", [{"type": "mount"}, {"type": "network", "path": "/no/such"}]),
-        "/no/such",
-    ),
-    "host name of the machine": (
-        all_of(setting("hostname", "x"), setting("linux.namespaces", [{"type": "mount"}, {"type": "pid"}])),
-        "UTS",
-    ),
-    "sysctl of the machine": (setting("linux.sysctl", {"kernel.panic": "1"}), "kernel.panic"),
-    "sysctl of the machine's host name": (
-        all_of(
-            setting("linux.sysctl", {"kernel.hostname": "x"}),
-            setting("linux.namespaces", [{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}, {"type": "network"}]),
-        ),
-        "kernel.hostname",
-    ),
-    "unknown seccomp action": (setting("linux.seccomp", {"defaultAction": "SCMP_ACT_SING"}), "SCMP_ACT_SING"),
-    "unknown rlimit": (setting("process.rlimits", [{"type": "RLIMIT_LUCK", "soft": 1, "hard": 1}]), "RLIMIT_LUCK"),
-    "wrong type": (setting("process.args", "true"), "args"),
-    "wrong version": (setting("ociVersion", "9.0.0"), "9.0.0"),
-    "unknown capability": (setting("process.capabilities", {"bounding": ["CAP_FLY"]}), "CAP_FLY"),
-}
-#: What runc 1.1 lets through, or reports without saying which.
-PEER_ACCEPTS = {"unknown capability", "wrong version", "unknown rlimit", "relative cwd"}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_configuration_leaves_nothing(bench: Bench, name: str) -> None:
-    if bench.name == "runc" and name in PEER_ACCEPTS:
-        pytest.skip("runc 1.1 accepts it, or does not name it")
-    change, word = WRONG[name]
-    log = bench.folder / "log.json"
-    log.unlink(missing_ok=True)
-    bench.configure(change)
-    result = bench.call("run", bench.id(), flags=("--log", str(log), "--log-format", "json"))
-    assert result.code == 1
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert word in lines[-1]["msg"]
-    assert lines[-1]["level"] == "error"
-    assert "Traceback" not in result.err
-    assert bench.call("list", "--quiet").out.strip() == ""
-    if bench.name != "runc":
-        assert result.err.count("\n") == 1
-        assert not [inner for place in cgroups.directories(CGROUPS) for inner in Path(place).glob("*/")]
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"ociVersion": 1}', '{"ociVersion": "1.0.2"}', "[" * 100000])
-def test_a_file_that_is_no_configuration(bench: Bench, text: str) -> None:
-    (bench.bundle / "config.json").write_text(text)
-    result = bench.call("create", bench.id())
-    assert result.code == 1
-    if bench.name != "runc":
-        assert "config.json" in result.err
-        assert result.err.count("\n") == 1

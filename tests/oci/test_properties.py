@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from oci import test_config, test_lifecycle, test_resources, test_userns
+from oci import test_bad_input, test_config, test_lifecycle, test_resources, test_userns
 from oci.bundles import Bench, Change, all_of, setting
 from oci.specification import PROPERTIES
 from oci.test_config import Row, hold, namespace
@@ -274,7 +274,7 @@ def tested() -> set[str]:
     """What rows and changes set."""
     rows = [*ROWS, *test_config.ROWS, *test_userns.ROWS, *test_resources.ROWS]
     changes = [row.change for row in rows if row.change is not None]
-    changes += [change for change, _ in test_lifecycle.WRONG.values()]
+    changes += [row.change for row in test_bad_input.ROWS if row.change is not None]
     changes += [*test_resources.WEIGHTS.values(), CONSOLE, test_userns.mapped]
     changes += [setting("linux.resources", test_resources.CHECK), *(hook(kind, "", "0") for kind in KINDS)]
     return set().union(*map(set_by, changes))

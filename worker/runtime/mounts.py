@@ -96,8 +96,18 @@ class MountOptions:
 
 
 def new_filesystem(kind: str, source: str, data: list[tuple[str, str | None]], attributes: int = 0) -> int:
-    """A detached mount of a new file system instance; the caller closes the descriptor."""
-    context = syscalls.fsopen(kind.encode())
+    """A detached mount of a new file system instance; the caller closes the descriptor.
+
+    Raises:
+        ConfigError: the kernel has no file system of this name.
+        OSError: it refuses the source or an option.
+    """
+    try:
+        context = syscalls.fsopen(kind.encode())
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        raise ConfigError(f"the kernel has no file system {kind!r} (see /proc/filesystems)") from None
     try:
         if source:
             syscalls.fsconfig(context, b"source", source.encode())

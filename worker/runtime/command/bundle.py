@@ -96,6 +96,8 @@ def check(config: dict[str, Any], directory: str) -> None:
     root = config.get("root")
     if root is None:
         raise ConfigError("root: required, but missing")
+    if not root["path"]:
+        raise ConfigError("root.path: required, but empty")
     path = os.path.join(directory, root["path"])
     if not os.path.isdir(path):
         raise ConfigError(f"root.path: {path} is not a directory")
