@@ -203,6 +203,13 @@ class Process:
         quorum = Quorum(backend.name, store, roster.fellows, Handshake(self.folder), backend.endpoints)
         return replace(calls, checks=[QuorumCheck(quorum)]), [roster.run(), quorum.run()]
 
+    def _own_node(self) -> str:
+        """Return this node's id; "" when its worker has never started."""
+        try:
+            return self._node_id()
+        except BlockedError:
+            return ""
+
     def _node_id(self) -> str:
         """Return this node's id. Raises BlockedError: its worker has never started."""
         try:
@@ -221,7 +228,7 @@ class Process:
     ) -> tuple[Sequence[Door], Calls, list[Loop]]:
         """Make the doors, what is served, and what runs."""
         me = ManagerId(backend.name or "single", secrets.token_hex(8))
-        api = Api(store, cache, codec)
+        api = Api(store, cache, codec, own=self._own_node)
         workers = Workers(
             cache,
             f"unix:{self.run_dir}/worker.sock",

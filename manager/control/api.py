@@ -61,7 +61,10 @@ def order_of(kind: Kind, item: Object) -> Key:
 
 
 class Api:
-    """Store, cache and clock; one per manager. `new_id` gives ids of new objects."""
+    """Store, cache and clock; one per manager.
+
+    `new_id` gives ids of new objects; `own` this machine's node's id, "" when its worker has never started.
+    """
 
     def __init__(
         self,
@@ -70,8 +73,10 @@ class Api:
         codec: Codec,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = ids.object_id,
+        own: Callable[[], str] = lambda: "",
     ) -> None:
         self.store, self.cache, self.codec, self.clock, self.new_id = store, cache, codec, clock, new_id
+        self.own = own
         #: Held while a change is checked against other objects and written.
         self.checking = asyncio.Lock()
         #: Clients that change a project, or wait to.

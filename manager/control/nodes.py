@@ -7,7 +7,7 @@ import os
 import pycompose
 from pycompose.manager.control.api import Api, ServicerContext, name_of
 from pycompose.manager.control.validate import shape
-from pycompose.manager.model import NODE, TASK, Object, object_key
+from pycompose.manager.model import CLUSTER, CLUSTER_ID, NODE, TASK, Object, object_key
 from pycompose.manager.store import Compare, Delete, Operation
 from pycompose.proto.refusal import BlockedError, InvalidError, NotFoundError
 from pycompose.proto.v1 import control_pb2, node_pb2
@@ -25,10 +25,11 @@ class NodeCalls:
         await self.api.fresh(request.stale_ok)
         if request.node:
             return control_pb2.GetNodeResponse(node=self.api.find(NODE, request.node))
-        nodes = sorted(self.api.cache.all(NODE), key=lambda node: str(node.id))
-        if not nodes:
+        nodes = list(self.api.cache.all(NODE))
+        own = self.api.cache.get(NODE, self.api.own()) or (nodes[0] if len(nodes) == 1 else None)
+        if own is None:
             raise NotFoundError("node", "(own)", "no worker has connected yet; look at `pycompose node status`")
-        return control_pb2.GetNodeResponse(node=nodes[0])
+        return control_pb2.GetNodeResponse(node=own)
 
     async def ListNodes(
         self, request: control_pb2.ListNodesRequest, context: ServicerContext
@@ -76,7 +77,10 @@ class NodeCalls:
         self, request: control_pb2.GetManagerRequest, context: ServicerContext
     ) -> control_pb2.GetManagerResponse:
         """Return version and identity of this manager."""
+        cluster = self.api.cache.get(CLUSTER, CLUSTER_ID)
         return control_pb2.GetManagerResponse(
+            cluster_id=cluster.id if cluster else "",
+            cluster_name=cluster.spec.name if cluster else "",
             version=pycompose.__version__,
             store=self.api.store.name,
             store_version=self.api.version(),

@@ -52,7 +52,7 @@ METHODS = [
 ]
 GET, SESSION = "/pycompose.v1.ClusterService/GetCluster", "/pycompose.v1.DispatcherService/Session"
 ENTER = "/pycompose.v1.JoinService/Join"
-SILENT = 1_000 if os.environ.get("PYCOMPOSE_ATTACKS") == "full" else 400
+SILENT = 3_400 if os.environ.get("PYCOMPOSE_ATTACKS") == "full" else 400
 
 
 @dataclass
@@ -246,7 +246,9 @@ def test_tokens_that_are_not_good_let_nobody_in(cluster: Cluster) -> None:
 
 
 CROWD = """
-import socket, sys, time
+import resource, socket, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 ports, count = [int(one) for one in sys.argv[2:]], int(sys.argv[1])
 made = []
 for number in range(count):
