@@ -126,8 +126,7 @@ def adopt(folder: Path) -> None:
     restored = folder / RESTORED_DATABASE
     if not restored.exists():
         return
-    if Backend.load(folder).store != "sqlite":
-        Backend().save(folder)
+    Backend().save(folder)
     remove_database(folder / DATABASE)
     restored.rename(folder / DATABASE)
     sync_folder(folder)

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from pycompose.manager.dispatcher import Absence, Dispatcher, ManagerId, Presenc
 from pycompose.manager.doors import Calls, Door, LocalDoor
 from pycompose.manager.engine import Engine
 from pycompose.manager.leadership import Leadership
+from pycompose.manager.locking import KEY, is_locked, opened
 from pycompose.manager.member import Addresses
 from pycompose.manager.members import fellows
 from pycompose.manager.members.quorum import Handshake, Quorum, QuorumCheck, explain
@@ -90,6 +92,8 @@ class Process:
         self._moving = asyncio.Lock()
         #: Why the store did not answer the last life; "" when it did.
         self._missing = ""
+        #: Of secrets, once it is known: a later life of this process need not be unlocked again.
+        self._data_key: bytes | None = None
         self._store: Gate
         self._codec: Codec
 
@@ -142,7 +146,10 @@ class Process:
         moving.adopt(self.folder)
         backend = Backend.load(self.folder)
         await moving.tidy(self.folder, backend)
-        codec = Codec(Sealer.from_file(self.folder / "key"))
+        sealer = await self._sealer()
+        if sealer is None:
+            return None
+        codec = Codec(sealer)
         raw = await self._opened(backend)
         if raw is None:
             return None
@@ -210,6 +217,20 @@ class Process:
         except BlockedError:
             return ""
 
+    async def _sealer(self) -> Sealer | None:
+        """Return what opens secrets; None: the manager is to stop before a person has entered the unlock key."""
+        if is_locked(self.folder):
+            if self._data_key is None:
+                from pycompose.manager.locked import wait_for_key
+
+                log.warning("the manager is locked: it waits for pycompose cluster unlock")
+                opener = partial(opened, self.folder)
+                self._data_key = await wait_for_key(self.run_dir / "api.sock", opener, self._stopping)
+            return None if self._data_key is None else Sealer(self._data_key)
+        found = Sealer.from_file(self.folder / KEY)
+        self._data_key = found.key
+        return found
+
     def _node_id(self) -> str:
         """Return this node's id. Raises BlockedError: its worker has never started."""
         try:
@@ -248,6 +269,7 @@ class Process:
             leadership,
             workers.forget,
             self.use_etcd,
+            self.run_dir / "manager-tls",
         )
         adders = [
             lambda server: add_control(server, api),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pycompose.compose.cli.authority import ca
+from pycompose.compose.cli.autolock import autolock, turn, unlock, unlock_key
 from pycompose.compose.cli.backup import backup, restore
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import group
@@ -37,7 +38,7 @@ def cluster() -> None:
     """
 
 
-for _command in (backup, restore, ca):
+for _command in (backup, restore, ca, autolock, unlock, unlock_key):
     cluster.add_command(_command)
 
 
@@ -52,6 +53,7 @@ def _calls(client: Client) -> Any:
 @click.option("--join-port", type=PORT, help="TCP port at which machines join (default: 7421).")
 @click.option("--worker-port", type=PORT, help="TCP port of this node's worker (default: 7422).")
 @click.option("--name", default="", help="For people.")
+@click.option("--autolock", "locks", is_flag=True, help="Managers ask for a key after a start: see cluster autolock.")
 @click.option("--cert-expiry", metavar="DURATION", help="Life of nodes' certificates, which renew themselves: 2160h.")
 @click.option(
     "--store",
@@ -68,6 +70,7 @@ def init(
     join_port: int | None,
     worker_port: int | None,
     name: str,
+    locks: bool,
     cert_expiry: str | None,
     store: str,
     etcd_peer_port: int | None,
@@ -96,6 +99,8 @@ def init(
         answer = _calls(client).InitCluster(request, timeout=INIT_SECONDS)
         print(answer.cluster.id, flush=True)
         answer.manager.problem = answer.manager.problem or _joined(client)
+        if locks:
+            turn(client, on=True)
     if answer.manager.problem:
         chosen.tell(f"warning: {answer.manager.problem}; the manager tries on")
     prefix = chosen.command_prefix()

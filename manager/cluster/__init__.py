@@ -5,6 +5,7 @@
 ``admission``   JoinService and CaService over this manager's store
 ``own``         this machine's own worker joins, too
 ``rotation``    the authority changes
+``autolock``    its keys lie on disk as they are, or behind another
 ``identity``    its certificate: made with the cluster, renewed by itself
 ``calls``       ClusterService
 ``door``        the TLS servers

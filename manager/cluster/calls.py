@@ -13,6 +13,7 @@ import grpc
 
 from pycompose.manager.backend import Backend
 from pycompose.manager.ca import Authority, RequestError, Subject
+from pycompose.manager.cluster.autolock import Autolock
 from pycompose.manager.cluster.door import JoinDoor, TlsDoor
 from pycompose.manager.cluster.etcd import check_etcd
 from pycompose.manager.cluster.identity import Keeper, authority_of, issue, life_of, trust_of
@@ -22,6 +23,7 @@ from pycompose.manager.cluster.rotation import Rotation, brought, phase
 from pycompose.manager.control.api import Api, ServicerContext
 from pycompose.manager.control.validate import shape
 from pycompose.manager.ids import object_id
+from pycompose.manager.locking import new_unlock_key
 from pycompose.manager.member import Addresses
 from pycompose.manager.model import CLUSTER, CLUSTER_ID, object_key
 from pycompose.manager.store import Compare, Put
@@ -58,6 +60,7 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         backups: of its store.
         rotation: changes the authority.
         to_etcd: moves the store to an etcd of this manager's own (`Process.use_etcd`).
+        autolock: puts keys behind another.
     """
 
     def __init__(
@@ -72,10 +75,11 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         backups: Backups,
         rotation: Rotation,
         to_etcd: ToEtcd,
+        autolock: Autolock,
     ) -> None:
         self._api, self._folder, self._node_id, self._to_etcd = api, folder, node_id, to_etcd
         self._door, self._joining, self._keeper, self._own = door, joining, keeper, own
-        self._backups, self._rotation = backups, rotation
+        self._backups, self._rotation, self._autolock = backups, rotation, autolock
 
     async def InitCluster(
         self, request: cluster_pb2.InitClusterRequest, context: ServicerContext
@@ -247,6 +251,36 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
                 raise BlockedError("the cluster changed in between; try again", "CHANGED", cluster.id)
         return cluster_pb2.RotateAuthorityResponse(authority=self._authority())
 
+    async def SetAutolock(
+        self, request: cluster_pb2.SetAutolockRequest, context: ServicerContext
+    ) -> cluster_pb2.SetAutolockResponse:
+        """Turn autolock on or off."""
+        await self._api.fresh()
+        async with self._api.checking:
+            cluster = self._cluster()
+            key = (cluster.unlock_key or new_unlock_key()) if request.enabled else ""
+            await self._autolock.change(cluster, key)
+        return cluster_pb2.SetAutolockResponse(unlock_key=key)
+
+    async def GetUnlockKey(
+        self, request: cluster_pb2.GetUnlockKeyRequest, context: ServicerContext
+    ) -> cluster_pb2.GetUnlockKeyResponse:
+        """Return the unlock key, made anew if that is asked for."""
+        await self._api.fresh()
+        async with self._api.checking:
+            cluster = self._cluster()
+            key = cluster.unlock_key
+            if not key:
+                raise BlockedError("autolock is off; pycompose cluster autolock on makes a key", "AUTOLOCK", cluster.id)
+            if request.rotate:
+                key = new_unlock_key()
+                await self._autolock.change(cluster, key)
+        return cluster_pb2.GetUnlockKeyResponse(unlock_key=key)
+
+    async def Unlock(self, request: cluster_pb2.UnlockRequest, context: ServicerContext) -> cluster_pb2.UnlockResponse:
+        """Say that there is nothing to unlock: a locked manager has other ears (`manager.locked`)."""
+        raise BlockedError("this manager is not locked", "NOT_LOCKED")
+
     async def Backup(
         self, request: cluster_pb2.BackupRequest, context: ServicerContext
     ) -> AsyncIterator[cluster_pb2.BackupResponse]:
@@ -277,6 +311,7 @@ def public(cluster: cluster_pb2.Cluster) -> cluster_pb2.Cluster:
     copy.ClearField("join_secrets")
     copy.ClearField("next_authority")
     copy.ClearField("retired_authority")
+    copy.ClearField("unlock_key")
     return copy
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pycompose.manager.ca.joining import Roll
 from pycompose.manager.cluster.admission import Admission
+from pycompose.manager.cluster.autolock import Autolock
 from pycompose.manager.cluster.calls import ClusterCalls, ToEtcd, token_of
 from pycompose.manager.cluster.door import JoinDoor, TlsDoor
 from pycompose.manager.cluster.identity import Keeper, Trusted
@@ -42,6 +43,7 @@ def cluster_parts(
     leadership: Leadership,
     renewed: Callable[[], None],
     to_etcd: ToEtcd,
+    volatile: Path,
 ) -> ClusterParts:
     """Make the parts.
 
@@ -56,6 +58,7 @@ def cluster_parts(
         leadership: of this manager.
         renewed: hears that this manager's certificate is new.
         to_etcd: moves the store to an etcd of this manager's own.
+        volatile: where its certificate lies while autolock is on: a folder in memory.
     """
     keeper = Keeper(folder, api.cache, node_id, renewed=renewed)
     own = OwnNode(worker, place, folder, api.cache, node_id, lambda cluster: token_of(cluster, Role.MANAGER))
@@ -68,5 +71,7 @@ def cluster_parts(
     joining = JoinDoor(folder, keeper, api.cache, admission.add_joining)
     trusted = Trusted(api.cache)
     rotation = Rotation(api, trusted, leadership)
-    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own, backups, rotation, to_etcd)
-    return ClusterParts((door, joining), calls, (keeper.run(), own.run(), rotation.run()))
+    autolock = Autolock(api, folder, volatile, keeper)
+    autolock.follow()
+    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own, backups, rotation, to_etcd, autolock)
+    return ClusterParts((door, joining), calls, (keeper.run(), own.run(), rotation.run(), autolock.run()))

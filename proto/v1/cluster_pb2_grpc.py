@@ -79,6 +79,21 @@ class ClusterServiceStub:
                 request_serializer=pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityResponse.FromString,
                 _registered_method=True)
+        self.SetAutolock = channel.unary_unary(
+                '/pycompose.v1.ClusterService/SetAutolock',
+                request_serializer=pycompose_dot_v1_dot_cluster__pb2.SetAutolockRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_cluster__pb2.SetAutolockResponse.FromString,
+                _registered_method=True)
+        self.GetUnlockKey = channel.unary_unary(
+                '/pycompose.v1.ClusterService/GetUnlockKey',
+                request_serializer=pycompose_dot_v1_dot_cluster__pb2.GetUnlockKeyRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_cluster__pb2.GetUnlockKeyResponse.FromString,
+                _registered_method=True)
+        self.Unlock = channel.unary_unary(
+                '/pycompose.v1.ClusterService/Unlock',
+                request_serializer=pycompose_dot_v1_dot_cluster__pb2.UnlockRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_cluster__pb2.UnlockResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -155,6 +170,29 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetAutolock(self, request, context):
+        """Puts managers' keys behind one that a person enters after each start of a manager, or does so no more. Returns once
+        the manager that answers has done it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUnlockKey(self, request, context):
+        """The unlock key, or a new one. FAILED_PRECONDITION: autolock is off.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unlock(self, request, context):
+        """Lets a locked manager begin; it takes no other call, and refuses them with FAILED_PRECONDITION. PERMISSION_DENIED:
+        the key is another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -202,6 +240,21 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.RotateAuthority,
                     request_deserializer=pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityResponse.SerializeToString,
+            ),
+            'SetAutolock': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAutolock,
+                    request_deserializer=pycompose_dot_v1_dot_cluster__pb2.SetAutolockRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_cluster__pb2.SetAutolockResponse.SerializeToString,
+            ),
+            'GetUnlockKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUnlockKey,
+                    request_deserializer=pycompose_dot_v1_dot_cluster__pb2.GetUnlockKeyRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_cluster__pb2.GetUnlockKeyResponse.SerializeToString,
+            ),
+            'Unlock': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unlock,
+                    request_deserializer=pycompose_dot_v1_dot_cluster__pb2.UnlockRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_cluster__pb2.UnlockResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -447,6 +500,87 @@ class ClusterService:
             '/pycompose.v1.ClusterService/RotateAuthority',
             pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityRequest.SerializeToString,
             pycompose_dot_v1_dot_cluster__pb2.RotateAuthorityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAutolock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ClusterService/SetAutolock',
+            pycompose_dot_v1_dot_cluster__pb2.SetAutolockRequest.SerializeToString,
+            pycompose_dot_v1_dot_cluster__pb2.SetAutolockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUnlockKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ClusterService/GetUnlockKey',
+            pycompose_dot_v1_dot_cluster__pb2.GetUnlockKeyRequest.SerializeToString,
+            pycompose_dot_v1_dot_cluster__pb2.GetUnlockKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unlock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ClusterService/Unlock',
+            pycompose_dot_v1_dot_cluster__pb2.UnlockRequest.SerializeToString,
+            pycompose_dot_v1_dot_cluster__pb2.UnlockResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,16 @@ class ClusterServiceStub:
     both, then all have certificates of the new one, then nobody believes the old one. FAILED_PRECONDITION: a change
     is under way. INVALID_ARGUMENT: the authority that was brought cannot be used.
     """
+    SetAutolock: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.SetAutolockRequest, _cluster_pb2.SetAutolockResponse]
+    """Puts managers' keys behind one that a person enters after each start of a manager, or does so no more. Returns once
+    the manager that answers has done it.
+    """
+    GetUnlockKey: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetUnlockKeyRequest, _cluster_pb2.GetUnlockKeyResponse]
+    """The unlock key, or a new one. FAILED_PRECONDITION: autolock is off."""
+    Unlock: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.UnlockRequest, _cluster_pb2.UnlockResponse]
+    """Lets a locked manager begin; it takes no other call, and refuses them with FAILED_PRECONDITION. PERMISSION_DENIED:
+    the key is another.
+    """
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -94,6 +104,16 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Begins to change the authority; what is connected stays so. The change goes on by itself: first all nodes believe
     both, then all have certificates of the new one, then nobody believes the old one. FAILED_PRECONDITION: a change
     is under way. INVALID_ARGUMENT: the authority that was brought cannot be used.
+    """
+    SetAutolock: _aio.UnaryUnaryMultiCallable[_cluster_pb2.SetAutolockRequest, _cluster_pb2.SetAutolockResponse]  # type: ignore[assignment]
+    """Puts managers' keys behind one that a person enters after each start of a manager, or does so no more. Returns once
+    the manager that answers has done it.
+    """
+    GetUnlockKey: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetUnlockKeyRequest, _cluster_pb2.GetUnlockKeyResponse]  # type: ignore[assignment]
+    """The unlock key, or a new one. FAILED_PRECONDITION: autolock is off."""
+    Unlock: _aio.UnaryUnaryMultiCallable[_cluster_pb2.UnlockRequest, _cluster_pb2.UnlockResponse]  # type: ignore[assignment]
+    """Lets a locked manager begin; it takes no other call, and refuses them with FAILED_PRECONDITION. PERMISSION_DENIED:
+    the key is another.
     """
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -179,6 +199,34 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Begins to change the authority; what is connected stays so. The change goes on by itself: first all nodes believe
         both, then all have certificates of the new one, then nobody believes the old one. FAILED_PRECONDITION: a change
         is under way. INVALID_ARGUMENT: the authority that was brought cannot be used.
+        """
+
+    @_abc_1.abstractmethod
+    def SetAutolock(
+        self,
+        request: _cluster_pb2.SetAutolockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.SetAutolockResponse, _abc.Awaitable[_cluster_pb2.SetAutolockResponse]]:
+        """Puts managers' keys behind one that a person enters after each start of a manager, or does so no more. Returns once
+        the manager that answers has done it.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUnlockKey(
+        self,
+        request: _cluster_pb2.GetUnlockKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.GetUnlockKeyResponse, _abc.Awaitable[_cluster_pb2.GetUnlockKeyResponse]]:
+        """The unlock key, or a new one. FAILED_PRECONDITION: autolock is off."""
+
+    @_abc_1.abstractmethod
+    def Unlock(
+        self,
+        request: _cluster_pb2.UnlockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.UnlockResponse, _abc.Awaitable[_cluster_pb2.UnlockResponse]]:
+        """Lets a locked manager begin; it takes no other call, and refuses them with FAILED_PRECONDITION. PERMISSION_DENIED:
+        the key is another.
         """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

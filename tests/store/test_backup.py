@@ -246,7 +246,9 @@ async def test_a_cluster_comes_back_with_its_authority_and_a_certificate_for_the
         await create(control, "word")
         async with grpc.aio.insecure_channel(f"unix:{first}/run/api.sock") as channel:
             stub: Any = cluster_pb2_grpc.ClusterServiceStub(channel)
-            request = cluster_pb2.InitClusterRequest(advertise_address="127.0.0.1", **places)
+            request = cluster_pb2.InitClusterRequest(
+                advertise_address="127.0.0.1", store=cluster_pb2.CLUSTER_STORE_SQLITE, **places
+            )
             request.spec.name = "lab"
             cluster = (await stub.InitCluster(request)).cluster
             authority = (await stub.GetCluster(cluster_pb2.GetClusterRequest())).authorities
