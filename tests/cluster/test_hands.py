@@ -15,6 +15,7 @@ from cluster.bed import Host, laid
 from cluster.load import Load
 from cluster.provision import managers, spread
 
+WORD, SETTING = "only-where-it-is-needed-7c1e", "set-where-it-is-needed-51ab"
 FILE = f"""
 name: spread
 services:
@@ -32,14 +33,16 @@ services:
     pull_policy: never
     network_mode: none
     secrets: [word]
+    configs: [setting]
     deploy:
       placement: {{constraints: [node.hostname == m1]}}
 secrets:
   word: {{file: ./word}}
+configs:
+  setting: {{content: "{SETTING}"}}
 """
 #: A program that is nobody's but the test's.
 SLEEPS = "sleep 77"
-WORD = "only-where-it-is-needed-7c1e"
 
 
 @pytest.mark.timeout(7200)
@@ -64,7 +67,7 @@ def test_hands_reach_every_node_and_a_dead_hosts_tasks_move_soak(tmp_path: Path)
         until(lambda: second.cli("logs", "web").stdout.count("tick") >= 3)
         hands_through(second)
         nothing_stays_behind(second, first)
-        assert first.exec("keeper", "cat", "/run/secrets/word") == WORD
+        assert first.exec("keeper", "cat", "/run/secrets/word", "/setting") == WORD + SETTING
         a_secret_is_only_where_it_is_needed(first, (second, third))
         with Load({host.name: host.folder / "run" / "api.sock" for host in hosts}) as load:
             load.watch()
@@ -136,10 +139,15 @@ def a_secret_is_only_where_it_is_needed(there: Host, others: Sequence[Host]) -> 
     states = [str(host.folder / "state") for host in (there, *others)]
     assert subprocess.run(["grep", "-rlaF", WORD, *states], capture_output=True, text=True).stdout == ""
     assert len(there.run("grep", "-rlaF", WORD, str(there.folder / "run" / "secrets")).stdout.split()) == 1
+    # managers keep configs as they are; a worker has them in memory, and only where they are needed
+    agents = [str(host.folder / "state" / "agent") for host in (there, *others)]
+    assert subprocess.run(["grep", "-rlaF", SETTING, *agents], capture_output=True, text=True).stdout == ""
     for host in others:
         assert host.run("grep", "-rlaF", WORD, str(host.folder)).stdout == ""
         agent = Path(f"/proc/{host.daemons()['agent']}")
-        assert WORD.encode() not in memory_of(agent)
+        memory = memory_of(agent)
+        assert WORD.encode() not in memory
+        assert SETTING.encode() not in memory
     assert WORD.encode() in memory_of(Path(f"/proc/{there.daemons()['agent']}"))  # the search does find
     task = there.compose("ps", "-q", "keeper").strip()
     for words in (("config",), ("secrets", "inspect", "spread_word"), ("container", "inspect", task)):

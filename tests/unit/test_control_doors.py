@@ -387,7 +387,18 @@ def test_a_secret_is_seen_nowhere(tmp_path: Path) -> None:
         note(control.UpdateSecret(pb.UpdateSecretRequest(secret_id=created.secret.id, version=version, spec=made)))
         user = spec("web", "p")
         user.task.container.secrets.add(name="s", target="s")
-        note(control.CreateService(pb.CreateServiceRequest(spec=user)))
+        account = secret_pb2.RegistryAccount(registry="docker.io")
+        account.credentials.username, account.credentials.password = "alice", canary.decode()
+        service = control.CreateService(pb.CreateServiceRequest(spec=user, account=account)).service
+        note(service)
+        user.labels["again"] = "1"
+        again = pb.UpdateServiceRequest(service_id=service.id, version=service.meta.version, spec=user, account=account)
+        note(control.UpdateService(again))
+        note(control.ListServiceRevisions(pb.ListServiceRevisionsRequest(service_id=service.id)))
+        account.credentials.password = canary.decode() * 10_000
+        with pytest.raises(grpc.RpcError) as caught:
+            control.CreateService(pb.CreateServiceRequest(spec=spec("other", "p"), account=account))
+        seen += [str(caught.value).encode(), str(caught.value.trailing_metadata()).encode()]
         stream = control.Watch(pb.WatchRequest(), timeout=5)
         note(next(iter(stream)))
         stream.cancel()

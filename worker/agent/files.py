@@ -1,4 +1,4 @@
-"""Files that the agent gives a task: hosts, resolv.conf, hostname, secrets (on a tmpfs) and configs."""
+"""Files that the agent gives a task: hosts, resolv.conf, hostname, secrets and configs, all in memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def bind(source: Path | str, target: str, *options: str) -> dict[str, Any]:
 
 
 class SecretsHome:
-    """``RUN/secrets``: a tmpfs of ours, so that secrets never reach a disk; also for what each start may write anew."""
+    """``RUN/secrets``: a tmpfs of ours, so that secrets and configs never reach a disk.
+
+    Also for what each start may write anew.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -143,7 +143,7 @@ def _own_files(runner: Runner) -> list[dict[str, Any]]:
     else:
         mounts = files.etc_mounts(runner.volatile, runner.spec, _hostname(runner), _etc(runner), owners)
     mounts += files.secret_mounts(runner.volatile, container, agent.desired.secrets, owners)
-    return mounts + files.config_mounts(runner.home, container, agent.desired.configs, owners)
+    return mounts + files.config_mounts(runner.volatile, container, agent.desired.configs, owners)
 
 
 def _etc(runner: Runner) -> files.Etc:

@@ -115,12 +115,13 @@ class Runner:
     def _may(self, step: Step) -> bool:
         """Whether a step can be taken: before a manager said what there should be, only what needs nothing new.
 
-        A restart by policy needs no manager as long as the container's namespace and secrets are still there, which a
-        reboot takes away.
+        A restart by policy needs no manager as long as the container's namespace, secrets and configs are there, which
+        a reboot takes away.
         """
         if self.agent.informed.is_set() or step not in (Step.CREATE, Step.START):
             return True
         own = [str(number) for number in range(len(self.spec.container.secrets))]
+        own += [f"config-{number}" for number in range(len(self.spec.container.configs))]
         if not self.spec.network_mode.startswith(("service:", "container:")):
             own += files.ETC_NAMES
         return (
