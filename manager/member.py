@@ -54,6 +54,7 @@ class Settings:
         token: the cluster's, no other has it.
         listen: IP address and port where it listens for the other members; "": at `peer`.
         quota: bytes that its data may have.
+        alone: it forgets the other members when it starts.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Settings:
     token: str = "pycompose"
     listen: str = ""
     quota: int = QUOTA
+    alone: bool = False
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -92,6 +94,7 @@ class Settings:
             token=self.token,
             listen=self.listen,
             quota=self.quota,
+            alone=self.alone,
             tls=files,
         )
         return command(member, program)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import secrets
 import shutil
@@ -176,6 +177,47 @@ def new_identity(folder: Path, name: str, cluster: str, addresses: Addresses) ->
     certificate = authority.sign(request, subject, now, AUTHORITY_LIFE)
     Identity(certificate, key, authority.pem).store(folder / IDENTITY)
     return authority
+
+
+async def members_authority(store: Store, codec: Codec) -> Authority:
+    """Return the authority of the members' certificates. Raises StoreError."""
+    found = await store.get(AUTHORITY)
+    if found is None:
+        raise StoreError("the store has no authority for etcd's members")
+    certificate, begin, key = codec.opened(found).partition(b"-----BEGIN PRIVATE KEY-----")
+    return Authority.load(certificate, begin + key)
+
+
+async def alone(folder: Path) -> None:
+    """Let a member begin anew as the only one of its cluster, with what it has (etcd's --force-new-cluster).
+
+    For one that survived the others, which must not come back. It is ended and started again by the supervisor; the
+    manager, once it has opened the store, takes the word back (`Process`), for at each start it would do so again.
+
+    Args:
+        folder: the manager's.
+
+    Raises:
+        StoreError: there is no member here, or the running one does not end.
+    """
+    settings = Settings.load(folder)
+    (folder / FILE).unlink()
+    try:
+        deadline = time.monotonic() + STOP_SECONDS
+        while await _listens(settings.client):
+            if time.monotonic() > deadline:
+                raise StoreError(f"the etcd at {settings.client} does not end; look at pycompose node logs")
+            await asyncio.sleep(0.05)
+    except BaseException:
+        settings.save(folder)
+        raise
+    dataclasses.replace(settings, alone=True).save(folder)
+
+
+def alone_no_longer(folder: Path) -> None:
+    """Take back what `alone` said, when it did."""
+    if (folder / FILE).exists() and (settings := Settings.load(folder)).alone:
+        dataclasses.replace(settings, alone=False).save(folder)
 
 
 def _host(address: str) -> str:

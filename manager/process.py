@@ -12,11 +12,11 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pycompose.manager import moving, waiting
 from pycompose.manager.allocator import Pools
@@ -32,16 +32,17 @@ from pycompose.manager.doors import Calls, Door, LocalDoor
 from pycompose.manager.engine import Engine
 from pycompose.manager.leadership import Leadership
 from pycompose.manager.locking import KEY, is_locked, opened
-from pycompose.manager.member import Addresses
+from pycompose.manager.member import FILE as MEMBER
+from pycompose.manager.member import Addresses, Settings
 from pycompose.manager.members import fellows
-from pycompose.manager.members.quorum import Handshake, Quorum, QuorumCheck, explain
-from pycompose.manager.members.roster import Roster
+from pycompose.manager.members.becoming import ANSWER_SECONDS, Becoming, is_to_be
+from pycompose.manager.members.parts import OneOfSeveral
+from pycompose.manager.members.quorum import Handshake, QuorumCheck, explain
 from pycompose.manager.model import Codec
 from pycompose.manager.routing import Holders, Workers, add_router, by_identity
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import CompactedError, Put, Store, StoreUnavailableError
 from pycompose.manager.store.etcd import EtcdStore
-from pycompose.manager.store.etcd.cluster import Cluster
 from pycompose.manager.store.gate import Gate
 from pycompose.proto import ports
 from pycompose.proto.refusal import BlockedError
@@ -57,7 +58,10 @@ SERVICES = {
     for file in (control_pb2, cluster_pb2, dispatcher_pb2, access_pb2, image_pb2, build_pb2)
     for name in file.DESCRIPTOR.services_by_name
 }
+#: How often it is looked whether the node is to be a manager of a cluster.
+LOOK_SECONDS = 0.5
 Loop = Coroutine[Any, Any, Any]
+Result = TypeVar("Result")
 
 
 def place_of(state: Path) -> dict[str, Any]:
@@ -144,6 +148,8 @@ class Process:
     async def _live(self) -> BaseException | None:
         """One life; returns the error that ended it."""
         moving.adopt(self.folder)
+        if not await self._became():
+            return None
         backend = Backend.load(self.folder)
         await moving.tidy(self.folder, backend)
         sealer = await self._sealer()
@@ -153,6 +159,7 @@ class Process:
         raw = await self._opened(backend)
         if raw is None:
             return None
+        moving.alone_no_longer(self.folder)
         store = self._store = Gate(raw)
         self._codec = codec
         leadership = backend.leadership(store)
@@ -162,15 +169,19 @@ class Process:
         try:
             cache = Cache(store, codec)
             await cache.load()
-            doors, calls, loops = self._parts(backend, store, cache, codec, leadership, closers)
-            if isinstance(raw, EtcdStore):
-                calls, more = self._as_member(backend, raw, cache, calls)
-                loops += more
+            member = self._as_member(backend, raw, store, cache, codec) if isinstance(raw, EtcdStore) else None
+            doors, calls, loops = self._parts(backend, store, cache, codec, leadership, closers, member)
+            if member is not None:
+                calls = replace(calls, checks=[QuorumCheck(member.quorum)])
+                loops += member.loops(leadership)
             for door in doors:
                 opened.append(door)
                 await door.open(calls)
             log.info("serving on %s, store: %s", self.run_dir / "api.sock", backend.store)
-            running = [asyncio.create_task(loop) for loop in (*loops, self._stopping.wait(), self._renewing.wait())]
+            running = [
+                asyncio.create_task(loop)
+                for loop in (*loops, self._until_another(), self._stopping.wait(), self._renewing.wait())
+            ]
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             return next((error for task in done if (error := task.exception())), None)
         finally:
@@ -190,11 +201,46 @@ class Process:
         if backend.store == "sqlite":
             return await backend.open(self.folder)
 
+        settings = self.folder / MEMBER
+        joins = settings.exists() and Settings.load(self.folder).joins
+
         async def why() -> str:
+            if joins and not fellows.load(self.folder):
+                return "this node is a manager since a moment, and its copy of the state is not complete yet"
             return await explain(backend.name, fellows.load(self.folder), Handshake(self.folder), backend.endpoints)
 
+        return await self._waited(lambda: backend.open(self.folder), why, self._missing)
+
+    async def _until_another(self) -> None:
+        """Return when this node is to be a manager of a cluster, and this life is a single node's."""
+        while not is_to_be(place_of(self.state), self.folder):
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _became(self) -> bool:
+        """Let this node become a manager when it is to be one and is none yet; False: this process is to end."""
+        place = place_of(self.state)
+        if not is_to_be(place, self.folder):
+            return True
+        becoming = Becoming(self.state, place)
+
+        async def become() -> bool:
+            await becoming()
+            return True
+
+        async def why() -> str:
+            return becoming.why
+
+        return bool(await self._waited(become, why, becoming.why, ANSWER_SECONDS))
+
+    async def _waited(
+        self,
+        work: Callable[[], Awaitable[Result]],
+        why: Callable[[], Awaitable[str]],
+        text: str,
+        seconds: float = waiting.FIRST_SECONDS,
+    ) -> Result | None:
         doors = [LocalDoor(self.run_dir / "api.sock")]
-        opening = asyncio.create_task(waiting.opened(lambda: backend.open(self.folder), why, doors, self._missing))
+        opening = asyncio.create_task(waiting.opened(work, why, doors, text, seconds))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -204,11 +250,9 @@ class Process:
                 task.cancel()
             await asyncio.gather(opening, stopping, return_exceptions=True)
 
-    def _as_member(self, backend: Backend, store: EtcdStore, cache: Cache, calls: Calls) -> tuple[Calls, list[Loop]]:
-        """Add what a manager does that is one of several."""
-        roster = Roster(self.folder, Cluster(store.client), store, cache)
-        quorum = Quorum(backend.name, store, roster.fellows, Handshake(self.folder), backend.endpoints)
-        return replace(calls, checks=[QuorumCheck(quorum)]), [roster.run(), quorum.run()]
+    def _as_member(self, backend: Backend, raw: EtcdStore, store: Store, cache: Cache, codec: Codec) -> OneOfSeveral:
+        """Return what a manager has that is one of several."""
+        return OneOfSeveral(self.folder, backend, raw, store, cache, codec)
 
     def _own_node(self) -> str:
         """Return this node's id; "" when its worker has never started."""
@@ -246,10 +290,12 @@ class Process:
         codec: Codec,
         leadership: Leadership,
         closers: list[Callable[[], Coroutine[Any, Any, Any]]],
+        member: OneOfSeveral | None,
     ) -> tuple[Sequence[Door], Calls, list[Loop]]:
         """Make the doors, what is served, and what runs."""
         me = ManagerId(backend.name or "single", secrets.token_hex(8))
-        api = Api(store, cache, codec, own=self._own_node)
+        managing = member.managing if member is not None else None
+        api = Api(store, cache, codec, own=self._own_node, managing=managing)
         workers = Workers(
             cache,
             f"unix:{self.run_dir}/worker.sock",
@@ -270,6 +316,7 @@ class Process:
             workers.forget,
             self.use_etcd,
             self.run_dir / "manager-tls",
+            managing,
         )
         adders = [
             lambda server: add_control(server, api),

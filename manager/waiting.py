@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import grpc
 
 from pycompose.manager.doors import Calls, Door
 from pycompose.manager.members.quorum import Refusing
-from pycompose.manager.store import Store, StoreUnavailableError
+from pycompose.manager.store import StoreUnavailableError
 
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 #: The first attempts are given little time: one that began without a majority learns too late of its return.
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 5.0
@@ -19,21 +21,26 @@ PAUSE_SECONDS = 0.2
 
 
 async def opened(
-    opening: Callable[[], Awaitable[Store]], why: Callable[[], Awaitable[str]], doors: Sequence[Door], text: str = ""
-) -> Store:
+    opening: Callable[[], Awaitable[Result]],
+    why: Callable[[], Awaitable[str]],
+    doors: Sequence[Door],
+    text: str = "",
+    seconds: float = FIRST_SECONDS,
+) -> Result:
     """Return the store as soon as it answers.
 
     Args:
-        opening: opens it.
+        opening: opens it; tried again while it raises StoreUnavailableError or takes too long.
         why: says why it does not answer.
         doors: are open meanwhile, and refuse every call with that.
         text: why it does not answer, where that is known before.
+        seconds: how long the first attempt may take.
 
     Raises:
         StoreError: it cannot be opened, also later.
         OSError: a door cannot be opened.
     """
-    attempt = asyncio.ensure_future(_tried(opening))
+    attempt = asyncio.ensure_future(_tried(opening, seconds))
 
     def add(server: grpc.aio.Server) -> None:
         server.add_generic_rpc_handlers((Refusing(lambda: text),))
@@ -56,12 +63,11 @@ async def opened(
             await door.close()
 
 
-async def _tried(opening: Callable[[], Awaitable[Store]]) -> Store:
-    seconds = FIRST_SECONDS
+async def _tried(opening: Callable[[], Awaitable[Result]], seconds: float) -> Result:
     while True:
         try:
             async with asyncio.timeout(seconds):
                 return await opening()
         except (StoreUnavailableError, TimeoutError):
-            seconds = min(LONGEST_SECONDS, seconds + 0.5)
+            seconds = max(seconds, min(LONGEST_SECONDS, seconds + 0.5))
         await asyncio.sleep(PAUSE_SECONDS)

@@ -21,6 +21,7 @@ COLUMNS = {
     "Hostname": "HOSTNAME",
     "Status": "STATUS",
     "Availability": "AVAILABILITY",
+    "ManagerStatus": "MANAGER STATUS",
     "EngineVersion": "ENGINE VERSION",
 }
 _ACTIVE = node_pb2.NODE_AVAILABILITY_ACTIVE
@@ -47,6 +48,7 @@ def ls(listing_: Listing) -> None:
             "Hostname": one.description.hostname,
             "Status": _word(node_pb2.NodeState.Name(one.status.state)),
             "Availability": _word(node_pb2.NodeAvailability.Name(one.spec.availability or _ACTIVE)),
+            "ManagerStatus": manager_status(one),
             "EngineVersion": one.description.engine_version,
         }
         for one in nodes
@@ -60,6 +62,18 @@ def ls(listing_: Listing) -> None:
         and listing_.equal("availability", row["Availability"].lower())
     ]
     listing_.print(rows, COLUMNS)
+
+
+def manager_status(node: node_pb2.Node) -> str:
+    """Return what a node is among the managers; "" for none of them."""
+    if not node.status.HasField("manager"):
+        return "Joining" if node.spec.role == node_pb2.NODE_ROLE_MANAGER and node.status.state else ""
+    found = node.status.manager
+    if node.spec.role == node_pb2.NODE_ROLE_WORKER:
+        return "Leaving"
+    return (
+        "Leader" if found.leader else "Learner" if found.learner else "Reachable" if found.reachable else "Unreachable"
+    )
 
 
 def _word(name: str) -> str:
@@ -82,17 +96,37 @@ def inspect_(names: tuple[str, ...], form: str | None, pretty: bool) -> None:
         return inspect(names, lambda name: as_dict(_get(client, name)), form)
 
 
-def _change(names: Sequence[str], change: Callable[[node_pb2.NodeSpec], None]) -> None:
+def _change(names: Sequence[str], change: Callable[[node_pb2.NodeSpec], None], force: bool = False) -> None:
     """Change nodes' specs and print their names; go on after a failure."""
     with settings().client(start=False) as client:
 
         def one(name: str) -> None:
             found = _get(client, name)
             change(found.spec)
-            request = control_pb2.UpdateNodeRequest(node_id=found.id, version=found.meta.version, spec=found.spec)
+            request = control_pb2.UpdateNodeRequest(
+                node_id=found.id, version=found.meta.version, spec=found.spec, force=force
+            )
             client.control.UpdateNode(request)
 
         each(names, one)
+
+
+@node.command("promote")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+def promote(names: tuple[str, ...]) -> None:
+    """Make managers of nodes, beside what they are.
+
+    Each gets its copy of the cluster's state first, and then has a vote; pycompose node ls tells how far it is.
+    """
+    _change(names, lambda spec: setattr(spec, "role", node_pb2.NODE_ROLE_MANAGER))
+
+
+@node.command("demote")
+@click.option("-f", "--force", is_flag=True, help="Also when the other managers are no majority then.")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+def demote(force: bool, names: tuple[str, ...]) -> None:
+    """Make workers of managers: they have no vote any more, and what they had of the cluster's state goes."""
+    _change(names, lambda spec: setattr(spec, "role", node_pb2.NODE_ROLE_WORKER), force)
 
 
 @node.command("drain")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycompose.manager.ca.authority import Subject
 from pycompose.manager.ca.reaching import dial_back
@@ -16,6 +16,9 @@ from pycompose.manager.store import Compare, Store
 from pycompose.proto.peer import Role, peer_of
 from pycompose.proto.refusal import BlockedError, InvalidError, removed
 from pycompose.proto.v1 import ca_pb2, ca_pb2_grpc, node_pb2
+
+if TYPE_CHECKING:
+    from pycompose.manager.members.managing import Managing
 
 Now = Callable[[], datetime]
 #: Machines whose addresses are tried at once: what has no token never comes so far.
@@ -55,7 +58,7 @@ class Roll:
         """Whether it is the machine of which the cluster is being made."""
         return node_id == self._unbound()
 
-    async def enter(self, request: ca_pb2.JoinRequest, now: datetime) -> None:
+    async def enter(self, request: ca_pb2.JoinRequest, role: Role, now: datetime) -> None:
         """Write a machine down as a node. Raises BlockedError: another with this id came first."""
         current = self._cache.get(NODE, request.node_id)
         if current is not None and not current.status.left:
@@ -63,6 +66,7 @@ class Roll:
         node = node_pb2.Node(id=request.node_id, description=request.description)
         for time in (node.meta.created_at, node.meta.updated_at, node.status.since):
             time.FromDatetime(now)
+        node.spec.role = node_pb2.NODE_ROLE_MANAGER if role is Role.MANAGER else node_pb2.NODE_ROLE_WORKER
         node.status.message = "has joined, and has not connected yet"
         absent = Compare(object_key(NODE, node.id), 0 if current is None else current.meta.version.number)
         result = await self._store.transact([absent], [self._codec.put(NODE, node.id, node)])
@@ -79,11 +83,18 @@ class JoinCalls(ca_pb2_grpc.JoinServiceServicer):
         roll: its nodes.
         managers: where managers are, "HOST:PORT" each.
         now: the time, UTC.
+        several: there can be further managers.
     """
 
     def __init__(
-        self, trust: Callable[[], Trust], roll: Roll, managers: Callable[[], Sequence[str]], now: Now = utc_now
+        self,
+        trust: Callable[[], Trust],
+        roll: Roll,
+        managers: Callable[[], Sequence[str]],
+        now: Now = utc_now,
+        several: bool = False,
     ):
+        self._several = several
         self._trust, self._roll, self._managers, self._now = trust, roll, managers, now
         self._dialling = asyncio.Semaphore(AT_ONCE)
         self._entering = asyncio.Lock()
@@ -93,10 +104,10 @@ class JoinCalls(ca_pb2_grpc.JoinServiceServicer):
         trust = self._trust()
         role = role_of_token(trust, request.token)
         check_machine(request, await self._roll.others(), self._now())
-        if role is Role.MANAGER and not self._roll.is_own(request.node_id):
+        if role is Role.MANAGER and not self._several and not self._roll.is_own(request.node_id):
             raise BlockedError(
-                "this cluster takes no further managers yet; join as a worker, by the token that pycompose cluster "
-                "token worker prints on a manager",
+                "this cluster's state is in a file of its only manager, and it takes no further one; join as a worker, "
+                "by the token that pycompose cluster token worker prints on a manager",
                 "MANAGER",
                 request.node_id,
             )
@@ -107,7 +118,7 @@ class JoinCalls(ca_pb2_grpc.JoinServiceServicer):
             await dial_back(host, port, request.certificate_request)
         async with self._entering:
             check_machine(request, await self._roll.others(), self._now())
-            await self._roll.enter(request, self._now())
+            await self._roll.enter(request, role, self._now())
         return ca_pb2.JoinResponse(
             certificate=certificate,
             authorities=trust.believed,
@@ -119,10 +130,21 @@ class JoinCalls(ca_pb2_grpc.JoinServiceServicer):
 
 
 class CaCalls(ca_pb2_grpc.CaServiceServicer):
-    """Renews certificates. Args as of `JoinCalls`."""
+    """Renews certificates, and lets nodes be managers. Args as of `JoinCalls`; managing: None: there can be one."""
 
-    def __init__(self, trust: Callable[[], Trust], roll: Roll, now: Now = utc_now) -> None:
-        self._trust, self._roll, self._now = trust, roll, now
+    def __init__(
+        self, trust: Callable[[], Trust], roll: Roll, now: Now = utc_now, managing: Managing | None = None
+    ) -> None:
+        self._trust, self._roll, self._now, self._managing = trust, roll, now, managing
+
+    async def BecomeManager(self, request: ca_pb2.BecomeManagerRequest, context: Any) -> ca_pb2.BecomeManagerResponse:
+        """Give the caller's node what a manager needs, when it is to be one."""
+        peer = peer_of(context)
+        if peer.role is not Role.WORKER:
+            raise InvalidError([("certificate_request", "only a node's worker can ask for it")])
+        if self._managing is None:
+            raise BlockedError("this cluster's state is in a file of its only manager", "STORE")
+        return await self._managing.admit(peer.name, request, self._trust(), self._now())
 
     async def Renew(self, request: ca_pb2.RenewRequest, context: Any) -> ca_pb2.RenewResponse:
         """Give the caller a certificate with what its present one says, and the new key."""

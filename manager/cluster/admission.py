@@ -11,16 +11,21 @@ from pycompose.manager.ca.joining import CaCalls, JoinCalls, Roll
 from pycompose.manager.ca.trust import Trust
 from pycompose.manager.cache import Cache
 from pycompose.manager.cluster.identity import trust_of
+from pycompose.manager.members.managing import Managing
 from pycompose.manager.model import CLUSTER, CLUSTER_ID
 from pycompose.proto.refusal import BlockedError
 from pycompose.proto.v1 import ca_pb2_grpc
 
 
 class Admission:
-    """Args: cache: has the cluster; roll: its nodes; managers: where managers are, "HOST:PORT" each."""
+    """Args: cache: has the cluster; roll: its nodes; managers: where managers are, "HOST:PORT" each; managing: lets
+    further ones be some, None where there can be one alone.
+    """
 
-    def __init__(self, cache: Cache, roll: Roll, managers: Callable[[], Sequence[str]]) -> None:
-        self._cache, self._roll, self._managers = cache, roll, managers
+    def __init__(
+        self, cache: Cache, roll: Roll, managers: Callable[[], Sequence[str]], managing: Managing | None = None
+    ) -> None:
+        self._cache, self._roll, self._managers, self._managing = cache, roll, managers, managing
 
     def _trust(self) -> Trust:
         cluster = self._cache.get(CLUSTER, CLUSTER_ID)
@@ -33,9 +38,9 @@ class Admission:
 
     def add_joining(self, server: grpc.aio.Server) -> None:
         """Serve JoinService on `server`."""
-        calls = JoinCalls(self._trust, self._roll, self._managers)
+        calls = JoinCalls(self._trust, self._roll, self._managers, several=self._managing is not None)
         ca_pb2_grpc.add_JoinServiceServicer_to_server(calls, server)
 
     def add_renewal(self, server: grpc.aio.Server) -> None:
         """Serve CaService on `server`."""
-        ca_pb2_grpc.add_CaServiceServicer_to_server(CaCalls(self._trust, self._roll), server)
+        ca_pb2_grpc.add_CaServiceServicer_to_server(CaCalls(self._trust, self._roll, managing=self._managing), server)

@@ -17,6 +17,7 @@ from pycompose.manager.cluster.own import OwnNode
 from pycompose.manager.cluster.rotation import Rotation
 from pycompose.manager.control import Api
 from pycompose.manager.leadership import Leadership
+from pycompose.manager.members.managing import Managing
 from pycompose.proto.peer import Role
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def cluster_parts(
     renewed: Callable[[], None],
     to_etcd: ToEtcd,
     volatile: Path,
+    managing: Managing | None,
 ) -> ClusterParts:
     """Make the parts.
 
@@ -59,6 +61,7 @@ def cluster_parts(
         renewed: hears that this manager's certificate is new.
         to_etcd: moves the store to an etcd of this manager's own.
         volatile: where its certificate lies while autolock is on: a folder in memory.
+        managing: the managers, where they can be several.
     """
     keeper = Keeper(folder, api.cache, node_id, renewed=renewed)
     own = OwnNode(worker, place, folder, api.cache, node_id, lambda cluster: token_of(cluster, Role.MANAGER))
@@ -66,7 +69,7 @@ def cluster_parts(
     def known() -> Sequence[str]:
         return managers() or ([door.listening.reached] if door.listening else [])
 
-    admission = Admission(api.cache, Roll(api.store, api.cache, api.codec, own.unbound), known)
+    admission = Admission(api.cache, Roll(api.store, api.cache, api.codec, own.unbound), known, managing)
     door = TlsDoor(folder, keeper, api.cache, admission.add_renewal)
     joining = JoinDoor(folder, keeper, api.cache, admission.add_joining)
     trusted = Trusted(api.cache)

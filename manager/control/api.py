@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -32,6 +32,9 @@ from pycompose.manager.model import (
 from pycompose.manager.store import Compare, Operation, Put, Store
 from pycompose.proto.refusal import BlockedError, ExistsError, InvalidError, LostUpdateError, NotFoundError
 from pycompose.proto.v1 import meta_pb2
+
+if TYPE_CHECKING:
+    from pycompose.manager.members.managing import Managing
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 RETRIES = 50
@@ -74,7 +77,10 @@ class Api:
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = ids.object_id,
         own: Callable[[], str] = lambda: "",
+        managing: Managing | None = None,
     ) -> None:
+        #: The managers, where they can be several.
+        self.managing = managing
         self.store, self.cache, self.codec, self.clock, self.new_id = store, cache, codec, clock, new_id
         self.own = own
         #: Held while a change is checked against other objects and written.

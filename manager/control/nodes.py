@@ -48,12 +48,29 @@ class NodeCalls:
             raise InvalidError(wrong)
 
         def change(copy: Object) -> list[Operation]:
+            role = copy.spec.role
             copy.spec.CopyFrom(request.spec)
+            copy.spec.role = request.spec.role or role
             return []
 
         await self.api.fresh()
+        await self._check_role(self.api.require(NODE, request.node_id), request.spec.role, request.force)
         node = await self.api.update(NODE, request.node_id, request.version, change)
         return control_pb2.UpdateNodeResponse(node=node)
+
+    async def _check_role(self, node: Object, role: int, force: bool) -> None:
+        """Raise BlockedError when a node cannot get a role."""
+        managing, manager = self.api.managing, node_pb2.NODE_ROLE_MANAGER
+        if role == manager and node.spec.role != manager and managing is None:
+            text = "the cluster's state is in a file of its only manager" if self.api.store.name == "sqlite" else ""
+            raise BlockedError(
+                f"there can be no further manager: {text or 'its etcd is not its own'}; make the cluster with "
+                "pycompose cluster init, without --store",
+                "STORE",
+                node.id,
+            )
+        if role == node_pb2.NODE_ROLE_WORKER and managing is not None:
+            await managing.check_removal(node.id, force)
 
     async def RemoveNode(
         self, request: control_pb2.RemoveNodeRequest, context: ServicerContext
@@ -63,6 +80,11 @@ class NodeCalls:
         node: Object = self.api.require(NODE, request.node_id)
         if node.status.state == node_pb2.NODE_STATE_READY and not request.force:
             raise BlockedError(f"node {name_of(NODE, node)} is up; stop it first, or use force", "NODE_UP", node.id)
+        if self.api.managing is not None:
+            await self.api.managing.check_removal(node.id, request.force)
+            await self.api.managing.remove(node.id)
+            await self.api.fresh()
+            node = self.api.require(NODE, request.node_id)
         operations: list[Operation] = [Delete(object_key(NODE, node.id))]
         operations += [Delete(object_key(TASK, task.id)) for task in self.api.cache.tasks_of_node(node.id)]
         size = self.api.store.max_operations

@@ -96,6 +96,15 @@ class Nodes:
         node = self._cache.get(NODE, node_id)
         return node is not None and not node.status.left
 
+    def role(self, node_id: str) -> node_pb2.NodeRole.ValueType:
+        """Return what a node is to be. One that is to be no manager any more stays one until it is no member."""
+        node = self._cache.get(NODE, node_id)
+        if node is None:
+            return node_pb2.NODE_ROLE_UNSPECIFIED
+        manager = node.status.HasField("manager")
+        role: node_pb2.NodeRole.ValueType = node_pb2.NODE_ROLE_MANAGER if manager else node.spec.role
+        return role
+
     def heed(self, changes: Changes) -> None:
         """End the sessions of nodes that were removed."""
         for change in changes.items:

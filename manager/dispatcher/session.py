@@ -27,7 +27,7 @@ from pycompose.manager.model import Codec
 from pycompose.manager.store import Store
 from pycompose.proto.peer import Role, peer_of
 from pycompose.proto.refusal import ForbiddenError, InvalidError, removed
-from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc, image_pb2
+from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc, image_pb2, node_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 TICK_SECONDS = 0.02
@@ -120,9 +120,10 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
             if first.hello.stopped_before_start:
                 await revive(self._store, self._cache, self._codec, first.hello)
             accepted = dispatcher_pb2.SessionAccepted(session_id=held.session_id, managers=self.addresses)
+            accepted.role = self.nodes.role(held.node_id)
             accepted.heartbeat_period.FromNanoseconds(int(self.nodes.heartbeat_seconds * 1e9))
             yield dispatcher_pb2.SessionResponse(accepted=accepted)
-            async for response in self._responses(held, self.addresses):
+            async for response in self._responses(held, self.addresses, accepted.role):
                 yield response
         finally:
             reader.cancel()
@@ -143,7 +144,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         finally:
             held.ended.set()
 
-    async def _responses(self, held: Held, managers: tuple[str, ...]) -> AsyncIterator[dispatcher_pb2.SessionResponse]:
+    async def _responses(
+        self, held: Held, managers: tuple[str, ...], role: node_pb2.NodeRole.ValueType
+    ) -> AsyncIterator[dispatcher_pb2.SessionResponse]:
         changed = asyncio.Event()
         changed.set()
         self._wakes[held.node_id].add(changed)
@@ -159,6 +162,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
                 if trusted != self._trusted():
                     trusted = self._trusted()
                     yield dispatcher_pb2.SessionResponse(trust=dispatcher_pb2.Trust(fingerprint=trusted))
+                if role != self.nodes.role(held.node_id):
+                    role = self.nodes.role(held.node_id)
+                    yield dispatcher_pb2.SessionResponse(role=role)
                 wanted = assignments.wanted(self._cache, held.node_id, sent)
                 changes = assignments.difference(sent, wanted)
                 if changes or not sequence:

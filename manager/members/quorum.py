@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS, LOST_LOOK_SECONDS = 1.0, 0.3
 #: How long the store may take to answer, and another manager's etcd to shake hands.
 STORE_SECONDS, HANDSHAKE_SECONDS = 2.0, 1.0
-#: A manager whose own etcd is gone for so long sends its workers to others.
-ALONE_SECONDS = 2.0
+#: A manager whose own etcd was not there so many times in a row sends its workers to others. Times and no seconds: a
+#: process that was paused has seen nothing.
+ALONE_LOOKS = 5
 #: Calls that are answered without the store, by the beginning of their names.
 WITHOUT_STORE = (
     "/grpc.health.v1.Health/",
@@ -149,13 +150,12 @@ class Quorum:
 
     async def run(self) -> None:
         """Look for ever. Raises StoreUnavailableError: this manager's etcd is gone, so that it is of no use now."""
-        clock = asyncio.get_running_loop().time
-        seen = clock()
+        gone = 0
         while True:
             if await self.answers():
                 if self.lost:
                     log.info("the store answers again")
-                self.lost, seen = "", clock()
+                self.lost, gone = "", 0
                 self.missing.clear()
             else:
                 text = await self.explain()
@@ -163,8 +163,8 @@ class Quorum:
                     log.warning("%s", text)
                 self.lost = text
                 self.missing.set()
-                seen = clock() if await self._own_is_there() else seen
-                if clock() - seen > ALONE_SECONDS:
+                gone = 0 if await self._own_is_there() else gone + 1
+                if gone >= ALONE_LOOKS:
                     raise StoreUnavailableError(text)
             await asyncio.sleep(LOST_LOOK_SECONDS if self.lost else LOOK_SECONDS)
 

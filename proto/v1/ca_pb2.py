@@ -26,13 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from pycompose.proto.v1 import node_pb2 as pycompose_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15pycompose/v1/ca.proto\x12\x0cpycompose.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pycompose/v1/node.proto\"\xb9\x01\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x32\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1d.pycompose.v1.NodeDescription\x12\x10\n\x08protocol\x18\x05 \x01(\r\x12\'\n\x03now\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x0cJoinResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x14\n\x0c\x63luster_name\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x10\n\x08managers\x18\x06 \x03(\t\"+\n\x0cRenewRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"9\n\rRenewResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x32L\n\x0bJoinService\x12=\n\x04Join\x12\x19.pycompose.v1.JoinRequest\x1a\x1a.pycompose.v1.JoinResponse2M\n\tCaService\x12@\n\x05Renew\x12\x1a.pycompose.v1.RenewRequest\x1a\x1b.pycompose.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15pycompose/v1/ca.proto\x12\x0cpycompose.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pycompose/v1/node.proto\"\xb9\x01\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x32\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1d.pycompose.v1.NodeDescription\x12\x10\n\x08protocol\x18\x05 \x01(\r\x12\'\n\x03now\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x0cJoinResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x14\n\x0c\x63luster_name\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x10\n\x08managers\x18\x06 \x03(\t\"+\n\x0cRenewRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"9\n\rRenewResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\"z\n\x14\x42\x65\x63omeManagerRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\x12 \n\x18\x65tcd_certificate_request\x18\x02 \x01(\x0c\x12\x11\n\tetcd_peer\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\r\"\x8e\x02\n\x15\x42\x65\x63omeManagerResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12\x18\n\x10\x65tcd_certificate\x18\x03 \x01(\x0c\x12\x18\n\x10\x65tcd_authorities\x18\x04 \x01(\x0c\x12\x10\n\x08\x64\x61ta_key\x18\x05 \x01(\x0c\x12\x41\n\x07members\x18\x06 \x03(\x0b\x32\x30.pycompose.v1.BecomeManagerResponse.MembersEntry\x12\x12\n\netcd_token\x18\x07 \x01(\t\x1a.\n\x0cMembersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32L\n\x0bJoinService\x12=\n\x04Join\x12\x19.pycompose.v1.JoinRequest\x1a\x1a.pycompose.v1.JoinResponse2\xa7\x01\n\tCaService\x12@\n\x05Renew\x12\x1a.pycompose.v1.RenewRequest\x1a\x1b.pycompose.v1.RenewResponse\x12X\n\rBecomeManager\x12\".pycompose.v1.BecomeManagerRequest\x1a#.pycompose.v1.BecomeManagerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pycompose.proto.v1.ca_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_BECOMEMANAGERRESPONSE_MEMBERSENTRY']._loaded_options = None
+  _globals['_BECOMEMANAGERRESPONSE_MEMBERSENTRY']._serialized_options = b'8\001'
   _globals['_JOINREQUEST']._serialized_start=98
   _globals['_JOINREQUEST']._serialized_end=283
   _globals['_JOINRESPONSE']._serialized_start=286
@@ -41,8 +43,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWREQUEST']._serialized_end=461
   _globals['_RENEWRESPONSE']._serialized_start=463
   _globals['_RENEWRESPONSE']._serialized_end=520
-  _globals['_JOINSERVICE']._serialized_start=522
-  _globals['_JOINSERVICE']._serialized_end=598
-  _globals['_CASERVICE']._serialized_start=600
-  _globals['_CASERVICE']._serialized_end=677
+  _globals['_BECOMEMANAGERREQUEST']._serialized_start=522
+  _globals['_BECOMEMANAGERREQUEST']._serialized_end=644
+  _globals['_BECOMEMANAGERRESPONSE']._serialized_start=647
+  _globals['_BECOMEMANAGERRESPONSE']._serialized_end=917
+  _globals['_BECOMEMANAGERRESPONSE_MEMBERSENTRY']._serialized_start=871
+  _globals['_BECOMEMANAGERRESPONSE_MEMBERSENTRY']._serialized_end=917
+  _globals['_JOINSERVICE']._serialized_start=919
+  _globals['_JOINSERVICE']._serialized_end=995
+  _globals['_CASERVICE']._serialized_start=998
+  _globals['_CASERVICE']._serialized_end=1165
 # @@protoc_insertion_point(module_scope)

@@ -159,3 +159,105 @@ class RenewResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenewResponse: _TypeAlias = RenewResponse  # noqa: Y015
+
+@_typing.final
+class BecomeManagerRequest(_message.Message):
+    """Written by a node that is to be a manager, with its worker's certificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
+    ETCD_CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
+    ETCD_PEER_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    certificate_request: _builtins.bytes
+    """Certificate request (PEM, PKCS #10) of the manager."""
+    etcd_certificate_request: _builtins.bytes
+    """Certificate request of its etcd."""
+    etcd_peer: _builtins.str
+    """HOST:PORT at which the other managers will reach its etcd."""
+    protocol: _builtins.int
+    """The protocol that it speaks (`pycompose.proto.PROTOCOL`)."""
+    def __init__(
+        self,
+        *,
+        certificate_request: _builtins.bytes = ...,
+        etcd_certificate_request: _builtins.bytes = ...,
+        etcd_peer: _builtins.str = ...,
+        protocol: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "etcd_certificate_request", b"etcd_certificate_request", "etcd_peer", b"etcd_peer", "protocol", b"protocol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BecomeManagerRequest: _TypeAlias = BecomeManagerRequest  # noqa: Y015
+
+@_typing.final
+class BecomeManagerResponse(_message.Message):
+    """Written by a manager."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MembersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    AUTHORITIES_FIELD_NUMBER: _builtins.int
+    ETCD_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    ETCD_AUTHORITIES_FIELD_NUMBER: _builtins.int
+    DATA_KEY_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    ETCD_TOKEN_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.bytes
+    """Certificate of role `manager` (PEM)."""
+    authorities: _builtins.bytes
+    """Authorities to believe (PEM)."""
+    etcd_certificate: _builtins.bytes
+    """Certificate of its etcd (PEM)."""
+    etcd_authorities: _builtins.bytes
+    """The etcds' own authority (PEM)."""
+    data_key: _builtins.bytes
+    """32 bytes: what is secret in the store is encrypted with it."""
+    etcd_token: _builtins.str
+    """The etcds' word for this cluster."""
+    @_builtins.property
+    def members(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """HOST:PORT of each manager's etcd by its node's id, the new one's too."""
+
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.bytes = ...,
+        authorities: _builtins.bytes = ...,
+        etcd_certificate: _builtins.bytes = ...,
+        etcd_authorities: _builtins.bytes = ...,
+        data_key: _builtins.bytes = ...,
+        members: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        etcd_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "certificate", b"certificate", "data_key", b"data_key", "etcd_authorities", b"etcd_authorities", "etcd_certificate", b"etcd_certificate", "etcd_token", b"etcd_token", "members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BecomeManagerResponse: _TypeAlias = BecomeManagerResponse  # noqa: Y015

@@ -117,6 +117,11 @@ class CaServiceStub:
                 request_serializer=pycompose_dot_v1_dot_ca__pb2.RenewRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_ca__pb2.RenewResponse.FromString,
                 _registered_method=True)
+        self.BecomeManager = channel.unary_unary(
+                '/pycompose.v1.CaService/BecomeManager',
+                request_serializer=pycompose_dot_v1_dot_ca__pb2.BecomeManagerRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_ca__pb2.BecomeManagerResponse.FromString,
+                _registered_method=True)
 
 
 class CaServiceServicer:
@@ -130,6 +135,15 @@ class CaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BecomeManager(self, request, context):
+        """Lets a node be a manager that is to be one (its role): gives what it needs, and adds it to the store's members, as a
+        learner until its copy is complete. PERMISSION_DENIED: it is not to be one. FAILED_PRECONDITION: another one is
+        just being added, or the state is in a file. May be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CaServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -137,6 +151,11 @@ def add_CaServiceServicer_to_server(servicer, server):
                     servicer.Renew,
                     request_deserializer=pycompose_dot_v1_dot_ca__pb2.RenewRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_ca__pb2.RenewResponse.SerializeToString,
+            ),
+            'BecomeManager': grpc.unary_unary_rpc_method_handler(
+                    servicer.BecomeManager,
+                    request_deserializer=pycompose_dot_v1_dot_ca__pb2.BecomeManagerRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_ca__pb2.BecomeManagerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -167,6 +186,33 @@ class CaService:
             '/pycompose.v1.CaService/Renew',
             pycompose_dot_v1_dot_ca__pb2.RenewRequest.SerializeToString,
             pycompose_dot_v1_dot_ca__pb2.RenewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BecomeManager(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.CaService/BecomeManager',
+            pycompose_dot_v1_dot_ca__pb2.BecomeManagerRequest.SerializeToString,
+            pycompose_dot_v1_dot_ca__pb2.BecomeManagerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,6 +72,11 @@ class CaServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CaServiceAsyncStub: ...
     Renew: _grpc.UnaryUnaryMultiCallable[_ca_pb2.RenewRequest, _ca_pb2.RenewResponse]
     """Gives the caller a new certificate with its name, role and addresses. PERMISSION_DENIED: the node was removed."""
+    BecomeManager: _grpc.UnaryUnaryMultiCallable[_ca_pb2.BecomeManagerRequest, _ca_pb2.BecomeManagerResponse]
+    """Lets a node be a manager that is to be one (its role): gives what it needs, and adds it to the store's members, as a
+    learner until its copy is complete. PERMISSION_DENIED: it is not to be one. FAILED_PRECONDITION: another one is
+    just being added, or the state is in a file. May be repeated.
+    """
 
 @_typing.type_check_only
 class CaServiceAsyncStub(CaServiceStub):
@@ -80,6 +85,11 @@ class CaServiceAsyncStub(CaServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Renew: _aio.UnaryUnaryMultiCallable[_ca_pb2.RenewRequest, _ca_pb2.RenewResponse]  # type: ignore[assignment]
     """Gives the caller a new certificate with its name, role and addresses. PERMISSION_DENIED: the node was removed."""
+    BecomeManager: _aio.UnaryUnaryMultiCallable[_ca_pb2.BecomeManagerRequest, _ca_pb2.BecomeManagerResponse]  # type: ignore[assignment]
+    """Lets a node be a manager that is to be one (its role): gives what it needs, and adds it to the store's members, as a
+    learner until its copy is complete. PERMISSION_DENIED: it is not to be one. FAILED_PRECONDITION: another one is
+    just being added, or the state is in a file. May be repeated.
+    """
 
 class CaServiceServicer(metaclass=_abc_1.ABCMeta):
     """On the managers' port, with the certificate that is still valid."""
@@ -91,5 +101,16 @@ class CaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ca_pb2.RenewResponse, _abc.Awaitable[_ca_pb2.RenewResponse]]:
         """Gives the caller a new certificate with its name, role and addresses. PERMISSION_DENIED: the node was removed."""
+
+    @_abc_1.abstractmethod
+    def BecomeManager(
+        self,
+        request: _ca_pb2.BecomeManagerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ca_pb2.BecomeManagerResponse, _abc.Awaitable[_ca_pb2.BecomeManagerResponse]]:
+        """Lets a node be a manager that is to be one (its role): gives what it needs, and adds it to the store's members, as a
+        learner until its copy is complete. PERMISSION_DENIED: it is not to be one. FAILED_PRECONDITION: another one is
+        just being added, or the state is in a file. May be repeated.
+        """
 
 def add_CaServiceServicer_to_server(servicer: CaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2314,8 +2314,11 @@ class UpdateNodeRequest(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Id of the node."""
+    force: _builtins.bool
+    """Make a worker of a manager although the others are no majority then."""
     @_builtins.property
     def version(self) -> _meta_pb2.Version:
         """Version that the new spec was made from."""
@@ -2330,10 +2333,11 @@ class UpdateNodeRequest(_message.Message):
         node_id: _builtins.str = ...,
         version: _meta_pb2.Version | None = ...,
         spec: _node_pb2.NodeSpec | None = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "node_id", b"node_id", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

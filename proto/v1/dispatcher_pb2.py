@@ -32,7 +32,7 @@ from pycompose.proto.v1 import task_pb2 as pycompose_dot_v1_dot_task__pb2
 from pycompose.proto.v1 import volume_pb2 as pycompose_dot_v1_dot_volume__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpycompose/v1/dispatcher.proto\x12\x0cpycompose.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18pycompose/v1/image.proto\x1a\x1apycompose/v1/network.proto\x1a\x17pycompose/v1/node.proto\x1a\x19pycompose/v1/secret.proto\x1a\x1apycompose/v1/service.proto\x1a\x17pycompose/v1/task.proto\x1a\x19pycompose/v1/volume.proto\"\x83\x02\n\x0eSessionRequest\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.pycompose.v1.SessionHelloH\x00\x12+\n\x06status\x18\x02 \x01(\x0b\x32\x19.pycompose.v1.StatusBatchH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.pycompose.v1.HeartbeatH\x00\x12\x34\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1d.pycompose.v1.NodeDescriptionH\x00\x12(\n\x07leaving\x18\x05 \x01(\x0b\x32\x15.pycompose.v1.LeavingH\x00\x42\t\n\x07message\"\x18\n\x07Leaving\x12\r\n\x05\x64rain\x18\x01 \x01(\x08\"\x9c\x01\n\x0cSessionHello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x32\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x1d.pycompose.v1.NodeDescription\x12)\n\x06status\x18\x03 \x01(\x0b\x32\x19.pycompose.v1.StatusBatch\x12\x1c\n\x14stopped_before_start\x18\x04 \x03(\t\"o\n\x0bStatusBatch\x12-\n\x05tasks\x18\x01 \x03(\x0b\x32\x1e.pycompose.v1.TaskStatusUpdate\x12\x31\n\x07volumes\x18\x02 \x03(\x0b\x32 .pycompose.v1.VolumeStatusUpdate\"M\n\x10TaskStatusUpdate\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x06status\x18\x02 \x01(\x0b\x32\x18.pycompose.v1.TaskStatus\"8\n\x12VolumeStatusUpdate\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x12\n\nmountpoint\x18\x02 \x01(\t\"\x0b\n\tHeartbeat\"\xd7\x01\n\x0fSessionResponse\x12\x31\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1d.pycompose.v1.SessionAcceptedH\x00\x12\x34\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x1d.pycompose.v1.AssignmentBatchH\x00\x12*\n\x08managers\x18\x03 \x01(\x0b\x32\x16.pycompose.v1.ManagersH\x00\x12$\n\x05trust\x18\x06 \x01(\x0b\x32\x13.pycompose.v1.TrustH\x00\x42\t\n\x07message\"\x1c\n\x05Trust\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\"\x1d\n\x08Managers\x12\x11\n\taddresses\x18\x01 \x03(\t\"l\n\x0fSessionAccepted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x33\n\x10heartbeat_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08managers\x18\x03 \x03(\t\"`\n\x0f\x41ssignmentBatch\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12)\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x18.pycompose.v1.Assignment\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\xe4\x03\n\nAssignment\x12\x0e\n\x06remove\x18\x01 \x01(\x08\x12.\n\x08template\x18\x02 \x01(\x0b\x32\x1a.pycompose.v1.TaskTemplateH\x00\x12\"\n\x04task\x18\x03 \x01(\x0b\x32\x12.pycompose.v1.TaskH\x00\x12(\n\x07network\x18\x04 \x01(\x0b\x32\x15.pycompose.v1.NetworkH\x00\x12*\n\x08\x65ndpoint\x18\x05 \x01(\x0b\x32\x16.pycompose.v1.EndpointH\x00\x12\x31\n\x0cservice_name\x18\x06 \x01(\x0b\x32\x19.pycompose.v1.ServiceNameH\x00\x12\x35\n\x0epublished_port\x18\x07 \x01(\x0b\x32\x1b.pycompose.v1.PublishedPortH\x00\x12&\n\x06secret\x18\x08 \x01(\x0b\x32\x14.pycompose.v1.SecretH\x00\x12&\n\x06\x63onfig\x18\t \x01(\x0b\x32\x14.pycompose.v1.ConfigH\x00\x12&\n\x06volume\x18\n \x01(\x0b\x32\x14.pycompose.v1.VolumeH\x00\x12\x30\n\x07\x61\x63\x63ount\x18\x0b \x01(\x0b\x32\x1d.pycompose.v1.RegistryAccountH\x00\x42\x08\n\x06object\"Z\n\x0cTaskTemplate\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.pycompose.v1.TaskSpec\"$\n\x10\x46indImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\":\n\x11\x46indImageResponse\x12%\n\x07holders\x18\x01 \x03(\x0b\x32\x14.pycompose.v1.Holder2\xad\x01\n\x11\x44ispatcherService\x12J\n\x07Session\x12\x1c.pycompose.v1.SessionRequest\x1a\x1d.pycompose.v1.SessionResponse(\x01\x30\x01\x12L\n\tFindImage\x12\x1e.pycompose.v1.FindImageRequest\x1a\x1f.pycompose.v1.FindImageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpycompose/v1/dispatcher.proto\x12\x0cpycompose.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18pycompose/v1/image.proto\x1a\x1apycompose/v1/network.proto\x1a\x17pycompose/v1/node.proto\x1a\x19pycompose/v1/secret.proto\x1a\x1apycompose/v1/service.proto\x1a\x17pycompose/v1/task.proto\x1a\x19pycompose/v1/volume.proto\"\x83\x02\n\x0eSessionRequest\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.pycompose.v1.SessionHelloH\x00\x12+\n\x06status\x18\x02 \x01(\x0b\x32\x19.pycompose.v1.StatusBatchH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.pycompose.v1.HeartbeatH\x00\x12\x34\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1d.pycompose.v1.NodeDescriptionH\x00\x12(\n\x07leaving\x18\x05 \x01(\x0b\x32\x15.pycompose.v1.LeavingH\x00\x42\t\n\x07message\"\x18\n\x07Leaving\x12\r\n\x05\x64rain\x18\x01 \x01(\x08\"\x9c\x01\n\x0cSessionHello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x32\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x1d.pycompose.v1.NodeDescription\x12)\n\x06status\x18\x03 \x01(\x0b\x32\x19.pycompose.v1.StatusBatch\x12\x1c\n\x14stopped_before_start\x18\x04 \x03(\t\"o\n\x0bStatusBatch\x12-\n\x05tasks\x18\x01 \x03(\x0b\x32\x1e.pycompose.v1.TaskStatusUpdate\x12\x31\n\x07volumes\x18\x02 \x03(\x0b\x32 .pycompose.v1.VolumeStatusUpdate\"M\n\x10TaskStatusUpdate\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x06status\x18\x02 \x01(\x0b\x32\x18.pycompose.v1.TaskStatus\"8\n\x12VolumeStatusUpdate\x12\x0e\n\x06volume\x18\x01 \x01(\t\x12\x12\n\nmountpoint\x18\x02 \x01(\t\"\x0b\n\tHeartbeat\"\xff\x01\n\x0fSessionResponse\x12\x31\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1d.pycompose.v1.SessionAcceptedH\x00\x12\x34\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x1d.pycompose.v1.AssignmentBatchH\x00\x12*\n\x08managers\x18\x03 \x01(\x0b\x32\x16.pycompose.v1.ManagersH\x00\x12$\n\x05trust\x18\x06 \x01(\x0b\x32\x13.pycompose.v1.TrustH\x00\x12&\n\x04role\x18\x04 \x01(\x0e\x32\x16.pycompose.v1.NodeRoleH\x00\x42\t\n\x07message\"\x1c\n\x05Trust\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\"\x1d\n\x08Managers\x12\x11\n\taddresses\x18\x01 \x03(\t\"\x92\x01\n\x0fSessionAccepted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x33\n\x10heartbeat_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08managers\x18\x03 \x03(\t\x12$\n\x04role\x18\x04 \x01(\x0e\x32\x16.pycompose.v1.NodeRole\"`\n\x0f\x41ssignmentBatch\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12)\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x18.pycompose.v1.Assignment\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\xe4\x03\n\nAssignment\x12\x0e\n\x06remove\x18\x01 \x01(\x08\x12.\n\x08template\x18\x02 \x01(\x0b\x32\x1a.pycompose.v1.TaskTemplateH\x00\x12\"\n\x04task\x18\x03 \x01(\x0b\x32\x12.pycompose.v1.TaskH\x00\x12(\n\x07network\x18\x04 \x01(\x0b\x32\x15.pycompose.v1.NetworkH\x00\x12*\n\x08\x65ndpoint\x18\x05 \x01(\x0b\x32\x16.pycompose.v1.EndpointH\x00\x12\x31\n\x0cservice_name\x18\x06 \x01(\x0b\x32\x19.pycompose.v1.ServiceNameH\x00\x12\x35\n\x0epublished_port\x18\x07 \x01(\x0b\x32\x1b.pycompose.v1.PublishedPortH\x00\x12&\n\x06secret\x18\x08 \x01(\x0b\x32\x14.pycompose.v1.SecretH\x00\x12&\n\x06\x63onfig\x18\t \x01(\x0b\x32\x14.pycompose.v1.ConfigH\x00\x12&\n\x06volume\x18\n \x01(\x0b\x32\x14.pycompose.v1.VolumeH\x00\x12\x30\n\x07\x61\x63\x63ount\x18\x0b \x01(\x0b\x32\x1d.pycompose.v1.RegistryAccountH\x00\x42\x08\n\x06object\"Z\n\x0cTaskTemplate\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.pycompose.v1.TaskSpec\"$\n\x10\x46indImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\":\n\x11\x46indImageResponse\x12%\n\x07holders\x18\x01 \x03(\x0b\x32\x14.pycompose.v1.Holder2\xad\x01\n\x11\x44ispatcherService\x12J\n\x07Session\x12\x1c.pycompose.v1.SessionRequest\x1a\x1d.pycompose.v1.SessionResponse(\x01\x30\x01\x12L\n\tFindImage\x12\x1e.pycompose.v1.FindImageRequest\x1a\x1f.pycompose.v1.FindImageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,23 +54,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEARTBEAT']._serialized_start=962
   _globals['_HEARTBEAT']._serialized_end=973
   _globals['_SESSIONRESPONSE']._serialized_start=976
-  _globals['_SESSIONRESPONSE']._serialized_end=1191
-  _globals['_TRUST']._serialized_start=1193
-  _globals['_TRUST']._serialized_end=1221
-  _globals['_MANAGERS']._serialized_start=1223
-  _globals['_MANAGERS']._serialized_end=1252
-  _globals['_SESSIONACCEPTED']._serialized_start=1254
-  _globals['_SESSIONACCEPTED']._serialized_end=1362
-  _globals['_ASSIGNMENTBATCH']._serialized_start=1364
-  _globals['_ASSIGNMENTBATCH']._serialized_end=1460
-  _globals['_ASSIGNMENT']._serialized_start=1463
-  _globals['_ASSIGNMENT']._serialized_end=1947
-  _globals['_TASKTEMPLATE']._serialized_start=1949
-  _globals['_TASKTEMPLATE']._serialized_end=2039
-  _globals['_FINDIMAGEREQUEST']._serialized_start=2041
-  _globals['_FINDIMAGEREQUEST']._serialized_end=2077
-  _globals['_FINDIMAGERESPONSE']._serialized_start=2079
-  _globals['_FINDIMAGERESPONSE']._serialized_end=2137
-  _globals['_DISPATCHERSERVICE']._serialized_start=2140
-  _globals['_DISPATCHERSERVICE']._serialized_end=2313
+  _globals['_SESSIONRESPONSE']._serialized_end=1231
+  _globals['_TRUST']._serialized_start=1233
+  _globals['_TRUST']._serialized_end=1261
+  _globals['_MANAGERS']._serialized_start=1263
+  _globals['_MANAGERS']._serialized_end=1292
+  _globals['_SESSIONACCEPTED']._serialized_start=1295
+  _globals['_SESSIONACCEPTED']._serialized_end=1441
+  _globals['_ASSIGNMENTBATCH']._serialized_start=1443
+  _globals['_ASSIGNMENTBATCH']._serialized_end=1539
+  _globals['_ASSIGNMENT']._serialized_start=1542
+  _globals['_ASSIGNMENT']._serialized_end=2026
+  _globals['_TASKTEMPLATE']._serialized_start=2028
+  _globals['_TASKTEMPLATE']._serialized_end=2118
+  _globals['_FINDIMAGEREQUEST']._serialized_start=2120
+  _globals['_FINDIMAGEREQUEST']._serialized_end=2156
+  _globals['_FINDIMAGERESPONSE']._serialized_start=2158
+  _globals['_FINDIMAGERESPONSE']._serialized_end=2216
+  _globals['_DISPATCHERSERVICE']._serialized_start=2219
+  _globals['_DISPATCHERSERVICE']._serialized_end=2392
 # @@protoc_insertion_point(module_scope)

@@ -248,6 +248,9 @@ class SessionResponse(_message.Message):
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     MANAGERS_FIELD_NUMBER: _builtins.int
     TRUST_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    role: _node_pb2.NodeRole.ValueType
+    """What the node is to be, when that is no longer as the acceptance said."""
     @_builtins.property
     def accepted(self) -> Global___SessionAccepted:
         """First answer."""
@@ -271,12 +274,13 @@ class SessionResponse(_message.Message):
         assignments: Global___AssignmentBatch | None = ...,
         managers: Global___Managers | None = ...,
         trust: Global___Trust | None = ...,
+        role: _node_pb2.NodeRole.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "assignments", b"assignments", "managers", b"managers", "message", b"message", "trust", b"trust"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "assignments", b"assignments", "managers", b"managers", "message", b"message", "role", b"role", "trust", b"trust"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "assignments", b"assignments", "managers", b"managers", "message", b"message", "trust", b"trust"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "assignments", b"assignments", "managers", b"managers", "message", b"message", "role", b"role", "trust", b"trust"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["accepted", "assignments", "managers", "trust"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["accepted", "assignments", "managers", "trust", "role"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -337,8 +341,11 @@ class SessionAccepted(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     HEARTBEAT_PERIOD_FIELD_NUMBER: _builtins.int
     MANAGERS_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Names this session."""
+    role: _node_pb2.NodeRole.ValueType
+    """What the node is to be; UNSPECIFIED: what it is."""
     @_builtins.property
     def heartbeat_period(self) -> _duration_pb2.Duration:
         """Time between heartbeats, before a jitter of a fifth. A node that is silent for some of them is down."""
@@ -353,10 +360,11 @@ class SessionAccepted(_message.Message):
         session_id: _builtins.str = ...,
         heartbeat_period: _duration_pb2.Duration | None = ...,
         managers: _abc.Iterable[_builtins.str] | None = ...,
+        role: _node_pb2.NodeRole.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period", b"heartbeat_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period", b"heartbeat_period", "managers", b"managers", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period", b"heartbeat_period", "managers", b"managers", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -176,8 +176,11 @@ class NodeSpec(_message.Message):
 
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     availability: Global___NodeAvailability.ValueType
     """Whether the scheduler may use the node."""
+    role: Global___NodeRole.ValueType
+    """Whether the node is to be one of the managers. UNSPECIFIED in an update: as it is."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels by name. Written by clients."""
@@ -187,10 +190,11 @@ class NodeSpec(_message.Message):
         *,
         availability: Global___NodeAvailability.ValueType = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        role: Global___NodeRole.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "labels", b"labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "labels", b"labels", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -302,6 +306,7 @@ class NodeStatus(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     LEFT_FIELD_NUMBER: _builtins.int
+    MANAGER_FIELD_NUMBER: _builtins.int
     state: Global___NodeState.ValueType
     """The state now."""
     message: _builtins.str
@@ -312,6 +317,10 @@ class NodeStatus(_message.Message):
     def since(self) -> _timestamp_pb2.Timestamp:
         """When this state began, by the manager's clock."""
 
+    @_builtins.property
+    def manager(self) -> Global___ManagerStatus:
+        """Present while the node is one of the managers. Written by the leader."""
+
     def __init__(
         self,
         *,
@@ -319,11 +328,46 @@ class NodeStatus(_message.Message):
         message: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         left: _builtins.bool = ...,
+        manager: Global___ManagerStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["manager", b"manager", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "message", b"message", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "manager", b"manager", "message", b"message", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeStatus: _TypeAlias = NodeStatus  # noqa: Y015
+
+@_typing.final
+class ManagerStatus(_message.Message):
+    """What a node is as a manager. Written by the leader."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    REACHABLE_FIELD_NUMBER: _builtins.int
+    LEARNER_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """HOST:PORT of its API; "" while that is not known."""
+    leader: _builtins.bool
+    """It runs the control loops."""
+    reachable: _builtins.bool
+    """It answers."""
+    learner: _builtins.bool
+    """Its copy of the state is not complete yet, and it has no vote."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        leader: _builtins.bool = ...,
+        reachable: _builtins.bool = ...,
+        learner: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "leader", b"leader", "learner", b"learner", "reachable", b"reachable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ManagerStatus: _TypeAlias = ManagerStatus  # noqa: Y015

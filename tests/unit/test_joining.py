@@ -221,7 +221,7 @@ REASONS: dict[str, tuple[Prepare, str]] = {
     "a copy of another machine": (_cloned, "has a node with this machine's id"),
     "a name in use": (_name_taken, "has a node named box already (ooooo"),
     "joining twice": (_twice, "is a node of cluster shop already; leave it first"),
-    "a further manager": (_manager, "this cluster takes no further managers yet"),
+    "a further manager": (_manager, "it takes no further one"),
     "an address that nobody reaches": (_unreachable, "the manager cannot reach this machine at 127.0.0.9:"),
 }
 

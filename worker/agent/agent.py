@@ -120,6 +120,7 @@ class Agent:
             self.managers.connect,
             self._was_removed,
             self.renewing.told,
+            self._to_be,
         )
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -356,6 +357,17 @@ class Agent:
             log.error("%s; its tasks are stopped", why)
             self._removed = why
             self.want_nothing()
+
+    def _to_be(self, role: node_pb2.NodeRole.ValueType) -> None:
+        """A manager says what this node is to be: a manager's process comes or goes, and this worker starts anew."""
+        word = {node_pb2.NODE_ROLE_WORKER: "worker", node_pb2.NODE_ROLE_MANAGER: "manager"}.get(role, "")
+        if word and self.membership.cluster_id and word != self.membership.role:
+            self.spawn(self._become(word))
+
+    async def _become(self, role: str) -> None:
+        await self.close_elsewhere()
+        self.managers.become(role)
+        self.moved.set()
 
     def want_nothing(self) -> None:
         """Stop and remove all tasks."""

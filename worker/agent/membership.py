@@ -121,6 +121,11 @@ class Managers:
         except OSError as error:
             log.warning("where the managers are cannot be written down: %s", error)
 
+    def become(self, role: str) -> None:
+        """Write down what this node is from now on."""
+        row = _row(self._state)
+        replace(folder(self._state) / "node.json", json.dumps(row | {"role": role}).encode(), 0o644)
+
     def connect(self, target: str) -> grpc.aio.Channel:
         """Return a channel to a manager: on this machine as it is, elsewhere by this node's certificate.
 

@@ -15,9 +15,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import grpc
 
 from pycompose.proto.refusal import says_removed
-from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc, node_pb2
 
 log = logging.getLogger(__name__)
+#: A manager on this machine is asked more often: no other worker does.
+LONGEST_PAUSE_BESIDE = 1.0
 TICK_SECONDS, LONGEST_PAUSE, CONNECT_SECONDS = 0.02, 5.0, 2.0
 FIRST_PAUSE = 0.05
 HEARTBEAT_SECONDS = 1.0
@@ -27,7 +29,8 @@ class Session:
     """Args: targets: gives the managers, best first; hello: makes the first message; accepted: hears that a manager
     has it; outgoing: takes what is to be sent; take: hears each batch of assignments; managers: hears where managers
     are; wake: is set when there is something to send; connect: makes the channel to a target; removed: hears that this
-    node is of the cluster no longer, and what a manager said of it; trust: hears what its certificate is to be like.
+    node is of the cluster no longer, and what a manager said of it; trust: hears what its certificate is to be like;
+    role: hears what the node is to be.
     """
 
     def __init__(
@@ -42,10 +45,11 @@ class Session:
         connect: Callable[[str], grpc.aio.Channel],
         removed: Callable[[str], None] = lambda _: None,
         trust: Callable[[str], None] = lambda _: None,
+        role: Callable[[node_pb2.NodeRole.ValueType], None] = lambda _: None,
     ) -> None:
         self._targets, self._hello, self._accepted, self._managers = targets, hello, accepted, managers
         self._outgoing, self._take, self._wake, self._connect = outgoing, take, wake, connect
-        self._removed, self._trust = removed, trust
+        self._removed, self._trust, self._role = removed, trust, role
         self._period = HEARTBEAT_SECONDS
         #: The manager that has accepted this session; "" while there is none.
         self.target = ""
@@ -59,12 +63,14 @@ class Session:
         """Hold a session for ever."""
         pause = FIRST_PAUSE
         while True:
-            for target in () if self._last else self._targets():
+            targets = () if self._last else self._targets()
+            for target in targets:
                 if await self._hold(target):
                     pause = FIRST_PAUSE
                     break
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            beside = any(target.startswith("unix:") for target in targets)
+            pause = min(pause * 2, LONGEST_PAUSE_BESIDE if beside else LONGEST_PAUSE)
 
     async def _hold(self, target: str) -> bool:
         """One session; returns whether a manager had accepted it."""
@@ -94,6 +100,8 @@ class Session:
         kind = response.WhichOneof("message")
         if kind == "assignments":
             self._take(response.assignments)
+        elif kind == "role":
+            self._role(response.role)
         elif kind == "managers":
             self._managers(response.managers.addresses)
         elif kind == "trust":
@@ -101,6 +109,7 @@ class Session:
         elif kind == "accepted":
             self._period = response.accepted.heartbeat_period.ToNanoseconds() / 1e9 or HEARTBEAT_SECONDS
             self._managers(response.accepted.managers)
+            self._role(response.accepted.role)
             self.target = target
             self._accepted()
 

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,16 +73,28 @@ class Child:
         self.process, self.due = None, time.monotonic() + self.pause
 
 
+def role_of(state: Path) -> str:
+    """Return what this node is in a cluster; "" for a single node."""
+    try:
+        return str(json.loads((state / "node" / "node.json").read_text()).get("role"))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def forget(state: Path, children: dict[str, Child]) -> None:
+    """Remove what a manager of a cluster had, where it is one no longer: keys, certificates and the cluster's state."""
+    folder = state / "manager"
+    if role_of(state) == "worker" and (folder / "backend.json").exists() and not {MANAGER, MEMBER} & set(children):
+        say("this node is a manager no longer; what its manager had is removed")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def wanted(state: Path) -> list[str]:
     """Return the modules that this node runs, in the order of their starts; files of the node's own say so.
 
     A machine that joined as a worker has no manager; a manager of several has an etcd as long as it says so.
     """
-    try:
-        role = json.loads((state / "node" / "node.json").read_text()).get("role")
-    except (OSError, ValueError, AttributeError):
-        role = None
-    if role == "worker":
+    if role_of(state) == "worker":
         return [AGENT]
     return [MEMBER] * (state / "manager" / "member.json").exists() + [MANAGER, AGENT]
 
@@ -231,6 +244,7 @@ def main() -> int:
     while not stopping:
         time.sleep(0.1)
         follow(children, wanted(state))
+        forget(state, children)
         notifier.ready(str(run / ("api.sock" if MANAGER in children else "worker.sock")))
         if time.monotonic() - looked > LOG_SECONDS:
             looked = time.monotonic()

@@ -42,6 +42,7 @@ class Member:
         joins: the members are there already, and have been told of this one.
         token: the same for all members of a cluster, and no others'.
         quota: bytes that its file may have; past that it takes no writes.
+        alone: forget the other members at this start.
         tls: None: plain text, for loopback alone.
     """
 
@@ -54,6 +55,7 @@ class Member:
     token: str = "pycompose"
     listen: str = ""
     quota: int = QUOTA
+    alone: bool = False
     tls: Tls | None = None
 
 
@@ -82,6 +84,8 @@ def command(member: Member, program: str = "etcd") -> list[str]:
         "logger": "zap",
         "log-level": "warn",
     }
+    if member.alone:
+        flags["force-new-cluster"] = "true"
     if member.tls:
         flags |= _tls(member.tls, "") | _tls(member.tls, "peer-")
         # the authority is the members' alone; a machine with several addresses may come from any of them
