@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from pycompose.proto.peer import Authorizer, Role
 from pycompose.proto.serving import new_server
 from pycompose.proto.tls import Identity, new_request, server_credentials
 from pycompose.proto.v1 import access_pb2, access_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
+from pycompose.worker.access import remote
 from pycompose.worker.access.remote import new_remote_server
 from pycompose.worker.agent.membership import Managers, Membership
 from pycompose.worker.agent.session import Session
@@ -144,3 +146,21 @@ async def test_a_workers_door_is_for_managers_that_know_its_id(tmp_path: Path) -
     await door.stop(0)
     with pytest.raises(Exception, match="it has no certificate"):
         by_identity(tmp_path / "nothing")("127.0.0.1:1", "x")
+
+
+async def test_a_port_that_is_taken_is_told_and_had_when_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "AGAIN_SECONDS", 0.05)
+    identity(Authority.create(CLUSTER, datetime.now(UTC)), Role.WORKER, "w").store(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        door = remote.RemoteDoor(lambda: new_remote_server(tmp_path, CLUSTER, address), address)
+        await door.open()
+        assert f"nothing can listen on {address}" in door.problem
+    async with asyncio.timeout(60):
+        while door.problem:
+            await asyncio.sleep(0.02)
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 5):
+        pass
+    await door.stop(0)

@@ -19,7 +19,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
@@ -31,7 +31,7 @@ from pycompose.worker.access.build import BuildCalls
 from pycompose.worker.access.elsewhere import new_elsewhere
 from pycompose.worker.access.images import ImageCalls
 from pycompose.worker.access.refusals import translate
-from pycompose.worker.access.remote import new_remote_server
+from pycompose.worker.access.remote import RemoteDoor, new_remote_server
 from pycompose.worker.access.tasks import TaskCalls
 from pycompose.worker.agent.membership import folder
 from pycompose.worker.agent.node_calls import NodeCalls
@@ -40,20 +40,32 @@ if TYPE_CHECKING:
     from pycompose.worker.agent.agent import Agent
 
 
-async def serve(path: Path, agent: Agent) -> list[grpc.aio.Server]:
+class Stoppable(Protocol):
+    """What serves until it is stopped."""
+
+    async def stop(self, grace: float) -> None:
+        """Stop; calls may end within `grace` seconds."""
+        ...
+
+
+async def serve(path: Path, agent: Agent) -> list[Stoppable]:
     """Start serving on the unix socket `path` (root only), and on a cluster for managers and other nodes."""
     about = NodeCalls(agent)
     local = _with_calls(new_server(Guard("the node's log", translate)), agent)
     add_node(about, local)
     await listen(local, path)
     here = agent.membership
-    servers = [local]
+    servers: list[Stoppable] = [local]
     if here.cluster_id:
         host = here.listen or "::"
         address = f"[{host}]:{here.worker_port}" if ":" in host else f"{host}:{here.worker_port}"
-        remote = _with_calls(new_remote_server(folder(agent.state), here.cluster_id, address), agent)
-        await remote.start()
-        servers.append(remote)
+
+        def remote() -> grpc.aio.Server:
+            return _with_calls(new_remote_server(folder(agent.state), here.cluster_id, address), agent)
+
+        agent.remote = RemoteDoor(remote, address)
+        await agent.remote.open()
+        servers.append(agent.remote)
     if here.role == "worker":
         agent.elsewhere = new_elsewhere(here, agent.managers)
         add_node(about, agent.elsewhere)

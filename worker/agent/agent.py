@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -48,6 +48,9 @@ from pycompose.worker.rootless import doors, known
 from pycompose.worker.runtime import cgroups
 from pycompose.worker.runtime.client import ExitStatus, Runtime
 from pycompose.worker.volumes import VolumeError, Volumes
+
+if TYPE_CHECKING:
+    from pycompose.worker.access.remote import RemoteDoor
 
 log = logging.getLogger(__name__)
 AT_ONCE = 8
@@ -103,6 +106,8 @@ class Agent:
         peers = NodePeers(state, self.membership, self.managers, self.node_id)
         self.peering = Peering(self.images, self.registries.downloads, self.spreading, peers)
         self.renewing = Renewing(state, self.managers, renewed=self._described_anew)
+        #: What listens for managers and other nodes.
+        self.remote: RemoteDoor | None = None
         #: What listens on api.sock while this machine has no manager.
         self.elsewhere: grpc.aio.Server | None = None
         #: Set when this process made the node join or leave.
@@ -344,7 +349,7 @@ class Agent:
 
     def problem(self) -> str:
         """Return what is wrong with this node's place in its cluster; "": nothing."""
-        return self._removed or self.renewing.problem
+        return self._removed or self.renewing.problem or (self.remote.problem if self.remote else "")
 
     def say_leaving(self, *, drain: bool) -> None:
         """Tell the manager that this node leaves, or that its tasks are to move before it does."""
