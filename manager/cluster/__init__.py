@@ -9,6 +9,7 @@
 ``identity``    its certificate: made with the cluster, renewed by itself
 ``calls``       ClusterService
 ``door``        the TLS servers
+``reached``     whether its address leads here
 ``parts``       all of it, put together
 ==============  ==========================================================================
 """

@@ -19,6 +19,7 @@ from pycompose.manager.cluster.etcd import check_etcd
 from pycompose.manager.cluster.identity import Keeper, authority_of, issue, life_of, trust_of
 from pycompose.manager.cluster.listening import ANY, FILE, Listening, check_ports, wrong
 from pycompose.manager.cluster.own import OwnNode
+from pycompose.manager.cluster.reached import check_reached
 from pycompose.manager.cluster.rotation import Rotation, brought, phase
 from pycompose.manager.control.api import Api, ServicerContext
 from pycompose.manager.control.validate import shape
@@ -98,6 +99,7 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
             if found := [*shape(request.spec, "spec"), *wrong(listening)]:
                 raise InvalidError(found)
             check_ports(listening)
+            await check_reached(listening)
             moves = request.store != cluster_pb2.CLUSTER_STORE_SQLITE
             if moves:
                 await check_etcd(listening)

@@ -121,6 +121,9 @@ def test_a_cluster_is_made_once_and_its_key_lies_encrypted(node: Node) -> None:
     [
         (("--advertise-addr", "0.0.0.0"), "no machine's"),
         (("--advertise-addr", "a b"), "no IP address or host name"),
+        (("--advertise-addr", "127.0.0.9", "--listen-addr", "127.0.0.1"), "does not reach itself at 127.0.0.9:7420"),
+        (("--advertise-addr", "192.0.2.1"), "does not reach itself at 192.0.2.1:7420"),
+        (("--advertise-addr", "nowhere.invalid"), "does not reach itself at nowhere.invalid:7420"),
         (("--advertise-addr", "127.0.0.1", "--listen-addr", "here"), "is no IP address"),
         (("--advertise-addr", "127.0.0.1", "--listen-addr", "192.0.2.1"), "nothing can listen on 192.0.2.1:7420"),
         (("--advertise-addr", "127.0.0.1", "--port", "7999"), "in use"),
