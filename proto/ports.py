@@ -10,3 +10,5 @@ WORKER = 7422
 ETCD_PEER = 7423
 #: etcd's clients, on 127.0.0.1 alone, under the same authority.
 ETCD_CLIENT = 7424
+#: Frames of networks between nodes, in VXLAN (UDP; RFC 7348). Taken from nodes' addresses alone.
+VXLAN = 4789

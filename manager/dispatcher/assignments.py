@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pycompose.manager import states
-from pycompose.manager.allocator import PROTOCOLS, at_rest, down
+from pycompose.manager.allocator import ADDRESSED, PROTOCOLS, at_rest, down
 from pycompose.manager.cache import Cache, Changes
 from pycompose.manager.control.services import volumes_of
 from pycompose.manager.model import (
@@ -33,15 +33,23 @@ from pycompose.manager.model import (
     revision_id,
 )
 from pycompose.manager.orchestrator.actions import leaving
-from pycompose.proto.v1 import container_pb2, dispatcher_pb2, network_pb2, secret_pb2, service_pb2, task_pb2
+from pycompose.proto.v1 import (
+    container_pb2,
+    dispatcher_pb2,
+    network_pb2,
+    node_pb2,
+    secret_pb2,
+    service_pb2,
+    task_pb2,
+)
 
-#: Nothing of these is told to a node.
+#: Nothing of these is told to a node; of nodes only where their networks' frames go.
 UNHEARD = (NODE, PROJECT, CLUSTER)
 Key = tuple[int, str]
 Assignment = dispatcher_pb2.Assignment
 #: A network's option: where ports are published that name no address (Docker's bridge driver).
 HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
-(_NETWORK, _VOLUME, _SECRET, _CONFIG, _ACCOUNT, _TEMPLATE, _NAME, _ENDPOINT, _PORT, _TASK) = range(10)
+(_NETWORK, _VOLUME, _SECRET, _CONFIG, _ACCOUNT, _TEMPLATE, _NAME, _PEER, _ENDPOINT, _PORT, _TASK) = range(11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +112,14 @@ def wanted(cache: Cache, node_id: str, before: Wanted | None = None) -> Wanted:
         if account is not None:
             answer.add((_ACCOUNT, service_id), _account, account)
     _volumes(cache, node_id, templates, answer)
+    open_networks = _open_networks(cache, node_id)
+    networks |= open_networks
     for network_id in networks:
         network = cache.get(NETWORK, network_id)
         if network is not None:
             answer.add((_NETWORK, network_id), _network, network)
     _endpoints(cache, networks, answer)
+    _peers(cache, node_id, networks, networks & open_networks, answer)
     with_ports = [task for task in tasks if task.ports and not leaving(task)]
     for service in cache.all(SERVICE):
         _names(cache, service, networks, answer)
@@ -121,6 +132,8 @@ def touched(cache: Cache, changes: Changes) -> set[str] | None:
     nodes: set[str] = set()
     networks: set[str] = set()
     for change in changes.items:
+        if change.kind is NODE and _frames_of(change.old) != _frames_of(change.new):
+            return None
         if change.kind in UNHEARD:
             continue
         if change.kind is not TASK:
@@ -225,6 +238,48 @@ def _endpoint(network_id: str, task: task_pb2.Task) -> Assignment:
     return Assignment(endpoint=endpoint)
 
 
+def _has_overlays(node: node_pb2.Node | None) -> bool:
+    return node is not None and bool(node.description.data_address) and not node.status.left
+
+
+def _frames_of(node: node_pb2.Node | None) -> tuple[str, int]:
+    """Return where a node gets networks' frames; ("", 0): nowhere."""
+    return (node.description.data_address, node.description.data_port) if node and _has_overlays(node) else ("", 0)
+
+
+def _open_networks(cache: Cache, node_id: str) -> set[str]:
+    """Return the networks that connections come in on at every node of a cluster: a port on all leads to them."""
+    if not _has_overlays(cache.get(NODE, node_id)):
+        return set()
+    found = set()
+    for service in cache.all(SERVICE):
+        if not service.removing and any(_on_all_nodes(port) for port in service.endpoint.ports):
+            network = _way_in(cache, service)
+            if network is not None and network.spec.driver in ADDRESSED and not network.spec.internal:
+                found.add(network.id)
+    return found
+
+
+def _on_all_nodes(port: service_pb2.PortSpec) -> bool:
+    span = port.published_port_end > port.published_port
+    return port.publish_mode != service_pb2.PUBLISH_MODE_HOST and not span and bool(port.published_port)
+
+
+def _peers(cache: Cache, node_id: str, networks: set[str], open_networks: set[str], answer: _Answer) -> None:
+    """Put the nodes with which frames are exchanged: those with tasks on `networks`; all, where one is open."""
+    if not networks or not _has_overlays(cache.get(NODE, node_id)):
+        return
+    sharing = {task.node_id for network_id in networks for task in cache.tasks_of_network(network_id)}
+    for node in cache.all(NODE):
+        if node.id != node_id and _has_overlays(node) and (open_networks or node.id in sharing):
+            answer.add((_PEER, node.id), _peer, node)
+
+
+def _peer(node: node_pb2.Node) -> Assignment:
+    told = node.description
+    return Assignment(peer=network_pb2.Peer(node_id=node.id, address=told.data_address, port=told.data_port))
+
+
 def _names(cache: Cache, service: service_pb2.Service, networks: set[str], answer: _Answer) -> None:
     virtual = {address.network_id: address.address for address in service.endpoint.virtual_addresses}
     for attachment in service.spec.task.networks:
@@ -274,8 +329,7 @@ def _ports(cache: Cache, service: service_pb2.Service, tasks: Iterable[task_pb2.
         answer.add_anew((_PORT, key), Assignment(published_port=port))
 
     for port in () if at_rest(service, cache.tasks_of_service(service.id)) else service.endpoint.ports:
-        span = port.published_port_end > port.published_port
-        if port.publish_mode != service_pb2.PUBLISH_MODE_HOST and not span and port.published_port:
+        if _on_all_nodes(port):
             add(PROTOCOLS[port.protocol], port.host_ip, port.published_port, port.target_port, "")
     for task in tasks:
         for own in () if down(task, service.spec.task.restart) else task.ports:

@@ -419,6 +419,7 @@ class Assignment(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     VOLUME_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
     remove: _builtins.bool
     """The node no longer needs the object. A task goes when its desired state is REMOVED and the worker said so."""
     @_builtins.property
@@ -461,6 +462,10 @@ class Assignment(_message.Message):
     def account(self) -> _secret_pb2.RegistryAccount:
         """With which account the images of a service that has tasks here are pulled. Kept in memory."""
 
+    @_builtins.property
+    def peer(self) -> _network_pb2.Peer:
+        """A node that has tasks on a network that this one has, or on which connections come in for such tasks."""
+
     def __init__(
         self,
         *,
@@ -475,12 +480,13 @@ class Assignment(_message.Message):
         config: _secret_pb2.Config | None = ...,
         volume: _volume_pb2.Volume | None = ...,
         account: _secret_pb2.RegistryAccount | None = ...,
+        peer: _network_pb2.Peer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "config", b"config", "endpoint", b"endpoint", "network", b"network", "object", b"object", "published_port", b"published_port", "secret", b"secret", "service_name", b"service_name", "task", b"task", "template", b"template", "volume", b"volume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "config", b"config", "endpoint", b"endpoint", "network", b"network", "object", b"object", "peer", b"peer", "published_port", b"published_port", "secret", b"secret", "service_name", b"service_name", "task", b"task", "template", b"template", "volume", b"volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "config", b"config", "endpoint", b"endpoint", "network", b"network", "object", b"object", "published_port", b"published_port", "remove", b"remove", "secret", b"secret", "service_name", b"service_name", "task", b"task", "template", b"template", "volume", b"volume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "config", b"config", "endpoint", b"endpoint", "network", b"network", "object", b"object", "peer", b"peer", "published_port", b"published_port", "remove", b"remove", "secret", b"secret", "service_name", b"service_name", "task", b"task", "template", b"template", "volume", b"volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["template", "task", "network", "endpoint", "service_name", "published_port", "secret", "config", "volume", "account"]  # noqa: Y015
+    _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["template", "task", "network", "endpoint", "service_name", "published_port", "secret", "config", "volume", "account", "peer"]  # noqa: Y015
     _WhichOneofArgType_object: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_object) -> _WhichOneofReturnType_object | None: ...
 

@@ -27,7 +27,7 @@ from pycompose.proto.v1 import container_pb2 as pycompose_dot_v1_dot_container__
 from pycompose.proto.v1 import meta_pb2 as pycompose_dot_v1_dot_meta__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pycompose/v1/node.proto\x12\x0cpycompose.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpycompose/v1/container.proto\x1a\x17pycompose/v1/meta.proto\"\xb8\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.pycompose.v1.NodeSpec\x12\x32\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1d.pycompose.v1.NodeDescription\x12(\n\x06status\x18\x05 \x01(\x0b\x32\x18.pycompose.v1.NodeStatus\"\xc9\x01\n\x08NodeSpec\x12\x34\n\x0c\x61vailability\x18\x01 \x01(\x0e\x32\x1e.pycompose.v1.NodeAvailability\x12\x32\n\x06labels\x18\x02 \x03(\x0b\x32\".pycompose.v1.NodeSpec.LabelsEntry\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x16.pycompose.v1.NodeRole\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x03\n\x0fNodeDescription\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x30\n\tresources\x18\x03 \x01(\x0b\x32\x1d.pycompose.v1.ResourceAmounts\x12\x16\n\x0e\x65ngine_version\x18\x04 \x01(\t\x12\x16\n\x0ekernel_version\x18\x05 \x01(\t\x12\x18\n\x10operating_system\x18\x06 \x01(\t\x12\x16\n\x0e\x63group_version\x18\x07 \x01(\r\x12\x16\n\x0e\x61\x63\x63\x65ss_address\x18\x08 \x01(\t\x12\x46\n\rengine_labels\x18\t \x03(\x0b\x32/.pycompose.v1.NodeDescription.EngineLabelsEntry\x12\x10\n\x08warnings\x18\n \x03(\t\x12\x0e\n\x06routes\x18\x0b \x03(\t\x12\r\n\x05trust\x18\x14 \x01(\t\x1a\x33\n\x11\x45ngineLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xac\x01\n\nNodeStatus\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.pycompose.v1.NodeState\x12\x0f\n\x07message\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04left\x18\x04 \x01(\x08\x12,\n\x07manager\x18\x05 \x01(\x0b\x32\x1b.pycompose.v1.ManagerStatus\"T\n\rManagerStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06leader\x18\x02 \x01(\x08\x12\x11\n\treachable\x18\x03 \x01(\x08\x12\x0f\n\x07learner\x18\x04 \x01(\x08*R\n\x08NodeRole\x12\x19\n\x15NODE_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10NODE_ROLE_WORKER\x10\x01\x12\x15\n\x11NODE_ROLE_MANAGER\x10\x02*\x8d\x01\n\x10NodeAvailability\x12!\n\x1dNODE_AVAILABILITY_UNSPECIFIED\x10\x00\x12\x1c\n\x18NODE_AVAILABILITY_ACTIVE\x10\x01\x12\x1b\n\x17NODE_AVAILABILITY_PAUSE\x10\x02\x12\x1b\n\x17NODE_AVAILABILITY_DRAIN\x10\x03*o\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10NODE_STATE_READY\x10\x01\x12\x13\n\x0fNODE_STATE_DOWN\x10\x02\x12\x1b\n\x17NODE_STATE_DISCONNECTED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pycompose/v1/node.proto\x12\x0cpycompose.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpycompose/v1/container.proto\x1a\x17pycompose/v1/meta.proto\"\xb8\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04meta\x18\x02 \x01(\x0b\x32\x12.pycompose.v1.Meta\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.pycompose.v1.NodeSpec\x12\x32\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1d.pycompose.v1.NodeDescription\x12(\n\x06status\x18\x05 \x01(\x0b\x32\x18.pycompose.v1.NodeStatus\"\xc9\x01\n\x08NodeSpec\x12\x34\n\x0c\x61vailability\x18\x01 \x01(\x0e\x32\x1e.pycompose.v1.NodeAvailability\x12\x32\n\x06labels\x18\x02 \x03(\x0b\x32\".pycompose.v1.NodeSpec.LabelsEntry\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x16.pycompose.v1.NodeRole\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb8\x03\n\x0fNodeDescription\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x30\n\tresources\x18\x03 \x01(\x0b\x32\x1d.pycompose.v1.ResourceAmounts\x12\x16\n\x0e\x65ngine_version\x18\x04 \x01(\t\x12\x16\n\x0ekernel_version\x18\x05 \x01(\t\x12\x18\n\x10operating_system\x18\x06 \x01(\t\x12\x16\n\x0e\x63group_version\x18\x07 \x01(\r\x12\x16\n\x0e\x61\x63\x63\x65ss_address\x18\x08 \x01(\t\x12\x46\n\rengine_labels\x18\t \x03(\x0b\x32/.pycompose.v1.NodeDescription.EngineLabelsEntry\x12\x10\n\x08warnings\x18\n \x03(\t\x12\x0e\n\x06routes\x18\x0b \x03(\t\x12\x14\n\x0c\x64\x61ta_address\x18\x0c \x01(\t\x12\x11\n\tdata_port\x18\r \x01(\r\x12\r\n\x05trust\x18\x14 \x01(\t\x1a\x33\n\x11\x45ngineLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xac\x01\n\nNodeStatus\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.pycompose.v1.NodeState\x12\x0f\n\x07message\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04left\x18\x04 \x01(\x08\x12,\n\x07manager\x18\x05 \x01(\x0b\x32\x1b.pycompose.v1.ManagerStatus\"T\n\rManagerStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06leader\x18\x02 \x01(\x08\x12\x11\n\treachable\x18\x03 \x01(\x08\x12\x0f\n\x07learner\x18\x04 \x01(\x08*R\n\x08NodeRole\x12\x19\n\x15NODE_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10NODE_ROLE_WORKER\x10\x01\x12\x15\n\x11NODE_ROLE_MANAGER\x10\x02*\x8d\x01\n\x10NodeAvailability\x12!\n\x1dNODE_AVAILABILITY_UNSPECIFIED\x10\x00\x12\x1c\n\x18NODE_AVAILABILITY_ACTIVE\x10\x01\x12\x1b\n\x17NODE_AVAILABILITY_PAUSE\x10\x02\x12\x1b\n\x17NODE_AVAILABILITY_DRAIN\x10\x03*o\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10NODE_STATE_READY\x10\x01\x12\x13\n\x0fNODE_STATE_DOWN\x10\x02\x12\x1b\n\x17NODE_STATE_DISCONNECTED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,12 +38,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODESPEC_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_NODEDESCRIPTION_ENGINELABELSENTRY']._loaded_options = None
   _globals['_NODEDESCRIPTION_ENGINELABELSENTRY']._serialized_options = b'8\001'
-  _globals['_NODEROLE']._serialized_start=1183
-  _globals['_NODEROLE']._serialized_end=1265
-  _globals['_NODEAVAILABILITY']._serialized_start=1268
-  _globals['_NODEAVAILABILITY']._serialized_end=1409
-  _globals['_NODESTATE']._serialized_start=1411
-  _globals['_NODESTATE']._serialized_end=1522
+  _globals['_NODEROLE']._serialized_start=1224
+  _globals['_NODEROLE']._serialized_end=1306
+  _globals['_NODEAVAILABILITY']._serialized_start=1309
+  _globals['_NODEAVAILABILITY']._serialized_end=1450
+  _globals['_NODESTATE']._serialized_start=1452
+  _globals['_NODESTATE']._serialized_end=1563
   _globals['_NODE']._serialized_start=130
   _globals['_NODE']._serialized_end=314
   _globals['_NODESPEC']._serialized_start=317
@@ -51,11 +51,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODESPEC_LABELSENTRY']._serialized_start=473
   _globals['_NODESPEC_LABELSENTRY']._serialized_end=518
   _globals['_NODEDESCRIPTION']._serialized_start=521
-  _globals['_NODEDESCRIPTION']._serialized_end=920
-  _globals['_NODEDESCRIPTION_ENGINELABELSENTRY']._serialized_start=869
-  _globals['_NODEDESCRIPTION_ENGINELABELSENTRY']._serialized_end=920
-  _globals['_NODESTATUS']._serialized_start=923
-  _globals['_NODESTATUS']._serialized_end=1095
-  _globals['_MANAGERSTATUS']._serialized_start=1097
-  _globals['_MANAGERSTATUS']._serialized_end=1181
+  _globals['_NODEDESCRIPTION']._serialized_end=961
+  _globals['_NODEDESCRIPTION_ENGINELABELSENTRY']._serialized_start=910
+  _globals['_NODEDESCRIPTION_ENGINELABELSENTRY']._serialized_end=961
+  _globals['_NODESTATUS']._serialized_start=964
+  _globals['_NODESTATUS']._serialized_end=1136
+  _globals['_MANAGERSTATUS']._serialized_start=1138
+  _globals['_MANAGERSTATUS']._serialized_end=1222
 # @@protoc_insertion_point(module_scope)

@@ -237,6 +237,8 @@ class NodeDescription(_message.Message):
     ENGINE_LABELS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
+    DATA_ADDRESS_FIELD_NUMBER: _builtins.int
+    DATA_PORT_FIELD_NUMBER: _builtins.int
     TRUST_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     """Host name of the node."""
@@ -252,6 +254,10 @@ class NodeDescription(_message.Message):
     """1 or 2."""
     access_address: _builtins.str
     """gRPC target of the worker's task access and image services, e.g. "unix:/run/pycompose/worker.sock"."""
+    data_address: _builtins.str
+    """IPv4 address for networks' frames between nodes; empty: the node is in no cluster, or can have no such networks."""
+    data_port: _builtins.int
+    """UDP port at that address."""
     trust: _builtins.str
     """By what its certificate is signed and whom it believes, as `pycompose.proto.trust.fingerprint` makes it; empty on a
     single node.
@@ -286,11 +292,13 @@ class NodeDescription(_message.Message):
         engine_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         routes: _abc.Iterable[_builtins.str] | None = ...,
+        data_address: _builtins.str = ...,
+        data_port: _builtins.int = ...,
         trust: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_address", b"access_address", "cgroup_version", b"cgroup_version", "engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "kernel_version", b"kernel_version", "operating_system", b"operating_system", "platform", b"platform", "resources", b"resources", "routes", b"routes", "trust", b"trust", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_address", b"access_address", "cgroup_version", b"cgroup_version", "data_address", b"data_address", "data_port", b"data_port", "engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "kernel_version", b"kernel_version", "operating_system", b"operating_system", "platform", b"platform", "resources", b"resources", "routes", b"routes", "trust", b"trust", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,11 +40,11 @@ def test_keys_are_filled_up_by_part() -> None:
 
 
 def test_the_table_holds_its_ports() -> None:
-    text = portfilter.table("t", [portfilter.port_of("c", BOTH, 1)], version6=True)
+    text = portfilter.table("t", [portfilter.port_of("c", BOTH, 1)], IPv4Address("10.1.0.1"), version6=True)
     assert 'elements = { "pycp' in text
     assert "02:aa:00:00:00:01 . fd00::2" in text
     assert "0xfd000000000000000000000000000002" in text
-    assert "version6" not in portfilter.table("t", [], version6=False)
+    assert "version6" not in portfilter.table("t", [], IPv4Address("10.1.0.1"), version6=False)
 
 
 def test_a_batch_is_framed_and_counts_its_answers() -> None:

@@ -43,7 +43,8 @@ from pycompose.worker.images.spreading import Spreading
 from pycompose.worker.images.store import architecture
 from pycompose.worker.network import etcfiles, hostports
 from pycompose.worker.network.manager import NodeNetwork
-from pycompose.worker.network.model import NetworkSpec, NetworkView
+from pycompose.worker.network.model import NetworkSpec, NetworkView, Underlay
+from pycompose.worker.network.spanning import underlay_of
 from pycompose.worker.rootless import doors, known
 from pycompose.worker.runtime import cgroups
 from pycompose.worker.runtime.client import ExitStatus, Runtime
@@ -105,6 +106,8 @@ class Agent:
         self.managers = Managers(state, run)
         peers = NodePeers(state, self.membership, self.managers, self.node_id)
         self.peering = Peering(self.images, self.registries.downloads, self.spreading, peers)
+        #: This node's address for networks' frames, None: its networks are its own.
+        self.underlay: Underlay | None = None
         self.renewing = Renewing(state, self.managers, renewed=self._described_anew)
         #: What listens for managers and other nodes.
         self.remote: RemoteDoor | None = None
@@ -165,10 +168,12 @@ class Agent:
 
     async def _recover(self) -> None:
         """Find again what ran before this agent."""
+        if self.membership.cluster_id and self.around is None:
+            self.underlay = underlay_of(self.membership.advertise, self.membership.data_port)
         states = {state.id: state for state in await self.runtime.recover()}
         known = self.records.load()
         wishes.fold(self.desired, self._remembered())
-        await self.network.start({task.id for task, _, _ in known}, view_of(self.desired))
+        await self.network.start({task.id for task, _, _ in known}, view_of(self.desired, self.underlay))
         self.user_namespaces.keep_only(task.id for task, _, _ in known)
         for task, spec, record in known:
             runner = Runner(self, task, spec, record)
@@ -224,7 +229,7 @@ class Agent:
         await self.apply_networks()
 
     def _view(self) -> NetworkView:
-        view = view_of(self.desired)
+        view = view_of(self.desired, self.underlay)
         return view if self.build_network is None else replace(view, networks=(*view.networks, self.build_network))
 
     async def _remove_volume(self, name: str) -> None:
@@ -424,6 +429,8 @@ class Agent:
             warnings=[*(self.around.warnings if self.around else ()), *self.network.warnings()],
             routes=self.network.foreign_routes(),
             trust=self.renewing.word() if self.membership.cluster_id else "",
+            data_address=str(self.underlay.address) if self.underlay else "",
+            data_port=self.underlay.port if self.underlay else 0,
         )
         found.resources.nano_cpus = (os.cpu_count() or 1) * 1_000_000_000
         found.resources.memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

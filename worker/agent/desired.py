@@ -18,6 +18,7 @@ class Desired:
     endpoints: dict[tuple[str, str], network_pb2.Endpoint] = field(default_factory=dict)
     service_names: dict[tuple[str, str], network_pb2.ServiceName] = field(default_factory=dict)
     ports: dict[tuple[str, str, str, int, int], network_pb2.PublishedPort] = field(default_factory=dict)
+    peers: dict[str, network_pb2.Peer] = field(default_factory=dict)
     secrets: dict[str, secret_pb2.Secret] = field(default_factory=dict)
     configs: dict[str, secret_pb2.Config] = field(default_factory=dict)
     volumes: dict[str, volume_pb2.Volume] = field(default_factory=dict)
@@ -67,7 +68,7 @@ def _fold(desired: Desired, batch: dispatcher_pb2.AssignmentBatch, changed: set[
             changed.add(item.id)
         elif kind == "volume":
             volumes.add(item.id)
-        elif kind in ("network", "endpoint", "service_name", "published_port"):
+        elif kind in ("network", "endpoint", "service_name", "published_port", "peer"):
             network = True
     return network
 
@@ -80,6 +81,7 @@ def network_part(desired: Desired) -> dispatcher_pb2.AssignmentBatch:
         ("endpoint", desired.endpoints),
         ("service_name", desired.service_names),
         ("published_port", desired.ports),
+        ("peer", desired.peers),
         ("task", desired.tasks),
     ):
         items: Any = table.values()
@@ -102,6 +104,8 @@ def _place(desired: Desired, kind: str, item: Any) -> tuple[dict[Any, Any], Any]
         case "published_port":
             key = (item.service_id, item.protocol, item.host_ip, item.published_port, item.target_port)
             return desired.ports, key
+        case "peer":
+            return desired.peers, item.node_id
         case "secret":
             return desired.secrets, item.spec.name
         case "account":

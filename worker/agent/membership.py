@@ -45,7 +45,7 @@ class Membership:
         cluster_id, cluster_name: "" on a single node.
         node_id: as its certificate has it.
         advertise: its address for others; `listen`: the one it listens on, "" for all.
-        ports: by their names: "worker".
+        ports: by their names: "worker", "vxlan".
     """
 
     role: str = "single"
@@ -74,6 +74,11 @@ class Membership:
     def worker_port(self) -> int:
         """Port of this node's task access for managers and other nodes."""
         return int(self.ports.get("worker", ports.WORKER))
+
+    @property
+    def data_port(self) -> int:
+        """UDP port of this node's for networks' frames."""
+        return int(self.ports.get("vxlan", ports.VXLAN))
 
 
 class Managers:

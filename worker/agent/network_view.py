@@ -21,9 +21,12 @@ from pycompose.worker.network.model import (
     Endpoint,
     NetworkSpec,
     NetworkView,
+    Peer,
     PublishedPort,
     ServiceView,
+    Underlay,
 )
+from pycompose.worker.network.overlay import fitted
 
 _BRIDGE = "com.docker.network.bridge."
 ENDPOINT = "com.docker.network.endpoint."
@@ -65,9 +68,13 @@ def _address(text: str) -> IPv4Address:
     return IPv4Address(text)
 
 
-def view_of(desired: Desired) -> NetworkView:
-    """Return the view; networks without addresses (host, none) are not part of it."""
-    networks = [spec for network in desired.networks.values() if (spec := network_of(network)) is not None]
+def view_of(desired: Desired, underlay: Underlay | None = None) -> NetworkView:
+    """Return the view; networks without addresses (host, none) are not part of it.
+
+    `underlay`: this node's address among the cluster's; its networks reach over nodes then.
+    """
+    found = [spec for network in desired.networks.values() if (spec := network_of(network)) is not None]
+    networks = [fitted(spec, underlay) for spec in found]
     reached = rotation(desired.endpoints.values())
     return NetworkView(
         networks=tuple(networks),
@@ -81,6 +88,7 @@ def view_of(desired: Desired) -> NetworkView:
                 service=e.service_id or None,
                 in_rotation=(e.task_id, e.network_id) in reached,
                 node_id=e.node_id,
+                mac=e.mac_address,
             )
             for e in desired.endpoints.values()
         ),
@@ -107,6 +115,8 @@ def view_of(desired: Desired) -> NetworkView:
             )
             for p in desired.ports.values()
         ),
+        peers=tuple(Peer(p.node_id, IPv4Address(p.address), p.port) for p in desired.peers.values()),
+        underlay=underlay,
     )
 
 

@@ -11,6 +11,8 @@ A packet's way out: task -> gateway (bridge) -> uplink -> masqueraded by the mac
 ``errors``              the exception tree
 ``rules``               pure: view -> nftables scripts
 ``portfilter``          pure: what a container may send on its bridge; ``nft_elements``: its sets' elements
+``overlay``             pure: view -> what lets a network reach over nodes
+``tunnels``             networks' VXLAN devices and entries, by difference; ``spanning``: the kernel's part
 ``pool``                container namespaces that are made ahead
 ``zone``                pure: DNS question + zones -> answer, refusal or 'ask upstream'
 ``etcfiles``            pure: /etc/hosts, /etc/resolv.conf, /etc/hostname of a container

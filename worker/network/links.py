@@ -24,6 +24,7 @@ from pycompose.worker.network import names, netlink, netns, nft_elements, portfi
 from pycompose.worker.network.errors import KernelRefused
 from pycompose.worker.network.model import Attachment, NetworkSpec
 from pycompose.worker.network.netlink import Netlink
+from pycompose.worker.network.spanning import Spanning
 
 LOOPBACK = 1
 EVERYWHERE = IPv4Network("0.0.0.0/0")
@@ -36,6 +37,7 @@ class Links:
     def __init__(self, directory: Path, instance: str, table: str) -> None:
         self._directory, self._instance, self._table = directory, instance, table
         self._home = netns.current()
+        self.spanning = Spanning(self._home)
         #: Name of a network -> socket by which its filter's elements are changed.
         self._speakers: dict[str, socket.socket] = {}
         #: Whether the machine did not forward before us.

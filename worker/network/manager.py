@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pycompose.worker.network import names, portfilter, routes, rules, zone
+from pycompose.worker.network import names, overlay, portfilter, routes, rules, zone
 from pycompose.worker.network.errors import KernelRefused, NetworkError
 from pycompose.worker.network.guard import Guard
 from pycompose.worker.network.helper import Helper
@@ -36,6 +36,7 @@ from pycompose.worker.network.model import (
 )
 from pycompose.worker.network.pool import Pool, Prepared
 from pycompose.worker.network.ports import Forwarder
+from pycompose.worker.network.tunnels import Tunnels
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -96,8 +97,15 @@ class NodeNetwork:
         self._view = NetworkView()
         #: Networks that exist here: id -> index of the uplink's transfer addresses.
         self._networks: dict[str, int] = {}
-        #: Networks whose ports are filtered by a table of this run of the node.
-        self._filtered: set[str] = set()
+        #: Networks whose ports are filtered by a table of this run of the node, and as whom each speaks to others.
+        self._filtered: dict[str, str] = {}
+        self._tunnels = Tunnels(
+            self._links.spanning,
+            self._do,
+            lambda network_id: self._links.path(f"n-{network_id}"),
+            partial(names.uplink_name, instance),
+            self._interfaces,
+        )
         #: Containers that exist here, and their resolver's ports.
         self._containers: dict[str, Plugged] = {}
         self._dns_ports: dict[str, tuple[int, int]] = {}
@@ -202,12 +210,15 @@ class NodeNetwork:
                     except (NetworkError, OSError) as error:
                         log.error("network %s cannot be made: %s", spec.name, error)
                         self.network_problems[spec.id] = f"network {spec.name} cannot be made: {error}"
+            wide = overlay.spans(view)
             for spec in view.networks:
-                if spec.id in self._networks and spec.id not in self._filtered:
-                    await self._filter_ports(spec)
+                speaks_as = overlay.node_mac(view.underlay.address) if view.underlay and spec.id in wide else ""
+                if spec.id in self._networks and self._filtered.get(spec.id) != speaks_as:
+                    await self._filter_ports(spec, speaks_as)
             await self._open_ports()
             self._update_zones()
             await self._update_rules()
+            self.network_problems |= await self._tunnels.apply(view, self._networks)
             await self._remove_networks()
             self._pool.want(bool(self._networks))
             if not uplinks and self._uplinks():
@@ -232,21 +243,26 @@ class NodeNetwork:
             raise
         self._networks[spec.id] = index
 
-    async def _filter_ports(self, spec: NetworkSpec) -> None:
-        """Write the filter of a network's ports: of those that are there; ``Links`` adds and removes others."""
+    async def _filter_ports(self, spec: NetworkSpec, speaks_as: str) -> None:
+        """Write the filter of a network's ports: of those that are there; ``Links`` adds and removes others.
+
+        ``speaks_as``: this node's MAC for other nodes that have the network, "": there are none.
+        """
         ports = [port for name, each in self._containers.items() for _, port in each.ports(name, {spec.id})]
-        text = portfilter.table(self._table, ports, version6=spec.subnet6 is not None)
+        six = spec.subnet6 is not None
+        text = portfilter.table(self._table, ports, spec.gateway, version6=six, node_mac=speaks_as)
         answer = await self._nft.ask({"netns": str(self._links.path(f"n-{spec.id}")), "script": text})
         if answer["error"]:
             raise KernelRefused(f"nftables refused the filter of network {spec.name}: {answer['error']}")
-        self._filtered.add(spec.id)
+        self._filtered[spec.id] = speaks_as
 
     async def _remove_networks(self) -> None:
         wanted = {spec.id for spec in self._view.networks}
         used = {a.network_id for each in self._containers.values() for a in each.attachments}
         for network_id in [n for n in self._networks if n not in wanted | used]:
             del self._networks[network_id]
-            self._filtered.discard(network_id)
+            self._filtered.pop(network_id, None)
+            self._tunnels.forget(network_id)
             await self._forget(f"n-{network_id}")
 
     async def _open_ports(self) -> None:
@@ -300,11 +316,14 @@ class NodeNetwork:
         await self._update_machine()
         uplinks = self._uplinks()
         numbers = rules.transfer_ports(self._ports)
+        wide = overlay.spans(self._view)
+        own_address = self._view.underlay.address if self._view.underlay else None
         for spec in self._view.networks:
             own = {port: number for port, number in numbers.items() if port.network_id == spec.id}
-            text = rules.network_table(self._table, uplinks.get(spec.id), own, self._view.endpoints)
+            nodes = [peer.address for peer in wide.get(spec.id, ())] if spec.id in self._networks else []
+            text = rules.network_table(self._table, uplinks.get(spec.id), own, self._view.endpoints, nodes, own_address)
             name = f"n-{spec.id}"
-            if name in self._written or own:
+            if name in self._written or own or nodes:
                 await self._write_rules(name, str(self._links.path(name)), text)
         backends = rules.vip_backends(self._view, set().union(*self._told.values()))
         for container_id, told in list(self._told.items()):  # others' rules say nothing that can change
@@ -318,8 +337,26 @@ class NodeNetwork:
         guests = [each.attachments for each in self._containers.values() if each.guest]
         addresses = [one for attachments in guests for each in attachments for one in each.all_addresses()]
         numbers = rules.transfer_ports(self._ports)
-        text = rules.machine_table(self._table, self._uplinks(), numbers, addresses)
+        text = rules.machine_table(self._table, self._uplinks(), numbers, addresses, self._carried())
         await self._write_rules("machine", MACHINE, text)
+
+    def _carried(self) -> rules.Carried | None:
+        peers, underlay = self._view.peers, self._view.underlay
+        if underlay is None:
+            return None
+        nodes, ports = {peer.address for peer in peers}, {peer.port for peer in peers}
+        return rules.Carried(underlay.port, tuple(sorted(nodes)), tuple(sorted(ports)))
+
+    def _interfaces(self, network_id: str) -> list[tuple[Path, str]]:
+        """(Namespace, interface) of each container on a network."""
+        prefixes = {spec.id: spec.prefix for spec in self._view.networks}
+        found = []
+        for container_id, plugged in self._containers.items():
+            known = [each for each in plugged.attachments if each.network_id in prefixes]
+            inside = names.interface_names([(each.interface, prefixes[each.network_id]) for each in known])
+            path = self._links.path(container_id)
+            found += [(path, n) for n, each in zip(inside, known, strict=True) if each.network_id == network_id]
+        return found
 
     async def _update_container(
         self, container_id: str, backends: rules.Backends | None = None, *, fresh: bool = False

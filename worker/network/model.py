@@ -30,7 +30,7 @@ class NetworkSpec:
         talk: its containers reach one another.
         prefix: of its interfaces' names in containers.
         parent, mode: of macvlan: the machine's link below it, and how (ip-link(8)).
-        vni: kept for the VXLAN device that a second node adds.
+        vni: of the VXLAN device, once other nodes have the network too.
     """
 
     id: str
@@ -104,6 +104,7 @@ class Endpoint:
     in_rotation: bool = True
     node_id: str = ""
     address6: IPv6Address | None = None
+    mac: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,34 @@ class PublishedPort:
 
 
 @dataclass(frozen=True)
+class Peer:
+    """Another node: where it sends networks' frames from, and gets them."""
+
+    node_id: str
+    address: IPv4Address
+    port: int
+
+
+@dataclass(frozen=True)
+class Underlay:
+    """This node as others see it: ``address`` and ``port`` for frames; ``mtu``: of the link that has the address."""
+
+    address: IPv4Address
+    port: int
+    mtu: int
+
+
+@dataclass(frozen=True)
 class NetworkView:
-    """All that this node must know at one revision."""
+    """All that this node must know at one revision. ``underlay`` None: it is alone, its networks are its own."""
 
     networks: tuple[NetworkSpec, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
     services: tuple[ServiceView, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     revision: int = 0
+    peers: tuple[Peer, ...] = ()
+    underlay: Underlay | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ takes 170 ms and its memory stays in the agent.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -19,6 +21,7 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
+    ip_address,
     ip_interface,
 )
 
@@ -34,6 +37,12 @@ _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_ISOLATED = 8, 9,
 _NTF_MASTER, _NUD_NOARP = 0x04, 0x40
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_F_NODAD, _IFA_F_PERMANENT = 1, 2, 8, 0x02, 0x80
 _AF_BRIDGE = 7
+_DELNEIGH, _GETNEIGH, _DELROUTE, _NEWRULE, _DELRULE, _DELLINK = 29, 30, 25, 32, 33, 17
+_NTF_SELF, _NUD_PERMANENT = 0x02, 0x80
+_NDA_DST, _NDA_LLADDR, _NDA_PORT = 1, 2, 6
+_RTA_TABLE, _RTNH_F_ONLINK, _SIOCGIFMTU = 15, 4, 0x8921
+#: What is there already, or gone already, is as it should be.
+_THERE, _GONE = (errno.EEXIST,), (errno.ENOENT, errno.ESRCH, errno.ENODEV)
 _UP = 0x1
 #: IFLA_MACVLAN_MODE (linux/if_link.h).
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
@@ -43,12 +52,13 @@ Interface = IPv4Interface | IPv6Interface
 
 @dataclass(frozen=True)
 class Message:
-    """One request; ``what`` names it in an error."""
+    """One request; ``what`` names it in an error; ``fine``: errnos that are none."""
 
     kind: int
     flags: int
     payload: bytes
     what: str
+    fine: tuple[int, ...] = ()
 
 
 def _attr(kind: int, data: bytes) -> bytes:
@@ -121,6 +131,13 @@ def set_port(index: int, *, isolated: bool) -> Message:
     return Message(_SETLINK, 0, head + _attr(_IFLA_PROTINFO | _NESTED, setting), f"set up port {index}")
 
 
+def set_tunnel(index: int, *, isolated: bool) -> Message:
+    """Let the bridge's port of a VXLAN device teach nothing; frames for MACs that the bridge does not know go there."""
+    head = struct.pack("=BxHiII", _AF_BRIDGE, 0, index, 0, 0)
+    setting = _attr(_IFLA_BRPORT_LEARNING, b"\0") + (_attr(_IFLA_BRPORT_ISOLATED, b"\1") if isolated else b"")
+    return Message(_SETLINK, 0, head + _attr(_IFLA_PROTINFO | _NESTED, setting), f"set up tunnel {index}")
+
+
 def add_station(index: int, mac: str) -> Message:
     """Tell a bridge which MAC is behind its port, for good (bridge(8), "fdb add ... master static")."""
     head = struct.pack("=BxHiHBB", _AF_BRIDGE, 0, index, _NUD_NOARP, _NTF_MASTER, 0)
@@ -136,6 +153,70 @@ def add_macvlan(
     payload = _ifinfo() + _text(_IFLA_IFNAME, name) + _u32(_IFLA_LINK, parent) + _u32(_IFLA_NET_NS_FD, target_netns)
     payload += (_mac(mac) if mac else b"") + (_u32(_IFLA_MTU, mtu) if mtu else b"") + info
     return Message(_NEWLINK, _CREATE | _EXCL, payload, f"add macvlan {name}")
+
+
+def add_vxlan(name: str, *, target_netns: int, vni: int, local: IPv4Address, port: int, mac: str, mtu: int) -> Message:
+    """Make a VXLAN device in the namespace of descriptor ``target_netns``; its packets go by the namespace that asks.
+
+    It learns nothing, answers ARP itself, and sends to nobody that it was not told of (ip-link(8), RFC 7348).
+    """
+    off, on = b"\0", b"\1"
+    data = _u32(1, vni) + _attr(4, local.packed) + _attr(7, off) + _attr(11, on) + _attr(15, struct.pack(">H", port))
+    info = _attr(_IFLA_LINKINFO, _text(1, "vxlan") + _attr(2, data))
+    payload = _ifinfo() + _text(_IFLA_IFNAME, name) + _u32(_IFLA_NET_NS_FD, target_netns) + _mac(mac)
+    return Message(_NEWLINK, _CREATE | _EXCL, payload + _u32(_IFLA_MTU, mtu) + info, f"add VXLAN device {name}")
+
+
+def set_master(index: int, master: int) -> Message:
+    """Make a link a bridge's port."""
+    return Message(_NEWLINK, 0, _ifinfo(index) + _u32(_IFLA_MASTER, master), f"put link {index} on its bridge")
+
+
+def set_mtu(index: int, mtu: int) -> Message:
+    """Change the longest packet of a link."""
+    return Message(_NEWLINK, 0, _ifinfo(index) + _u32(_IFLA_MTU, mtu), f"set the MTU of link {index} to {mtu}")
+
+
+def delete_link(index: int) -> Message:
+    """Remove a link."""
+    return Message(_DELLINK, 0, _ifinfo(index), f"remove link {index}", _GONE)
+
+
+def station(index: int, mac: str, remote: IPv4Address, port: int, *, add: bool) -> Message:
+    """Tell a VXLAN device, or no longer, behind which address a MAC is; ``port`` 0: the device's own."""
+    head = struct.pack("=BxHiHBB", _AF_BRIDGE, 0, index, _NUD_PERMANENT | _NUD_NOARP, _NTF_SELF, 0)
+    payload = head + _attr(_NDA_LLADDR, bytes.fromhex(mac.replace(":", "")))
+    if not add:
+        return Message(_DELNEIGH, 0, payload, f"forget {mac}", _GONE)
+    payload += _attr(_NDA_DST, remote.packed) + (_attr(_NDA_PORT, struct.pack(">H", port)) if port else b"")
+    return Message(_NEWNEIGH, _CREATE | _REPLACE, payload, f"tell that {mac} is behind {remote}")
+
+
+def neighbour(index: int, address: IPv4Address | IPv6Address, mac: str, *, add: bool) -> Message:
+    """Write an address's MAC down for good, or remove it (ip-neighbour(8))."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    payload = struct.pack("=BxHiHBB", family, 0, index, _NUD_PERMANENT, 0, 0) + _attr(_NDA_DST, address.packed)
+    if not add:
+        return Message(_DELNEIGH, 0, payload, f"forget neighbour {address}", _GONE)
+    payload += _attr(_NDA_LLADDR, bytes.fromhex(mac.replace(":", "")))
+    return Message(_NEWNEIGH, _CREATE | _REPLACE, payload, f"tell of neighbour {address}")
+
+
+def way_back(index: int, via: IPv4Address, mark: int, *, add: bool) -> list[Message]:
+    """What leads packets with a mark to a neighbour on a link, or no longer: a table of that number, and its rule."""
+    rule = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 0, 0, 0, 1, 0)
+    rule += _u32(6, 100) + _u32(10, mark) + _u32(_RTA_TABLE, mark)
+    route = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 0, 3, 0, 1, _RTNH_F_ONLINK)
+    route += _attr(5, via.packed) + _u32(4, index) + _u32(_RTA_TABLE, mark)
+    if add:
+        return [
+            Message(_NEWROUTE, _CREATE | _REPLACE, route, f"lead the way back to {via}"),
+            Message(_NEWRULE, _CREATE | _EXCL, rule, f"lead the mark of {via}", _THERE),
+        ]
+    return [
+        Message(_DELRULE, 0, rule, f"forget the mark of {via}", _GONE),
+        Message(_DELROUTE, 0, route, f"forget the way back to {via}", _GONE),
+    ]
 
 
 def add_address(index: int, address: Interface) -> Message:
@@ -165,6 +246,13 @@ def add_route(
         attrs += _attr(1, destination.network_address.packed)
     flags = _CREATE | (_REPLACE if replace else _EXCL)
     return Message(_NEWROUTE, flags, head + attrs, f"route {destination} via {via}")
+
+
+def mtu_of(name: str) -> int:
+    """Return a link's MTU in bytes (netdevice(7), SIOCGIFMTU)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        answer = fcntl.ioctl(asking, _SIOCGIFMTU, struct.pack("16si", name.encode(), 0))
+    return int(struct.unpack_from("16si", answer)[1])
 
 
 class Netlink:
@@ -200,27 +288,51 @@ class Netlink:
                 if kind != _ERROR or sequence not in pending:
                     continue
                 message = pending.pop(sequence)
-                errno = -struct.unpack_from("=i", payload)[0]
-                if errno and refused is None:
-                    refused = KernelRefused(f"the kernel refused to {message.what}: {os.strerror(errno)}")
-                    refused.__cause__ = OSError(errno, os.strerror(errno))
+                status = -struct.unpack_from("=i", payload)[0]
+                if status and status not in message.fine and refused is None:
+                    refused = KernelRefused(f"the kernel refused to {message.what}: {os.strerror(status)}")
+                    refused.__cause__ = OSError(status, os.strerror(status))
         if refused is not None:
             raise refused
 
     def addresses(self, index: int) -> list[Interface]:
         """A link's permanent addresses of global scope (rtnetlink(7), RTM_GETADDR)."""
+        head = struct.pack("=BBBBi", 0, 0, 0, 0, 0)
+        found = (_global_address(payload, index) for payload in self._dump(_GETADDR, head))
+        return [address for address in found if address is not None]
+
+    def stations(self, index: int) -> list[tuple[str, IPv4Address, int]]:
+        """(MAC, node, port or 0) of each entry of a VXLAN device that leads to a node."""
+        found = []
+        for payload in self._dump(_GETNEIGH, struct.pack("=BxHiHBB", _AF_BRIDGE, 0, 0, 0, 0, 0)):
+            _, number, _, flags, _ = struct.unpack_from("=BxxxiHBB", payload)
+            values = _attributes(payload, 12)
+            if number == index and flags & _NTF_SELF and len(values.get(_NDA_DST, b"")) == 4:
+                port = struct.unpack(">H", values.get(_NDA_PORT, b"\0\0"))[0]
+                found.append((values[_NDA_LLADDR].hex(":"), IPv4Address(values[_NDA_DST]), port))
+        return found
+
+    def neighbours(self, index: int) -> list[tuple[IPv4Address | IPv6Address, str]]:
+        """(Address, MAC) of a link's neighbours that were written down for good."""
+        found: list[tuple[IPv4Address | IPv6Address, str]] = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for payload in self._dump(_GETNEIGH, struct.pack("=BxHiHBB", family, 0, 0, 0, 0, 0)):
+                _, number, state, _, _ = struct.unpack_from("=BxxxiHBB", payload)
+                values = _attributes(payload, 12)
+                if number == index and state & _NUD_PERMANENT and len(values.get(_NDA_LLADDR, b"")) == 6:
+                    found.append((ip_address(values[_NDA_DST]), values[_NDA_LLADDR].hex(":")))
+        return found
+
+    def _dump(self, kind: int, head: bytes) -> Iterator[bytes]:
         self._sequence += 1
-        self._socket.send(self._frame(_GETADDR, _REQUEST | _DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)))
-        found: list[Interface] = []
+        self._socket.send(self._frame(kind, _REQUEST | _DUMP, head))
         while True:
-            for kind, sequence, payload in self._receive():
+            for answer, sequence, payload in self._receive():
                 if sequence != self._sequence:
                     continue
-                if kind in (_DONE, _ERROR):
-                    return found
-                address = _global_address(payload, index)
-                if address is not None:
-                    found.append(address)
+                if answer in (_DONE, _ERROR):
+                    return
+                yield payload
 
     def _frame(self, kind: int, flags: int, payload: bytes) -> bytes:
         return struct.pack("=IHHII", 16 + len(payload), kind, flags, self._sequence, 0) + payload
@@ -239,9 +351,14 @@ def _global_address(payload: bytes, wanted: int) -> Interface | None:
     _, prefix, flags, scope, index = struct.unpack_from("=BBBBi", payload)
     if index != wanted or scope != 0 or not flags & _IFA_F_PERMANENT:
         return None
-    attributes, offset = {}, 8
+    attributes = _attributes(payload, 8)
+    return ip_interface((attributes.get(_IFA_LOCAL, attributes[_IFA_ADDRESS]), prefix))
+
+
+def _attributes(payload: bytes, offset: int) -> dict[int, bytes]:
+    found = {}
     while offset + 4 <= len(payload):
         length, kind = struct.unpack_from("=HH", payload, offset)
-        attributes[kind] = payload[offset + 4 : offset + length]
+        found[kind] = payload[offset + 4 : offset + length]
         offset += (length + 3) & ~3
-    return ip_interface((attributes.get(_IFA_LOCAL, attributes[_IFA_ADDRESS]), prefix))
+    return found

@@ -41,6 +41,17 @@ def inside(descriptor: int, home: int) -> Iterator[None]:
         enter(home)
 
 
+@contextmanager
+def visiting(path: Path, home: int) -> Iterator[None]:
+    """The same for a namespace that is kept in a file."""
+    descriptor = open_file(path)
+    try:
+        with inside(descriptor, home):
+            yield
+    finally:
+        os.close(descriptor)
+
+
 def current() -> int:
     """Descriptor of the calling thread's namespace."""
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

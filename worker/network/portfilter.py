@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from pycompose.worker.network import names, rules
+from pycompose.worker.network import names, overlay, rules
 from pycompose.worker.network.model import Attachment
 
 MACS, FOUR, SIX, TARGETS = "macs", "four", "six", "targets"
@@ -52,19 +52,27 @@ def keys(port: Port) -> list[tuple[str, bytes]]:
     return found
 
 
-def table(name: str, ports: Iterable[Port], *, version6: bool) -> str:
-    """The whole table as a transaction, with these ports in it; ``version6``: the network has IPv6."""
+def table(name: str, ports: Iterable[Port], gateway: IPv4Address, *, version6: bool, node_mac: str = "") -> str:
+    """The whole table as a transaction, with these ports in it.
+
+    What other nodes send was checked at their ports; their gateways speak as nodes, and so does ours (``node_mac``, "":
+    there are no others).
+
+    ``gateway``: the network's, which is on every node; ``version6``: the network has IPv6.
+    """
     found = list(ports)
     body = [
         *_set(MACS, "type ifname . ether_addr", [f'"{port.link}" . {port.mac}' for port in found]),
         *_set(FOUR, "type ifname . ether_addr . ipv4_addr", _elements(found, 4)),
         "chain ports {",
         "  type filter hook prerouting priority -300; policy drop;",
+        *([f'  iifname "{overlay.DEVICE}" jump tunnel'] if node_mac else []),
         "  ether type ip udp sport 67 drop",
         "  ether type ip iifname . ether saddr . ip saddr @four accept",
         "  ether type arp iifname . ether saddr @macs jump neighbours",
         *(["  ether type ip6 iifname . ether saddr @macs jump version6"] if version6 else []),
         "}",
+        *(_tunnel(gateway, node_mac, version6=version6) if node_mac else []),
         "chain neighbours {",
         "  arp operation request arp saddr ip 0.0.0.0 accept",
         "  iifname . arp saddr ether . arp saddr ip @four accept",
@@ -86,6 +94,19 @@ def table(name: str, ports: Iterable[Port], *, version6: bool) -> str:
             "}",
         ]
     return rules.replace_table(name, body, "bridge")
+
+
+def _tunnel(gateway: IPv4Address, node_mac: str, *, version6: bool) -> list[str]:
+    return [
+        "chain tunnel {",
+        f"  ether type ip ip saddr {gateway} drop",
+        f"  ether type {{ ip, arp{', ip6' if version6 else ''} }} accept",
+        "}",
+        "chain leaving {",
+        "  type filter hook postrouting priority 300; policy accept;",
+        f'  oifname "{overlay.DEVICE}" ether saddr {names.mac_of(gateway)} ether saddr set {node_mac}',
+        "}",
+    ]
 
 
 def _elements(ports: Sequence[Port], version: int) -> list[str]:

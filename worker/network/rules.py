@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from pycompose.worker.network.model import Endpoint, NetworkView, PublishedPort
+from pycompose.worker.network.names import BRIDGE
+from pycompose.worker.network.overlay import mark_of, node_mac
 
 DNS_ADDRESS = "127.0.0.11"
 #: Protocols by number: nftables looks their names up in /etc/protocols, which small systems do not have.
@@ -36,6 +38,15 @@ class Uplink:
     subnet: IPv4Network
     subnet6: IPv6Network | None = None
     masquerade: bool = True
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Networks' frames between nodes: this node's UDP ``port``, the other ``nodes``' addresses and their ``ports``."""
+
+    port: int
+    nodes: tuple[IPv4Address, ...]
+    ports: tuple[int, ...]
 
 
 def replace_table(table: str, body: Sequence[str], family: str = "ip") -> str:
@@ -87,6 +98,7 @@ def machine_table(
     uplinks: Mapping[str, Uplink],
     ports: Mapping[PublishedPort, int],
     guests: Sequence[IPv4Address | IPv6Address] = (),
+    carried: Carried | None = None,
 ) -> str:
     """The machine's tables.
 
@@ -95,9 +107,10 @@ def machine_table(
         uplinks: by network id (no internal networks).
         ports: from ``transfer_ports``.
         guests: addresses of containers that may reach the machine's own services.
+        carried: networks' frames between nodes; None: there are none.
     """
     four, six = [[one for one in guests if one.version == version] for version in (4, 6)]
-    return _machine_table4(table, uplinks, ports, four) + _machine_table6(table, uplinks, ports, six)
+    return _machine_table4(table, uplinks, ports, four, carried) + _machine_table6(table, uplinks, ports, six)
 
 
 def _host(links: str, family: str, guests: Sequence[IPv4Address | IPv6Address], published: Sequence[str]) -> list[str]:
@@ -160,9 +173,10 @@ def _machine_table4(
     uplinks: Mapping[str, Uplink],
     ports: Mapping[PublishedPort, int],
     guests: Sequence[IPv4Address | IPv6Address],
+    carried: Carried | None,
 ) -> str:
     if not uplinks:
-        return replace_table(table, [])
+        return replace_table(table, _carried(carried, ""))
     links = _set(f'"{uplink.link}"' for uplink in uplinks.values())
     hidden = [str(uplink.subnet) for uplink in uplinks.values() if uplink.masquerade]
     translate = [
@@ -171,6 +185,7 @@ def _machine_table4(
         if port.network_id in uplinks and not _loopback(port.host_ip) and not _ipv6(port.host_ip)
     ]
     body = [
+        *_carried(carried, links),
         *_loopback_only(ports),
         "chain published {",
         *(f"  {rule}" for rule in translate),
@@ -186,6 +201,25 @@ def _machine_table4(
     return replace_table(table, body)
 
 
+def _carried(carried: Carried | None, links: str) -> list[str]:
+    """Take networks' frames from nodes alone, and let no container send any (CVE-2023-28840).
+
+    A sender that forges a node's address is not kept out by this.
+    """
+    if carried is None:
+        return []
+    nodes, ports = _set(map(str, carried.nodes)), _set(map(str, carried.ports))
+    others = f" ip saddr != {nodes}" if carried.nodes else ""
+    inside = f"  iifname {links} udp dport {ports} ip daddr {nodes} drop"
+    return [
+        "chain carried {",
+        "  type filter hook prerouting priority raw; policy accept;",
+        *([inside] if links and carried.nodes else []),
+        f"  fib daddr type local udp dport {carried.port}{others} drop",
+        "}",
+    ]
+
+
 def _loopback_only(ports: Mapping[PublishedPort, int]) -> list[str]:
     """Keep others away from ports published on loopback, also where somebody has set route_localnet."""
     chosen = sorted(
@@ -199,11 +233,42 @@ def _loopback_only(ports: Mapping[PublishedPort, int]) -> list[str]:
 
 
 def network_table(
-    table: str, uplink: Uplink | None, ports: Mapping[PublishedPort, int], endpoints: Sequence[Endpoint]
+    table: str,
+    uplink: Uplink | None,
+    ports: Mapping[PublishedPort, int],
+    endpoints: Sequence[Endpoint],
+    nodes: Sequence[IPv4Address] = (),
+    own: IPv4Address | None = None,
 ) -> str:
-    """A network namespace's table: the second half of published ports. Without backends a connection is refused."""
+    """A network namespace's table: the second half of published ports. Without backends a connection is refused.
+
+    ``nodes``: others that have the network; ``own``: this node's address among them.
+    """
+    return replace_table(table, [*_ways_back(nodes), *_published(uplink, ports, endpoints, own)])
+
+
+def _ways_back(nodes: Sequence[IPv4Address]) -> list[str]:
+    """Mark connections that another node's namespace sent here, so that answers go back there (``overlay``)."""
+    if not nodes:
+        return []
+    marks = ", ".join(f"{node_mac(node)} : {mark_of(node):#x}" for node in nodes)
+    return [
+        "chain ways {",
+        "  type filter hook prerouting priority mangle; policy accept;",
+        f'  iifname "{BRIDGE}" ct direction reply ct mark != 0 meta mark set ct mark',
+        f'  iifname "{BRIDGE}" ct state new ct mark set ether saddr map {{ {marks} }}',
+        "}",
+    ]
+
+
+def _published(
+    uplink: Uplink | None,
+    ports: Mapping[PublishedPort, int],
+    endpoints: Sequence[Endpoint],
+    own: IPv4Address | None,
+) -> list[str]:
     if uplink is None or not ports:
-        return replace_table(table, [])
+        return []
     translate, refuse, hide = [], [], []
     for port, number in sorted(ports.items(), key=lambda item: (item[0].protocol, item[1])):
         match = f"ip daddr {uplink.address} {port.protocol} dport {number}"
@@ -213,7 +278,8 @@ def network_table(
             translate.append(f"  {match} dnat to {choice}:{port.target}")
             if port.masquerade:
                 came = f"ct original ip daddr {uplink.address} ct original proto-dst {number}"
-                hide.append(f"  meta l4proto {NUMBERS[port.protocol]} {came} masquerade")
+                how = f"snat to {own}" if own else "masquerade"
+                hide.append(f"  meta l4proto {NUMBERS[port.protocol]} {came} {how}")
         else:
             how = "reject with tcp reset" if port.protocol == "tcp" else "reject"
             refuse.append(f"  {match} {how}")
@@ -222,7 +288,7 @@ def network_table(
         body += ["chain input {", "  type filter hook input priority filter; policy accept;", *refuse, "}"]
     if hide:
         body += ["chain postrouting {", "  type nat hook postrouting priority srcnat; policy accept;", *hide, "}"]
-    return replace_table(table, body)
+    return body
 
 
 def container_table(
