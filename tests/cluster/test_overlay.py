@@ -193,9 +193,11 @@ def test_a_network_reaches_over_hosts(wide: Wide) -> None:
             for host in wide.hosts:
                 until(lambda h=host: h.cli("node", "status").returncode == 0, what=host.log)  # type: ignore[misc]
             until(lambda: m1.cli("node", "ls").stdout.count("Ready") == 3, what=m1.log)
-            kept.sendall(b"still there")
-            assert kept.recv(100) == b"still there"
-            assert [device(host) for host in wide.hosts] == before
+            # (unless the machine is so slow that a node was called down, and its tasks run elsewhere)
+            if "is down" not in (m1.folder / "state" / "log" / "node.log").read_text():
+                kept.sendall(b"still there")
+                assert kept.recv(100) == b"still there"
+                assert [device(host) for host in wide.hosts] == before
     m1.compose("down")
     for host in wide.hosts:
         until(lambda h=host: not networks(h), what=lambda h=host: networks(h))  # type: ignore[misc]
