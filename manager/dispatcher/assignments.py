@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pycompose.manager import states
-from pycompose.manager.allocator import ADDRESSED, PROTOCOLS, at_rest, down
+from pycompose.manager.allocator import PROTOCOLS, at_rest, down
 from pycompose.manager.cache import Cache, Changes
 from pycompose.manager.control.services import volumes_of
 from pycompose.manager.model import (
@@ -47,6 +47,8 @@ from pycompose.proto.v1 import (
 UNHEARD = (NODE, PROJECT, CLUSTER)
 Key = tuple[int, str]
 Assignment = dispatcher_pb2.Assignment
+#: Drivers whose networks reach over nodes.
+SPANNING = ("", "bridge", "overlay")
 #: A network's option: where ports are published that name no address (Docker's bridge driver).
 HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 (_NETWORK, _VOLUME, _SECRET, _CONFIG, _ACCOUNT, _TEMPLATE, _NAME, _PEER, _ENDPOINT, _PORT, _TASK) = range(11)
@@ -255,7 +257,7 @@ def _open_networks(cache: Cache, node_id: str) -> set[str]:
     for service in cache.all(SERVICE):
         if not service.removing and any(_on_all_nodes(port) for port in service.endpoint.ports):
             network = _way_in(cache, service)
-            if network is not None and network.spec.driver in ADDRESSED and not network.spec.internal:
+            if network is not None and network.spec.driver in SPANNING and not network.spec.internal:
                 found.add(network.id)
     return found
 

@@ -3,12 +3,12 @@
 import random
 from typing import Any
 
-from pycompose.manager.cache import Cache
+from pycompose.manager.cache import Cache, Change, Changes
 from pycompose.manager.dispatcher import assignments
-from pycompose.manager.model import NETWORK, SERVICE, TASK, Codec, Kind, object_key
+from pycompose.manager.model import NETWORK, NODE, SERVICE, TASK, Codec, Kind, object_key
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store import Batch, Event, Revision
-from pycompose.proto.v1 import network_pb2, service_pb2, task_pb2
+from pycompose.proto.v1 import network_pb2, node_pb2, service_pb2, task_pb2
 
 CODEC = Codec(Sealer(bytes(32)))
 
@@ -126,3 +126,62 @@ def _is(change: assignments.Assignment, data: bytes) -> bool:
     names = {"service_name": ("service_id", "network_id"), "endpoint": ("task_id", "network_id")}
     names |= {"template": ("service_id", "revision"), "published_port": ("service_id", "published_port")}
     return all(getattr(one, name) == getattr(two, name) for name in names.get(str(kind), ("id",)))
+
+
+def told(world: World, node_id: str) -> dict[str, set[str]]:
+    """What a node is told of networks: networks' ids, peers' ids, endpoints' tasks."""
+    found: dict[str, set[str]] = {"network": set(), "peer": set(), "endpoint": set()}
+    for encoded in assignments.wanted(world.cache, node_id).values():
+        assignment = assignments.Assignment.FromString(encoded.data)
+        match assignment.WhichOneof("object"):
+            case "network":
+                found["network"].add(assignment.network.id)
+            case "peer":
+                found["peer"].add(assignment.peer.node_id)
+            case "endpoint":
+                found["endpoint"].add(assignment.endpoint.task_id)
+    return found
+
+
+def node(name: str, address: str) -> node_pb2.Node:
+    return node_pb2.Node(id=name, description=node_pb2.NodeDescription(data_address=address, data_port=4789))
+
+
+def test_a_node_hears_of_those_with_which_it_shares_networks() -> None:
+    world = World()
+    for name in ("front", "back"):
+        world.put(NETWORK, name, network_pb2.Network(id=name, spec=network_pb2.NetworkSpec(name=name)))
+    for number in range(1, 5):
+        world.put(NODE, f"n{number}", node(f"n{number}", f"192.0.2.{number}"))
+    world.put(NODE, "alone", node_pb2.Node(id="alone"))
+    for number, network in ((1, "front"), (2, "front"), (3, "back")):
+        one = task_pb2.Task(id=f"t{number}", service_id=network, revision=1, node_id=f"n{number}")
+        one.status.state = task_pb2.TASK_STATE_RUNNING
+        one.attachments.add(network_id=network, address=f"10.0.0.{number}/24")
+        world.put(TASK, one.id, one)
+    assert told(world, "n1") == {"network": {"front"}, "peer": {"n2"}, "endpoint": {"t1", "t2"}}
+    assert told(world, "n3") == {"network": {"back"}, "peer": set(), "endpoint": {"t3"}}
+    assert told(world, "n4") == {"network": set(), "peer": set(), "endpoint": set()}
+
+    # connections for a port on all nodes come in on all of the cluster's, and so does its network
+    service = service_pb2.Service(id="front", revision=1)
+    service.spec.task.networks.add(network="front")
+    service.endpoint.ports.add(target_port=80, published_port=8080)
+    world.put(SERVICE, service.id, service)
+    assert told(world, "n1")["peer"] == {"n2", "n3", "n4"}
+    assert told(world, "n4") == {"network": {"front"}, "peer": {"n1", "n2", "n3"}, "endpoint": {"t1", "t2"}}
+    assert told(world, "alone") == {"network": set(), "peer": set(), "endpoint": set()}
+
+    left = node("n4", "192.0.2.4")
+    left.status.left = True
+    world.put(NODE, "n4", left)
+    assert told(world, "n1")["peer"] == {"n2", "n3"}
+
+
+def test_an_address_of_a_node_is_news_to_all() -> None:
+    world = World()
+    before, moved, busy = node("n1", "192.0.2.1"), node("n1", "192.0.2.9"), node("n1", "192.0.2.1")
+    busy.status.message = "connected"
+    for after, news in ((moved, None), (None, None), (busy, set())):
+        changes = Changes(1, (Change(NODE, "n1", before, after),))
+        assert assignments.touched(world.cache, changes) == news
