@@ -23,7 +23,7 @@ from pycompose.manager.dispatcher.nodes import Held, Nodes
 from pycompose.manager.dispatcher.revival import revive
 from pycompose.manager.dispatcher.sessions import ManagerId
 from pycompose.manager.dispatcher.statuses import StatusWriter
-from pycompose.manager.model import Codec
+from pycompose.manager.model import NODE, Codec
 from pycompose.manager.store import Store
 from pycompose.proto.peer import Role, peer_of
 from pycompose.proto.refusal import ForbiddenError, InvalidError, removed
@@ -73,6 +73,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
     def _hear(self, changes: Changes) -> None:
         touched = assignments.touched(self._cache, changes)
         self._wake(self._wakes if touched is None else touched)
+        # a node hears what it is to be itself
+        self._wake(change.id for change in changes.items if change.kind is NODE)
 
     def _wake(self, node_ids: Iterable[str]) -> None:
         for node_id in node_ids:
