@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node.whole import IMAGE, Node, busybox, pids_in, until
+from node.whole import CLI, IMAGE, Node, busybox, pids_in, until
 from reach import reachable
 
 import pycompose
@@ -210,6 +210,19 @@ def test_layers_above_the_first(machine: UsersNode) -> None:
     machine.write("services: {one: {image: test/odd, command: sleep 1000}}")
     machine.compose("up", "-d")
     assert machine.cli("exec", "-T", "one", "test", "-e", "/odd").returncode == 1
+
+
+def test_containers_keep_the_out_of_memory_score_that_a_user_cannot_lower(machine: UsersNode) -> None:
+    """systemd starts a user's units with 200."""
+    words = ["choom", "-n", "200", "--", "setpriv", f"--reuid={UID}", f"--regid={GID}", "--clear-groups"]
+    start = Node.on_machine(machine, *words, *CLI, "node", "start")
+    done = subprocess.run(start, env=machine.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    machine.compose("image", "import", str(busybox(machine.folder)), IMAGE)
+    machine.write("services: {one: {image: test/busybox, command: sleep 1000}}")
+    machine.compose("up", "-d", "--wait")
+    assert machine.exec("one", "cat", "/proc/1/oom_score_adj", "/proc/self/oom_score_adj") == "200\n200\n"
+    machine.compose("down")
 
 
 def test_what_it_cannot_do_is_said(machine: UsersNode) -> None:

@@ -223,6 +223,7 @@ def test_without_the_users_systemd(user: None) -> None:
 
 def test_overlay_is_loaded_for_a_user_or_root_is_asked(user: None) -> None:
     by_user(*whole.CLI, "node", "stop")
+    by_user(*whole.CLI, "node", "uninstall")
     if subprocess.run(["modprobe", "-r", "overlay"], capture_output=True).returncode:
         pytest.skip("overlay is in use or not a module")
     helper = Path("/proc/sys/kernel/modprobe")

@@ -41,6 +41,11 @@ WantedBy=multi-user.target
 #: One core: with more, emulated on a machine that others load too, the kernel waits for a core that does not come.
 MEMORY_MB, CORES = 3072, 1
 COMPILED = ("compose", "manager", "worker", "proto", "tests", ".site")
+#: Without an end to waiting: on a loaded machine a disk comes late, and systemd would give the boot up.
+FSTAB = "".join(
+    f"/dev/{disk} {place} ext4 defaults,x-systemd.device-timeout=0 0 {turn}\n"
+    for disk, place, turn in (("vda", "/", 1), ("vdb", "/project", 2))
+)
 #: An emulated timer may be late on a loaded machine: the kernel must not call it broken; after a panic QEMU ends.
 BOOT = "no_timer_check panic=-1"
 #: On the kernel's command line: version 1 of cgroups with the unified hierarchy beside it (systemd(1)).
@@ -55,7 +60,7 @@ def run(*words: str | Path, **options: object) -> None:
 
 def base() -> Path:
     """The directory with root.ext4, vmlinuz and initrd.img, made when its recipe is new."""
-    recipe = hashlib.sha256((PACKAGES + OFFERED + UNIT).encode()).hexdigest()[:16]
+    recipe = hashlib.sha256((PACKAGES + OFFERED + UNIT + FSTAB).encode()).hexdigest()[:16]
     place = CACHE / recipe
     if (place / "ready").exists():
         return place
@@ -73,7 +78,7 @@ def base() -> Path:
     (root / "etc/systemd/system/tests.service").write_text(UNIT)
     (root / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True, exist_ok=True)
     (root / "etc/systemd/system/multi-user.target.wants/tests.service").symlink_to("/etc/systemd/system/tests.service")
-    (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n/dev/vdb /project ext4 defaults 0 2\n")
+    (root / "etc/fstab").write_text(FSTAB)
     (root / "project").mkdir()
     (root / "etc/hostname").write_text("guest\n")
     for name in ("vmlinuz", "initrd.img"):

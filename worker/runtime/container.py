@@ -23,7 +23,7 @@ import stat
 import struct
 import termios
 
-from pycompose.worker.runtime import cgroups, mounts, namespaces, paths, state, syscalls, sysctls, userns
+from pycompose.worker.runtime import cgroups, mounts, namespaces, owning, paths, state, syscalls, sysctls, userns
 from pycompose.worker.runtime.capabilities import CapabilitySets, last_capability
 from pycompose.worker.runtime.errors import ConfigError, StartError
 from pycompose.worker.runtime.labels import Label
@@ -371,8 +371,11 @@ def exec_error(name: bytes, error: OSError) -> StartError:
 
 
 def oom_score(value: int | None) -> None:
-    """Set it; what is not asked for is 0, but stays as it is for an ordinary user, who may not lower it."""
-    if value is None and os.geteuid():
+    """Set it; what is not asked for is 0, but stays as it is for an ordinary user, who may not lower it.
+
+    systemd starts users' units with a higher one (systemd-user.conf(5), "DefaultOOMScoreAdjust=").
+    """
+    if value is None and (os.geteuid() or not owning.machines_root()):
         return
     fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     os.write(fd, str(value or 0).encode())
