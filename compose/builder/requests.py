@@ -32,7 +32,7 @@ class Order:
     """One image to be built.
 
     Attributes:
-        service: its service.
+        service: its service; "" for an image of no project.
         image: its name.
         request: for the node.
         folders: of this machine, by the context's name.
@@ -44,6 +44,11 @@ class Order:
     request: build_pb2.BuildStart
     folders: Mapping[str, Folder]
     after: frozenset[str]
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.service or self.image
 
 
 def image_of(project: Project, name: str) -> str:

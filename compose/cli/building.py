@@ -128,7 +128,7 @@ def _step(progress: _Progress, told: build_pb2.BuildStep, display: Display) -> N
     for line in _lines(step, told.output):
         step.last.append(line)
         if display.mode == "plain":
-            display.note(f" {progress.order.service} | {line}")
+            display.note(f" {progress.order.title} | {line}")
     if told.state == build_pb2.BUILD_STEP_STATE_FAILED:
         progress.failed = told.number
     if told.state == build_pb2.BUILD_STEP_STATE_CACHED:
@@ -136,12 +136,12 @@ def _step(progress: _Progress, told: build_pb2.BuildStep, display: Display) -> N
     if told.state in (build_pb2.BUILD_STEP_STATE_DONE, build_pb2.BUILD_STEP_STATE_CACHED):
         word = "cached" if told.state == build_pb2.BUILD_STEP_STATE_CACHED else f"{told.duration_ns / 1e9:.1f} s"
         if display.mode == "plain":
-            display.note(f" {progress.order.service} {step.title}  {word}")
+            display.note(f" {progress.order.title} {step.title}  {word}")
         return
     detail = step.title + (f": {step.last[-1]}" if step.last else "")
     if display.mode == "plain":
         if told.title:
-            display.note(f" {progress.order.service} {step.title}")
+            display.note(f" {progress.order.title} {step.title}")
     else:
         display.set(progress.label, "Building", detail)
 
@@ -168,7 +168,7 @@ def _ended(progress: _Progress, error: ClientError | None, display: Display) -> 
 
 def explained(order: Order, error: ClientError, step: _Step | None = None) -> str:
     """Return why a build failed, for people: with the Dockerfile's lines, and the end of what the step said."""
-    parts = [f"services.{order.service}.build: {error}"]
+    parts = [f"services.{order.service}.build: {error}" if order.service else str(error)]
     if isinstance(error, ApiError):
         for what, _ in error.violations:
             source = what.removeprefix(SOURCE)

@@ -12,6 +12,7 @@ from pycompose.compose.cli import imagerows, words
 from pycompose.compose.cli.asking import confirm
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import LISTS, group
+from pycompose.compose.cli.imagebuild import build
 from pycompose.compose.cli.imagefiles import import_, load, save
 from pycompose.compose.cli.imageregistry import pull, push
 from pycompose.compose.cli.listing import Listing, listing
@@ -38,7 +39,14 @@ def image() -> None:
     """Manage images."""
 
 
-for _command, _name in ((pull, "pull"), (push, "push"), (load, "load"), (save, "save"), (import_, "import")):
+for _command, _name in (
+    (build, "build"),
+    (pull, "pull"),
+    (push, "push"),
+    (load, "load"),
+    (save, "save"),
+    (import_, "import"),
+):
     image.add_command(_command, _name)
 
 

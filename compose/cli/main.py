@@ -66,6 +66,7 @@ COMMANDS = {
     "service": (_CLI + "service:service", "Manage services"),
     "node": (_CLI + "node:node", "Manage this machine's node, and list nodes"),
     "build": (_CLI + "build:build", "Build the images of services"),
+    "builder": (_CLI + "builder:builder", "Manage what the node keeps of builds"),
     "watch": (_CLI + "watch:watch", "Bring changed files into containers as they change"),
 }
 HIDDEN = {"alpha": (_CLI + "viz:alpha", "Experimental commands")}

@@ -363,6 +363,42 @@ def test_one_service_builds_upon_another(node: Node) -> None:
     assert node.compose("container", "run", "--rm", "--network", "none", "built-upper").splitlines() == ["lower"]
 
 
+def test_the_example(node: Node) -> None:
+    page = Path(__file__).parents[2] / "examples" / "page" / "compose.yaml"
+    node.compose("image", "tag", IMAGE, "example/hello")
+    node.compose("-f", str(page), "up", "-d", "--build", "--wait")
+    said = node.compose("-f", str(page), "exec", "-T", "page", "wget", "-qO-", "http://127.0.0.1/")
+    assert said == "<h1>3 guests are expected</h1>\n"
+    assert node.compose("-f", str(page), "exec", "-T", "page", "ls", "/www") == "index.html\n"
+    node.compose("-f", str(page), "down", "-t", "0", "--rmi", "local")
+    assert node.cli("image", "inspect", "page-page").returncode != 0
+
+
+def test_an_image_of_no_project(node: Node) -> None:
+    write(node, {"Dockerfile": f"{BASE}ARG WORD\nCOPY --from=more x /x\nRUN echo $WORD > /word\n"})
+    (node.folder / "more").mkdir(exist_ok=True)
+    (node.folder / "more" / "x").write_text("more")
+    words = ("image", "build", "-q", "-t", "test/alone:1", "--build-arg", "WORD=said", "--build-context", "more=more")
+    identity = node.compose(*words, "app").strip()
+    assert json.loads(node.compose("image", "inspect", "test/alone:1"))[0]["Id"] == identity
+    assert node.cli("image", "build", "nothing-there").returncode == 1
+    bad = node.cli("image", "build", "-f", "-", "app")
+    assert bad.returncode == 1
+    assert "there is no instruction in the file" in bad.stderr
+
+
+def test_what_is_kept_of_builds(node: Node) -> None:
+    write(node, {"Dockerfile": f"{BASE}RUN {UNIQUE} > /kept\n"})
+    build(node)
+    assert f"RUN {UNIQUE} > /kept" in node.compose("builder", "ls")
+    node.compose("builder", "prune", "-f", "--filter", "until=1h")
+    assert build(node).count("cached") == 1
+    said = node.compose("builder", "prune", "-f")
+    assert "Removed steps: " in said
+    assert node.compose("builder", "ls").splitlines() == ["ID   SIZE   LAST USED   STEP"]
+    assert "cached" not in build(node)
+
+
 def test_an_interrupted_build_leaves_nothing(node: Node) -> None:
     write(node, {"Dockerfile": f"{BASE}RUN sleep 1000\n"})
     before = set(node.pids())
