@@ -35,7 +35,7 @@ IMAGE = "docker-image://"
 @click.option("--no-cache", is_flag=True, help="Take no step from the cache.")
 @click.option("--no-cache-filter", "stages", multiple=True, metavar="STAGE", help="Build a stage anew.")
 @click.option("--pull", is_flag=True, help="Ask registries for newer base images.")
-@click.option("--network", default="", metavar="MODE", help="Network of RUN: default, none or host.")
+@click.option("--network", default="default", metavar="MODE", help="Network of RUN: default, none or host.")
 @click.option("--add-host", "hosts", multiple=True, metavar="HOST:IP", help="A line for /etc/hosts of RUN.")
 @click.option("--shm-size", default="", metavar="BYTES", help="Size of /dev/shm in RUN.")
 @click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="A limit of RUN.")
@@ -43,7 +43,9 @@ IMAGE = "docker-image://"
 @click.option("--allow", multiple=True, metavar="WHAT", help="Allow network.host or security.insecure to RUN.")
 @click.option("--iidfile", metavar="FILE", help="Write the image's id to a file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the image's id alone.")
-@click.option("--rm", "remove", is_flag=True, hidden=True)
+@click.option("--rm", "remove", is_flag=True, default=True, hidden=True)
+@click.option("--compress", is_flag=True, hidden=True)
+@click.option("--disable-content-trust", is_flag=True, default=True, hidden=True)
 @click.option("--force-rm", is_flag=True, hidden=True)
 def build(
     path: str,
@@ -67,6 +69,8 @@ def build(
     quiet: bool,
     remove: bool,
     force_rm: bool,
+    compress: bool,
+    disable_content_trust: bool,
 ) -> None:
     """Build an image from a Dockerfile and the files of a folder.
 

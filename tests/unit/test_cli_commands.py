@@ -33,7 +33,17 @@ ON_PURPOSE = {
     "node demote: ": "comes with several managers",
     "node promote: ": "comes with several managers",
     "node update --role: ": "comes with several managers",
-    "image build: ": "comes with the builder",
+    "image build --cache-from: ": "a node has a cache of its own; no other is read",
+    "image build --squash: ": "layers stay as the Dockerfile has them",
+    "image build --isolation: ": "for Windows",
+    "image build --security-opt: ": "RUN is confined as containers are",
+    **{
+        f"image build --{flag}: ": "builds have no limits of their own yet"
+        for flag in (
+            *("cgroup-parent", "cpu-period", "cpu-quota", "cpu-shares", "cpuset-cpus", "cpuset-mems"),
+            *("memory", "memory-swap"),
+        )
+    },
 }
 
 
