@@ -30,8 +30,6 @@ ON_PURPOSE = {
     "alpha generate: ": "not there yet",
     "container update --": "refused: limits are what the service says, so that a new container has them, too",
     "network connect --": "refused: a container is on the networks that its service names",
-    "node demote: ": "comes with several managers",
-    "node promote: ": "comes with several managers",
     "node update --role: ": "comes with several managers",
     "image build --cache-from: ": "a node has a cache of its own; no other is read",
     "image build --squash: ": "layers stay as the Dockerfile has them",
