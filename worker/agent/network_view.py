@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -63,9 +62,24 @@ def _is_set(value: str | None) -> bool:
     return (value or "true").lower() in ("true", "1")
 
 
-@functools.lru_cache(1 << 16)
-def _address(text: str) -> IPv4Address:
-    return IPv4Address(text)
+class _Addresses:
+    """Parsed addresses: to parse those of thousands of endpoints at each change takes long.
+
+    Those of endpoints that are gone go too: containers have ever new addresses, and each took 0.3 KiB of an agent that
+    runs for months.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, IPv4Address] = {}
+
+    def of(self, texts: Iterable[str]) -> dict[str, IPv4Address]:
+        """Parse all that there are now."""
+        known = self._known
+        self._known = {text: known.get(text) or IPv4Address(text) for text in texts}
+        return self._known
+
+
+_addresses = _Addresses()
 
 
 def view_of(desired: Desired, underlay: Underlay | None = None) -> NetworkView:
@@ -73,6 +87,7 @@ def view_of(desired: Desired, underlay: Underlay | None = None) -> NetworkView:
 
     `underlay`: this node's address among the cluster's; its networks reach over nodes then.
     """
+    addresses = _addresses.of(endpoint.address for endpoint in desired.endpoints.values())
     found = [spec for network in desired.networks.values() if (spec := network_of(network)) is not None]
     networks = [fitted(spec, underlay) for spec in found]
     reached = rotation(desired.endpoints.values())
@@ -82,7 +97,7 @@ def view_of(desired: Desired, underlay: Underlay | None = None) -> NetworkView:
             Endpoint(
                 container_id=e.task_id,
                 network_id=e.network_id,
-                address=_address(e.address),
+                address=addresses[e.address],
                 address6=IPv6Address(e.ipv6_address) if e.ipv6_address else None,
                 names=tuple(dict.fromkeys([*e.names, *_aliases(desired, e.task_id, e.network_id)])),
                 service=e.service_id or None,
