@@ -63,8 +63,6 @@ ROWS = [
     Wrong("unknown", "seccomp action", setting("linux.seccomp", {"defaultAction": "SCMP_ACT_SING"}), "SCMP_ACT_SING"),
     Wrong("unknown", "rlimit", setting("process.rlimits", [{"type": "RLIMIT_LUCK", "soft": 1, "hard": 1}]),
           "RLIMIT_LUCK"),
-    Wrong("unknown", "capability", setting("process.capabilities", {"bounding": ["CAP_FLY"]}), "CAP_FLY", 0,
-          "runc leaves it out, with a warning"),
     Wrong("unknown", "file system", mount(destination="/x", type="no_such_fs", source="x"), "no_such_fs"),
     Wrong("unknown", "propagation", setting("linux.rootfsPropagation", "sideways"), "sideways"),
     Wrong("unknown", "program", setting("process.args", ["no-such-program"]), "no-such-program"),
@@ -190,3 +188,24 @@ def test_a_file_that_is_no_configuration(bench: Bench, text: str) -> None:
 def test_unknown_keys_are_nobodys(bench: Bench) -> None:
     """The specification's rule for what it does not know: no error ("Extensibility")."""
     assert bench.run(all_of(setting("linux.somebodys", 1), setting("process.elses", [2])), "echo ok").out == "ok\n"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_an_unknown_capability_is_left_out_with_a_warning(bench: Bench, form: str) -> None:
+    """As the specification wants it; in a configuration and of exec."""
+    log = bench.folder / "log"
+    log.unlink(missing_ok=True)
+    sets = {kind: ["CAP_FLY", "CAP_KILL"] for kind in ("bounding", "effective", "permitted")}
+    bench.configure(setting("process.capabilities", sets), "grep CapEff /proc/self/status; sleep 1000")
+    container, flags = bench.id(), ("--log", str(log), "--log-format", form)
+    assert bench.call("create", container, flags=flags).code == 0
+    assert bench.call("start", container).code == 0
+    words = ("grep", "CapEff", "/proc/self/status")
+    assert bench.call("exec", container, *words).out.split() == ["CapEff:", "0000000000000020"]
+    if bench.name != "runc":
+        ((level, message),) = logged(log, form)
+        assert level == "warning"
+        assert "CAP_FLY" in message
+        done = bench.call("exec", "--cap", "CAP_SWIM", container, *words)
+        assert done.code == 0
+        assert "CAP_SWIM" in done.err

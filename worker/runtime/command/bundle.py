@@ -16,14 +16,19 @@ from pycompose.worker.runtime.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _VERSION = re.compile(r"1\.\d+\.\d+([-+].*)?")
 FILE = "config.json"
 
 
-def load(directory: str) -> dict[str, Any]:
+def load(directory: str, warn: Callable[[str], None]) -> dict[str, Any]:
     """Read and check ``DIRECTORY/config.json``; the root's path becomes absolute.
+
+    Args:
+        directory: the bundle.
+        warn: is told what the specification wants left out rather than refused.
 
     Raises:
         ConfigError: the first thing that is wrong.
@@ -32,7 +37,7 @@ def load(directory: str) -> dict[str, Any]:
     config: dict[str, Any] = read_json(path)
     try:
         schema.check(config)
-        check(config, directory)
+        check(config, directory, lambda message: warn(f"{path}: {message}"))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     config["root"]["path"] = os.path.realpath(os.path.join(directory, config["root"]["path"]))
@@ -82,7 +87,7 @@ def read_json(path: str) -> Any:
         raise ConfigError(f"{path}: not JSON: {error}") from None
 
 
-def check(config: dict[str, Any], directory: str) -> None:
+def check(config: dict[str, Any], directory: str, warn: Callable[[str], None]) -> None:
     """What the values of a well-formed configuration mean together.
 
     Raises:
@@ -92,7 +97,7 @@ def check(config: dict[str, Any], directory: str) -> None:
         raise ConfigError(f"ociVersion: {config['ociVersion']!r} is not supported; use 1.0.0 to 1.2.x")
     if config.get("process") is None:
         raise ConfigError("process: required, but missing")
-    check_process(config["process"])
+    check_process(config["process"], warn)
     root = config.get("root")
     if root is None:
         raise ConfigError("root: required, but missing")
@@ -129,8 +134,15 @@ def check(config: dict[str, Any], directory: str) -> None:
         raise ConfigError("linux.intelRdt: not supported by this runtime; remove it")
 
 
-def check_process(process: dict[str, Any]) -> None:
-    """``process`` of a configuration or of ``exec --process``."""
+def check_process(process: dict[str, Any], warn: Callable[[str], None]) -> None:
+    """``process`` of a configuration or of ``exec --process``; a capability that is none is left out, with a warning.
+
+    "Any value which cannot be mapped to a relevant kernel interface [...] MUST be logged as a warning", and is no
+    failure (runtime-spec config.md, "Linux Process").
+
+    Raises:
+        ConfigError: names the key.
+    """
     if not process.get("args"):
         raise ConfigError("process.args: required, at least the program")
     if not process["cwd"].startswith("/"):
@@ -138,10 +150,13 @@ def check_process(process: dict[str, Any]) -> None:
     for number, pair in enumerate(process.get("env") or ()):
         if "=" not in pair or "\0" in pair:
             raise ConfigError(f"process.env[{number}]: {pair!r} is not NAME=VALUE")
-    for kind, names in (process.get("capabilities") or {}).items():
-        unknown = next((name for name in names or () if name not in NUMBERS), None)
-        if unknown:
-            raise ConfigError(f"process.capabilities.{kind}: {unknown!r} is not a capability; see capabilities(7)")
+    sets = process.get("capabilities") or {}
+    unknown = sorted({name for names in sets.values() for name in names or () if name not in NUMBERS})
+    if unknown:
+        warn(f"process.capabilities: {', '.join(unknown)} left out: not a capability (capabilities(7))")
+        process["capabilities"] = {
+            kind: [name for name in names or () if name in NUMBERS] for kind, names in sets.items()
+        }
     seen = set()
     for limit in process.get("rlimits") or ():
         if limit["type"] in seen:

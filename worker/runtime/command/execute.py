@@ -66,7 +66,7 @@ def describe(own: dict[str, Any], options: Namespace) -> dict[str, Any]:
         read = bundle.read_json(options.process)
         try:
             schema.check(read, schema.PROCESS)
-            bundle.check_process(read)
+            bundle.check_process(read, options.warn)
         except ConfigError as error:
             raise ConfigError(f"{options.process}: {error}") from None
         return {**read, "terminal": bool(read.get("terminal")) or options.tty}
@@ -92,7 +92,7 @@ def describe(own: dict[str, Any], options: Namespace) -> dict[str, Any]:
         process["apparmorProfile"] = options.apparmor
     if options.process_label:
         process["selinuxLabel"] = options.process_label
-    bundle.check_process(process)
+    bundle.check_process(process, options.warn)
     return process
 
 

@@ -88,7 +88,7 @@ def create(known: Containers, options: Namespace) -> tuple[Container, int]:
 
     Args:
         known: the runtime's containers.
-        options: id, bundle, pid_file, no_new_keyring, preserve_fds.
+        options: id, bundle, pid_file, no_new_keyring, preserve_fds, and warn, which is told what is left out.
 
     Returns:
         The container, and the master of its terminal (-1: it has none).
@@ -97,7 +97,7 @@ def create(known: Containers, options: Namespace) -> tuple[Container, int]:
         RuntimeFault: nothing of the container is left.
     """
     place = os.path.realpath(options.bundle)
-    config = bundle.load(place)
+    config = bundle.load(place, options.warn)
     if options.systemd_cgroup:
         from pycompose.worker.runtime.command import scope as scopes
 
@@ -380,10 +380,10 @@ def _poststop(config: dict[str, Any], state: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def run(known: Containers, options: Namespace, warn: Callable[[str], None]) -> int:
+def run(known: Containers, options: Namespace) -> int:
     """create and start; then, unless detached, wait, delete, and return the program's exit status.
 
-    ``warn`` is told what failed without making a failure of the whole: hooks of the kind poststop.
+    ``options.warn`` is told what failed without making a failure of the whole: hooks of the kind poststop.
     """
     if not options.detach and not options.no_subreaper:
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
@@ -397,10 +397,10 @@ def run(known: Containers, options: Namespace, warn: Callable[[str], None]) -> i
             joined = stack.enter_context(console.Joined(master)) if master >= 0 else None
             code = console.wait(pid, lambda number: os.kill(pid, number), joined)
     except BaseException:
-        _remove(made, warn)
+        _remove(made, options.warn)
         raise
     if not options.keep:
-        _remove(made, warn)
+        _remove(made, options.warn)
     return code
 
 

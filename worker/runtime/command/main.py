@@ -148,6 +148,7 @@ def _unsupported(options: argparse.Namespace) -> None:
 def perform(options: argparse.Namespace) -> int:
     """Carry out one command; returns the exit status."""
     _unsupported(options)
+    options.warn = lambda message: say(options, "warning", message)
     known = Containers(options.root or own_root(os.geteuid(), os.environ))
     if options.verb in ("create", "run"):
         return _create_or_run(known, options)
@@ -185,7 +186,7 @@ def _create_or_run(known: Containers, options: argparse.Namespace) -> int:
 
     options.preserve_fds += int(os.environ.get("LISTEN_FDS") or 0)
     if options.verb == "run":
-        return lifecycle.run(known, options, lambda warning: say(options, "warning", warning))
+        return lifecycle.run(known, options)
     lifecycle.create(known, options)
     return 0
 
