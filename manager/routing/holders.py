@@ -17,7 +17,7 @@ from pycompose.proto.refusal import Refusal
 from pycompose.proto.v1 import image_pb2, image_pb2_grpc
 
 WAVE, MOST = 64, 8
-ANSWER_SECONDS = 3.0
+ANSWER_SECONDS, LATE_SECONDS = 10.0, 0.5
 
 
 class Holders:
@@ -33,11 +33,30 @@ class Holders:
             reference: a name or an id.
         """
         for wave in waves(self._workers.using(reference), self._workers.answering()):
-            answers = await asyncio.gather(*(self._named_at(node_id, reference) for node_id in wave))
-            having = sorted((-when, node_id) for node_id, when in zip(wave, answers, strict=True) if when is not None)
-            if having:
-                return [self._workers.holder(node_id) for _, node_id in having[:MOST]]
+            if having := await self._having(wave, reference):
+                return [self._workers.holder(node_id) for _, node_id in sorted(having)[:MOST]]
         return []
+
+    async def _having(self, wave: Sequence[str], reference: str) -> list[tuple[int, str]]:
+        """Return those of some nodes that have an image, with how young its name is there (less is younger).
+
+        All have time to answer until one of them has the image; then those that are late are not waited for.
+        """
+        asking = {asyncio.create_task(self._named_at(node_id, reference)): node_id for node_id in wave}
+        pending = set(asking)
+        having: list[tuple[int, str]] = []
+        try:
+            while pending:
+                patience = LATE_SECONDS if having else None
+                done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                having += [(-when, asking[task]) for task in done if (when := task.result()) is not None]
+            return having
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
 
     async def _named_at(self, node_id: str, reference: str) -> int | None:
         """Return when a node has last named an image (ns since the epoch); None: it does not have it, or is silent."""
@@ -45,7 +64,7 @@ class Holders:
         try:
             channel = await self._workers.channel(node_id)
             stub = image_pb2_grpc.ImageServiceStub(channel)
-            answer = await stub.ListImages(request, timeout=ANSWER_SECONDS)
+            answer = await stub.ListImages(request, timeout=ANSWER_SECONDS, wait_for_ready=True)
         except (grpc.aio.AioRpcError, Refusal):
             return None
         times = [stamp.ToNanoseconds() for image in answer.images for stamp in image.named_at.values()]

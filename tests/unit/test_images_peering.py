@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycompose.manager.routing.holders import WAVE, waves
+from pycompose.manager.routing.holders import WAVE, Holders, waves
+from pycompose.proto.v1 import image_pb2
 from pycompose.worker.images import ImageStore, intake
 from pycompose.worker.images.errors import BadAnswer, CutOff, ImageNotFound
 from pycompose.worker.images.peering import Offer, Peering
@@ -62,6 +63,38 @@ def test_every_node_that_answers_is_asked_once(likely: list[str], everyone: set[
     asked = [node for wave in waves(likely, sorted(everyone)) for node in wave]
     assert sorted(asked) == sorted(everyone)
     assert all(len(wave) <= WAVE for wave in waves(likely, sorted(everyone)))
+
+
+class Asked(Holders):
+    """Nodes that answer after a while: seconds, and when the image was named there (None: it is not there)."""
+
+    def __init__(self, answers: dict[str, tuple[float, int | None]]) -> None:
+        self.answers = answers
+        self._workers = self  # type: ignore[assignment]
+
+    def using(self, reference: str) -> list[str]:
+        return []
+
+    def answering(self) -> list[str]:
+        return sorted(self.answers)
+
+    def holder(self, node_id: str) -> image_pb2.Holder:
+        return image_pb2.Holder(node_id=node_id)
+
+    async def _named_at(self, node_id: str, reference: str) -> int | None:
+        seconds, when = self.answers[node_id]
+        await asyncio.sleep(seconds)
+        return when
+
+
+def test_a_slow_node_is_waited_for_unless_another_has_the_image() -> None:
+    def found(answers: dict[str, tuple[float, int | None]]) -> list[str]:
+        return [one.node_id for one in asyncio.run(Asked(answers).of("app"))]
+
+    assert found({"a": (0, 1), "b": (0.01, 3), "c": (0, None), "d": (0, 2)}) == ["b", "d", "a"]
+    assert found({"a": (0, None), "b": (1.0, 3)}) == ["b"]
+    assert found({"a": (0, 1), "b": (3600, 3)}) == ["a"]
+    assert found({"a": (0, None)}) == []
 
 
 # A node that fetches from others that are stores of this process.

@@ -19,8 +19,8 @@ from pycompose.worker.images.spreading import Holder
 if TYPE_CHECKING:
     from pycompose.worker.agent.membership import Membership
 
-#: How long an answer may take that is small, in seconds.
-ANSWER_SECONDS = 10.0
+#: How long an answer may take that is small, in seconds; the longer one is of a manager that asks all nodes.
+ANSWER_SECONDS, FINDING_SECONDS = 10.0, 60.0
 
 
 class NodePeers:
@@ -41,7 +41,7 @@ class NodePeers:
                 async with self._managers.connect(target) as channel:
                     stub = dispatcher_pb2_grpc.DispatcherServiceStub(channel)
                     request = dispatcher_pb2.FindImageRequest(image_id=image_id)
-                    answer = await stub.FindImage(request, timeout=ANSWER_SECONDS)
+                    answer = await stub.FindImage(request, timeout=FINDING_SECONDS)
             except (grpc.aio.AioRpcError, OSError) as error:
                 trouble = f"{target}: {_words(error)}"
                 continue
