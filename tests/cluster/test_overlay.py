@@ -42,6 +42,10 @@ services:
     networks: [other]
 networks: {{front: {{}}, other: {{}}}}
 """
+BEFORE = f"""
+name: before
+services: {{old: {{image: {IMAGE}, command: sleep 100000, stop_signal: SIGKILL, pull_policy: never}}}}
+"""
 VXLAN = 4789
 
 
@@ -79,6 +83,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wide]:
     with laid(tmp_path / "bed", ("m1", "w1", "w2")) as bed:
         hosts = list(bed.hosts.values())
         give_image(hosts, tmp_path)
+        hosts[0].write(BEFORE, "before.yaml")
+        hosts[0].compose("-f", "before.yaml", "up", "-d")
         form(hosts[0], hosts[1:])
         hosts[0].write(FILE)
         hosts[0].compose("up", "-d")
@@ -154,6 +160,24 @@ def test_frames_of_strangers_go_nowhere(wide: Wide) -> None:
         time.sleep(0.3)
         strike(other.machine.pid, b"from a node")
         assert listening.recv(100) == b"from a node"
+
+
+def test_a_network_from_before_the_cluster_fits(wide: Wide) -> None:
+    m1 = wide.hosts[0]
+    (pid,) = set(m1.pids().values()) - set(wide.pids.values())
+    shown = m1.run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-o", "link", "show", "eth0").stdout
+    assert "mtu 1450" in shown
+    links = [text for text in device_links(m1) if "mtu 1450" in text]
+    assert len(links) == len(networks(m1)) == 3
+    m1.compose("-f", "before.yaml", "down")
+
+
+def device_links(host: Host) -> list[str]:
+    """The bridges of a host's networks."""
+    return [
+        host.inside(host.folder / "run" / "netns" / name, "ip", "-o", "link", "show", "br0").stdout
+        for name in networks(host)
+    ]
 
 
 def test_a_network_reaches_over_hosts(wide: Wide) -> None:

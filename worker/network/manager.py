@@ -42,6 +42,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 TABLE = "pycompose"
 MACHINE = "/proc/self/ns/net"
+CHECK_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class NodeNetwork:
         prefix = names.uplink_prefix(instance)
         self._guard = Guard(self._table, prefix, self._nft, self._write_again, lambda: bool(self._uplinks()), on_change)
         self._lock = asyncio.Lock()
+        self._checking: asyncio.Task[None] | None = None
         self._view = NetworkView()
         #: Networks that exist here: id -> index of the uplink's transfer addresses.
         self._networks: dict[str, int] = {}
@@ -149,6 +151,20 @@ class NodeNetwork:
             await self.apply(view)
         self._guard.start()
         self._pool.start()
+        self._checking = asyncio.create_task(self._check())
+
+    async def _check(self) -> None:
+        """Compare what other nodes are reached by with what should be, slowly and for ever."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            try:
+                async with self._lock:
+                    wrong = await self._tunnels.check()
+                    if wrong:
+                        log.warning("another program changed how %s reach other nodes; that is put right", wrong)
+                        self.network_problems |= await self._tunnels.apply(self._view, self._networks)
+            except (NetworkError, OSError) as error:
+                log.error("how networks reach other nodes could not be looked at: %s", error)
 
     async def _write_again(self) -> None:
         """Another program changed the machine's table."""
@@ -170,6 +186,8 @@ class NodeNetwork:
 
     async def close(self, *, remove_all: bool = False) -> None:
         """End the helpers; with `remove_all` nothing of ours stays in the kernel."""
+        if self._checking is not None:
+            self._checking.cancel()
         await self._guard.stop(remove_all=remove_all)
         await self._pool.stop()
         if remove_all:

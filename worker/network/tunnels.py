@@ -57,6 +57,21 @@ class Tunnels:
                 failed[spec.id] = f"network {spec.name} cannot reach other nodes: {error}"
         return failed
 
+    async def check(self) -> list[str]:
+        """Look at the kernel; return the networks where another program changed something: ``apply`` puts it right."""
+        wrong = []
+        for network_id, there in list(self._there.items()):
+            path = self._path(network_id)
+            found = await self._do(self._spanning.read, path)
+            if not await self._do(self._spanning.has_device, path):
+                del self._there[network_id]
+            elif found != there:
+                self._there[network_id] = found
+            else:
+                continue
+            wrong.append(network_id)
+        return wrong
+
     def forget(self, network_id: str) -> None:
         """A network's namespace has gone, or must be looked at again."""
         self._there.pop(network_id, None)
