@@ -11,7 +11,7 @@ NODE_PACKAGES := libnftables1 libseccomp2 mount tini etcd-server
 ROOTLESS_PACKAGES := uidmap passt
 EXAMPLE_PACKAGES := mmdebstrap busybox-static
 TEST_PACKAGES := git nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils iptables uidmap passt slirp4netns etcd-server strace
-BENCH_PACKAGES := docker.io runc iptables iproute2 util-linux
+BENCH_PACKAGES := docker.io etcd-server runc iptables iproute2 util-linux
 
 .PHONY: help install demo demo-rootless examples test unit conformance lint format docs proto lock soak bench simulate clean attacks test-vm
 

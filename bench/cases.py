@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import proc
+from bench import cluster, proc
 from bench.daemons import IMAGE, Docker, Node
 from bench.report import Row
 from bench.services import DEAF, SLEEP, Ours, Swarm
@@ -228,6 +228,11 @@ def listing(place: Place) -> list[Row]:
     return [row]
 
 
+def managers(place: Place) -> list[Row]:
+    """Managers without nodes: writes, failover, tasks to simulated workers."""
+    return cluster.rows(place.docker, place.folder, place.quick)
+
+
 CASES: dict[str, Callable[[Place], list[Row]]] = {
     "idle": idle,
     "updown": up_and_down,
@@ -236,4 +241,5 @@ CASES: dict[str, Callable[[Place], list[Row]]] = {
     "memory": shims,
     "many": many,
     "replicas": replicas,
+    "managers": managers,
 }
