@@ -34,6 +34,20 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENTRYPOINT = ["docker-entrypoint.sh"]
 
 RECIPES: dict[str, Recipe] = {
+    "node": Recipe(
+        packages=(
+            "busybox-static",
+            "etcd-server",
+            "iproute2",
+            "libnftables1",
+            "libseccomp2",
+            "mount",
+            "nftables",
+            "procps",
+            "tini",
+            "util-linux",
+        ),
+    ),
     "guestbook": Recipe(packages=("nginx-light", "postgresql", "python3-psycopg2", "python3-redis", "redis-server")),
     "python": Recipe(
         packages=("gunicorn", "python3-flask", "python3-paho-mqtt", "python3-prometheus-client", "python3-psycopg2"),

@@ -7,6 +7,7 @@ that is cut off from the others. Registers are configs: created, read, and repla
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import random
 import threading
@@ -44,6 +45,8 @@ class Load:
         self.starts: dict[tuple[str, int], set[tuple[str, int, int]]] = defaultdict(set)
         #: When a node was said to be in a state (seconds of time.monotonic), its id, the state.
         self.nodes: list[tuple[float, str, int]] = []
+        #: What went wrong last, for people.
+        self.problem = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._watching: list[asyncio.Task[None]] = []
         self._stubs: dict[str, control_pb2_grpc.ControlServiceAsyncStub] = {}
@@ -63,7 +66,12 @@ class Load:
         self._loop.close()
 
     def _do(self, work: Coroutine[Any, Any, Answer], seconds: float = 120) -> Answer:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(seconds)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise AssertionError(f"not within {seconds} s; {self.problem}") from None
 
     async def _open(self) -> None:
         for name, path in self._sockets.items():
@@ -128,6 +136,7 @@ class Load:
         for key in keys:
             for name in self._stubs:
                 while not await self._read("reader", name, key):
+                    self.problem = f"{key} cannot be read at {name}: {self.problem}"
                     await asyncio.sleep(0.1)
         for key in keys:
             await self._remove(key)
@@ -142,6 +151,7 @@ class Load:
             except grpc.aio.AioRpcError as error:
                 if error.code() == grpc.StatusCode.NOT_FOUND:
                     return
+                self.problem = f"{key} cannot be removed: {error.code()} {error.details()}"
                 await asyncio.sleep(0.1)
 
     # One client.
@@ -174,6 +184,7 @@ class Load:
             answer = Held(config.spec.data.decode(), config.meta.version.number)
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.NOT_FOUND:
+                self.problem = f"{error.code()} {error.details()}"
                 return None
         self.history.append(Operation(key, Read(), answer, called, time.monotonic(), f"{who} at {manager}"))
         return (config,)

@@ -188,6 +188,7 @@ def test_managers_fail_under_a_stream_of_writes_soak(tmp_path: Path) -> None:
                     until(lambda: ready(load, hosts[0].name), what=lambda: "".join(each.log() for each in hosts))
                     report.settled[kind].append(time.monotonic() - ended)
                     until(lambda: run(load, hosts, replicas), what=lambda: hosts[0].compose("ps", "-a"))  # noqa: B023
+                    sys.stderr.write(f"{number} {kind} of {host.name}: {report.accepted[kind][-1]:.2f} s\n")
                     history = load.end(keys)
                     told += acknowledged(history)
                     verdict = check(history, ABSENT, register)
