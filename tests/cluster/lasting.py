@@ -16,7 +16,7 @@ from node.whole import until
 
 from cluster.bed import Bed, Host
 from cluster.load import Load
-from pycompose.proto.v1 import control_pb2, node_pb2
+from pycompose.proto.v1 import node_pb2
 
 DEATHS = 50 if os.environ.get("PYCOMPOSE_SOAK") == "full" else 1
 #: The longest pause that nobody calls a death, and how long a line is bad.
@@ -25,13 +25,8 @@ PAUSE_SECONDS, LOSS_SECONDS, LOSS_PERCENT = 5.0, 8.0, 30
 
 def ready(load: Load, hosts: Sequence[Host]) -> bool:
     """Whether every manager answers, and says that every node is ready."""
-    for host in hosts:
-        if not load.answers(host.name):
-            return False
-        nodes = load.call(host.name, "ListNodes", control_pb2.ListNodesRequest()).nodes
-        if [node.status.state for node in nodes] != [node_pb2.NODE_STATE_READY] * len(hosts):
-            return False
-    return True
+    wanted = [node_pb2.NODE_STATE_READY] * len(hosts)
+    return all(load.states(host.name) == wanted for host in hosts)
 
 
 def a_pause_a_bad_line_and_busy_cores_are_no_death(bed: Bed, load: Load, hosts: Sequence[Host]) -> None:

@@ -303,10 +303,14 @@ class Load:
 
     def answers(self, manager: str) -> bool:
         """Whether the manager answers a linearizable read."""
+        return self.states(manager) is not None
+
+    def states(self, manager: str) -> list[int] | None:
+        """The nodes' states as a manager has them; None: it does not answer."""
         with contextlib.suppress(grpc.aio.AioRpcError):
-            self.call(manager, "ListNodes", control_pb2.ListNodesRequest())
-            return True
-        return False
+            nodes = self.call(manager, "ListNodes", control_pb2.ListNodesRequest()).nodes
+            return [node.status.state for node in nodes]
+        return None
 
 
 def _note(watcher: Watcher, events: Sequence[control_pb2.ObjectEvent], number: int) -> None:

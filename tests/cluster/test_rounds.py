@@ -108,8 +108,7 @@ class Report:
 
 
 def ready(load: Load, manager: str) -> bool:
-    nodes = load.call(manager, "ListNodes", control_pb2.ListNodesRequest()).nodes
-    return [node.status.state for node in nodes] == [node_pb2.NODE_STATE_READY] * 3
+    return load.states(manager) == [node_pb2.NODE_STATE_READY] * 3
 
 
 def target(bed: Bed, number: int) -> Host:
@@ -139,11 +138,11 @@ def scale(load: Load, number: int) -> None:
 def run(load: Load, hosts: list[Host], number: int) -> bool:
     """Whether so many tasks run, each in one container, and no others."""
     request = control_pb2.ListTasksRequest(filter=control_pb2.ObjectFilter(project="spread"))
-    tasks = [
-        task
-        for task in load.call(hosts[0].name, "ListTasks", request).tasks
-        if task.status.state == task_pb2.TASK_STATE_RUNNING
-    ]
+    try:
+        found = load.call(hosts[0].name, "ListTasks", request).tasks
+    except grpc.aio.AioRpcError:
+        return False
+    tasks = [task for task in found if task.status.state == task_pb2.TASK_STATE_RUNNING]
     containers = sorted(each for host in hosts for each in host.pids())
     return len({task.slot for task in tasks}) == number and containers == sorted(task.id for task in tasks)
 
