@@ -177,6 +177,7 @@ def status(form: str) -> None:
         ("manager", f"{found.manager.address}, listens on {found.manager.listen}"),
         ("certificate", f"ends in {age(found.manager.certificate_ends.seconds - time.time()).lower()}, renewed before"),
         ("nodes", _counts(nodes)),
+        *(("" if number else "managers", line) for number, line in enumerate(managers(nodes))),
     ]
     for word, text in rows:
         print(f"{word:<13}{text}")
@@ -189,11 +190,43 @@ def problems(manager: cluster_pb2.ManagerAddress, nodes: Any, now: float) -> lis
         found.append(f"{manager.problem}; nobody elsewhere reaches this manager")
     if manager.certificate_ends.seconds < now + DAY:
         found.append("the manager's certificate ends within a day and was not renewed; look at pycompose node logs")
+    found += trouble_of_managers(nodes)
     found += [
         f"node {one.description.hostname} is down: {one.status.message}"
         for one in nodes
         if one.status.state == node_pb2.NODE_STATE_DOWN
     ]
+    return found
+
+
+def managers(nodes: Any) -> list[str]:
+    """Return a line for each manager: its host name, what it is, its address; [] where one alone keeps a file."""
+    from pycompose.compose.cli.node import manager_status
+
+    found = sorted((one.description.hostname, manager_status(one), one.status.manager.address) for one in nodes)
+    shown = [row for row in found if row[1]]
+    wide = max((len(name) for name, _, _ in shown), default=0)
+    return [f"{name:<{wide}}  {word.lower():<11}  {address}".rstrip() for name, word, address in shown]
+
+
+def trouble_of_managers(nodes: Any) -> list[str]:
+    """Return what is wrong with the managers, each with what to do about it."""
+    voters = [one for one in nodes if one.status.HasField("manager") and not one.status.manager.learner]
+    missing = sorted(one.description.hostname for one in voters if not one.status.manager.reachable)
+    learning = sorted(
+        one.description.hostname
+        for one in nodes
+        if one.spec.role == node_pb2.NODE_ROLE_MANAGER and one.status.state and one not in voters
+    )
+    spare = (len(voters) - 1) // 2 - len(missing)
+    found = []
+    if missing:
+        left = f"{spare} more may be lost" if spare > 0 else "no other may be lost"
+        found.append(f"managers that do not answer: {', '.join(missing)}; {left}: start them again, or demote them")
+    elif len(voters) == 2:
+        found.append("with two managers either one's loss stops all changes; promote a third (pycompose node promote)")
+    if learning:
+        found.append(f"{', '.join(learning)}: to be a manager, and has no complete copy of the state yet")
     return found
 
 

@@ -7,6 +7,7 @@
 ``deciding``    who may go, and what is done with each member
 ``managing``    what a new manager is given; the members' calls around it
 ``leading``     what the leader does: promote, remove, write down
+``upkeep``      etcd's past, files and alarms
 ``becoming``    the new manager's side
 ==============  ==================================================================================
 """

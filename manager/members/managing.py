@@ -119,11 +119,12 @@ class Managing:
         members = await self._cluster.members()
         for member in (each for each in members if each.name == node_id):
             if member.id == own:
-                await self._hand_over(own, members)
+                await self.hand_over(own)
             await self._cluster.remove(member.id)
 
-    async def _hand_over(self, own: int, members: Sequence[wire.Member]) -> None:
-        """Let another member lead before this one goes."""
+    async def hand_over(self, own: int) -> None:
+        """Let another member lead before this one goes, or is busy. Raises StoreError."""
+        members = await self._cluster.members()
         others = [each.id for each in members if each.id != own and not each.is_learner]
         while others and (await self._cluster.status()).leader == own:
             with contextlib.suppress(StoreError):  # it may just be away

@@ -9,11 +9,12 @@ from typing import Any
 from pycompose.manager.backend import Backend
 from pycompose.manager.cache import Cache
 from pycompose.manager.leadership import Leadership
-from pycompose.manager.member import FILE
+from pycompose.manager.member import FILE, Settings
 from pycompose.manager.members.leading import Leading
 from pycompose.manager.members.managing import Managing
 from pycompose.manager.members.quorum import Handshake, Quorum
 from pycompose.manager.members.roster import Roster
+from pycompose.manager.members.upkeep import Upkeep
 from pycompose.manager.model import Codec
 from pycompose.manager.store import Store
 from pycompose.manager.store.etcd import EtcdStore
@@ -33,6 +34,7 @@ class OneOfSeveral:
     def __init__(
         self, folder: Path, backend: Backend, raw: EtcdStore, store: Store, cache: Cache, codec: Codec
     ) -> None:
+        self._folder = folder
         self._own, self._store, self._cache, self._codec = backend.name, store, cache, codec
         self._cluster = Cluster(raw.client)
         self._roster = Roster(folder, self._cluster, store, cache)
@@ -50,5 +52,6 @@ class OneOfSeveral:
             leading = Leading(
                 self._own, self._cluster, self.managing, self._roster, self._store, self._cache, self._codec, leadership
             )
-            loops += [self._roster.run(), leading.run()]
+            upkeep = Upkeep(self._cluster, self.managing, self._store, Settings.load(self._folder).quota)
+            loops += [self._roster.run(), leading.run(), upkeep.run()]
         return loops
