@@ -64,9 +64,10 @@ class Child:
         status = self.process.poll()
         if status is None:
             return
+        # with 0 it ended to start anew: nothing is wrong, and a node's grace time runs meanwhile
         self.pause = (
             0.1
-            if time.monotonic() - self.began > GOOD_RUN
+            if status == 0 or time.monotonic() - self.began > GOOD_RUN
             else min(self.pause * 2, LONGEST_PAUSES.get(self.module, LONGEST_PAUSE))
         )
         say(f"{self.module} ended with {status}; it starts again in {self.pause:.1f} s")
