@@ -7,7 +7,8 @@ from ipaddress import IPv4Address
 
 from pycompose.proto.v1 import network_pb2
 from pycompose.worker.agent.desired import Desired
-from pycompose.worker.agent.network_view import view_of
+from pycompose.worker.agent.network_view import view_of, without_peers
+from pycompose.worker.network.model import Underlay
 
 
 def told(number: int) -> Desired:
@@ -40,3 +41,10 @@ def test_addresses_of_containers_that_are_gone_take_no_memory() -> None:
     finally:
         tracemalloc.stop()
     assert after - before < 100 << 10
+
+
+def test_a_node_whose_networks_end_at_it_says_so() -> None:
+    (words,) = without_peers("lab-1.example", None, member=True)
+    assert "this one is known as lab-1.example" in words
+    assert without_peers("", None, member=False) == []
+    assert without_peers("192.0.2.1", Underlay(IPv4Address("192.0.2.1"), 4789, 1500), member=True) == []

@@ -28,7 +28,7 @@ from pycompose.worker.agent.events import Events
 from pycompose.worker.agent.files import SecretsHome
 from pycompose.worker.agent.ids import UserNamespaces
 from pycompose.worker.agent.membership import Managers, Membership
-from pycompose.worker.agent.network_view import view_of
+from pycompose.worker.agent.network_view import view_of, without_peers
 from pycompose.worker.agent.peers import NodePeers
 from pycompose.worker.agent.record import Record, Records
 from pycompose.worker.agent.renewing import Renewing
@@ -426,7 +426,11 @@ class Agent:
             operating_system=release.get("PRETTY_NAME", "Linux"),
             cgroup_version=self.cgroup_version,
             access_address=self._access_address(),
-            warnings=[*(self.around.warnings if self.around else ()), *self.network.warnings()],
+            warnings=[
+                *(self.around.warnings if self.around else ()),
+                *self.network.warnings(),
+                *without_peers(self.membership.advertise, self.underlay, member=bool(self.membership.cluster_id)),
+            ],
             routes=self.network.foreign_routes(),
             trust=self.renewing.word() if self.membership.cluster_id else "",
             data_address=str(self.underlay.address) if self.underlay else "",

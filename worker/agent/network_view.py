@@ -57,6 +57,16 @@ def network_of(network: network_pb2.Network) -> NetworkSpec | None:
     )
 
 
+def without_peers(advertised: str, underlay: Underlay | None, *, member: bool) -> list[str]:
+    """Return what an operator must know of a cluster's node whose networks end at it; `member`: it is of a cluster."""
+    if underlay is not None or not member:
+        return []
+    return [
+        f"containers here reach none on other nodes: networks between nodes need an IPv4 address and root's node, and "
+        f"this one is known as {advertised}; leave, and join with --advertise-addr ADDRESS"
+    ]
+
+
 def _is_set(value: str | None) -> bool:
     """Return what a boolean option says; it is on where nothing is said."""
     return (value or "true").lower() in ("true", "1")
