@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import secrets
 import shutil
@@ -146,12 +145,17 @@ async def tidy(folder: Path, backend: Backend) -> None:
 async def clear(folder: Path, client: str) -> None:
     """End the member and remove all that it has. Raises StoreError: something else listens at its address."""
     (folder / FILE).unlink(missing_ok=True)
+    await stopped(client)
+    _remove_data(folder / DATA)
+
+
+async def stopped(client: str) -> None:
+    """Wait until a member whose file is gone has ended. Raises StoreError: something else listens at its address."""
     deadline = time.monotonic() + STOP_SECONDS
     while await _listens(client):
         if time.monotonic() > deadline:
             raise StoreError(f"another program listens at {client}, where etcd is to be; choose another port")
         await asyncio.sleep(0.05)
-    _remove_data(folder / DATA)
 
 
 def _remove_data(data: Path) -> None:
@@ -186,38 +190,6 @@ async def members_authority(store: Store, codec: Codec) -> Authority:
         raise StoreError("the store has no authority for etcd's members")
     certificate, begin, key = codec.opened(found).partition(b"-----BEGIN PRIVATE KEY-----")
     return Authority.load(certificate, begin + key)
-
-
-async def alone(folder: Path) -> None:
-    """Let a member begin anew as the only one of its cluster, with what it has (etcd's --force-new-cluster).
-
-    For one that survived the others, which must not come back. It is ended and started again by the supervisor; the
-    manager, once it has opened the store, takes the word back (`Process`), for at each start it would do so again.
-
-    Args:
-        folder: the manager's.
-
-    Raises:
-        StoreError: there is no member here, or the running one does not end.
-    """
-    settings = Settings.load(folder)
-    (folder / FILE).unlink()
-    try:
-        deadline = time.monotonic() + STOP_SECONDS
-        while await _listens(settings.client):
-            if time.monotonic() > deadline:
-                raise StoreError(f"the etcd at {settings.client} does not end; look at pycompose node logs")
-            await asyncio.sleep(0.05)
-    except BaseException:
-        settings.save(folder)
-        raise
-    dataclasses.replace(settings, alone=True).save(folder)
-
-
-def alone_no_longer(folder: Path) -> None:
-    """Take back what `alone` said, when it did."""
-    if (folder / FILE).exists() and (settings := Settings.load(folder)).alone:
-        dataclasses.replace(settings, alone=False).save(folder)
 
 
 def _host(address: str) -> str:

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import grpc
+
 from pycompose.manager import moving, waiting
 from pycompose.manager.allocator import Pools
 from pycompose.manager.backend import Backend
@@ -34,7 +36,7 @@ from pycompose.manager.leadership import Leadership
 from pycompose.manager.locking import KEY, is_locked, opened
 from pycompose.manager.member import FILE as MEMBER
 from pycompose.manager.member import Addresses, Settings
-from pycompose.manager.members import fellows
+from pycompose.manager.members import fellows, recovering
 from pycompose.manager.members.becoming import ANSWER_SECONDS, Becoming, is_to_be
 from pycompose.manager.members.parts import OneOfSeveral
 from pycompose.manager.members.quorum import Handshake, QuorumCheck, explain
@@ -82,6 +84,20 @@ def address_of(state: Path) -> str:
     return f"{here['advertise']}:{here.get('ports', {}).get('api', ports.API)}" if here.get("advertise") else ""
 
 
+def recover_handler(call: Callable[[cluster_pb2.RecoverRequest], Awaitable[Any]]) -> grpc.GenericRpcHandler:
+    """Return what serves `Recover` alone, while there is no store to serve anything else from."""
+
+    async def recover(request: cluster_pb2.RecoverRequest, context: Any) -> Any:
+        return await call(request)
+
+    made = grpc.unary_unary_rpc_method_handler(
+        recover,
+        request_deserializer=cluster_pb2.RecoverRequest.FromString,
+        response_serializer=cluster_pb2.RecoverResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler("pycompose.v1.ClusterService", {"Recover": made})
+
+
 class Process:
     """The manager of one node.
 
@@ -121,6 +137,16 @@ class Process:
             await moving.to_sqlite(self.folder, self._store, self._codec)
         self.renew()
 
+    async def recover(self, request: cluster_pb2.RecoverRequest) -> cluster_pb2.RecoverResponse:
+        """Give the other managers up (see `recovering`), and begin anew alone."""
+        async with self._moving:
+            given_up = await recovering.others(self.folder)
+            if not request.check_only:
+                recovering.decide(self.folder)
+        if not request.check_only:
+            self.renew()
+        return cluster_pb2.RecoverResponse(given_up=sorted(each.label for each in given_up))
+
     async def _use_restored(self, restored: Restored) -> None:
         """Put what a backup had in the store's place, and begin anew with it."""
         async with self._moving, self._store.closed():
@@ -148,6 +174,7 @@ class Process:
     async def _live(self) -> BaseException | None:
         """One life; returns the error that ended it."""
         moving.adopt(self.folder)
+        await recovering.begin(self.folder)
         if not await self._became():
             return None
         backend = Backend.load(self.folder)
@@ -159,7 +186,8 @@ class Process:
         raw = await self._opened(backend)
         if raw is None:
             return None
-        moving.alone_no_longer(self.folder)
+        if isinstance(raw, EtcdStore):
+            await recovering.finish(self.folder, raw)
         store = self._store = Gate(raw)
         self._codec = codec
         leadership = backend.leadership(store)
@@ -240,15 +268,16 @@ class Process:
         seconds: float = waiting.FIRST_SECONDS,
     ) -> Result | None:
         doors = [LocalDoor(self.run_dir / "api.sock")]
-        opening = asyncio.create_task(waiting.opened(work, why, doors, text, seconds))
-        stopping = asyncio.create_task(self._stopping.wait())
+        calls = [recover_handler(self.recover)]
+        opening = asyncio.create_task(waiting.opened(work, why, doors, text, seconds, calls))
+        ending = [asyncio.create_task(event.wait()) for event in (self._stopping, self._renewing)]
         try:
-            await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([opening, *ending], return_when=asyncio.FIRST_COMPLETED)
             return await opening if opening.done() else None
         finally:
-            for task in (opening, stopping):
+            for task in (opening, *ending):
                 task.cancel()
-            await asyncio.gather(opening, stopping, return_exceptions=True)
+            await asyncio.gather(opening, *ending, return_exceptions=True)
 
     def _as_member(self, backend: Backend, raw: EtcdStore, store: Store, cache: Cache, codec: Codec) -> OneOfSeveral:
         """Return what a manager has that is one of several."""
@@ -317,6 +346,7 @@ class Process:
             self.use_etcd,
             self.run_dir / "manager-tls",
             managing,
+            self.recover,
         )
         adders = [
             lambda server: add_control(server, api),

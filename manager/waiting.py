@@ -26,6 +26,7 @@ async def opened(
     doors: Sequence[Door],
     text: str = "",
     seconds: float = FIRST_SECONDS,
+    calls: Sequence[grpc.GenericRpcHandler] = (),
 ) -> Result:
     """Return the store as soon as it answers.
 
@@ -35,6 +36,7 @@ async def opened(
         doors: are open meanwhile, and refuse every call with that.
         text: why it does not answer, where that is known before.
         seconds: how long the first attempt may take.
+        calls: what is served all the same.
 
     Raises:
         StoreError: it cannot be opened, also later.
@@ -43,7 +45,7 @@ async def opened(
     attempt = asyncio.ensure_future(_tried(opening, seconds))
 
     def add(server: grpc.aio.Server) -> None:
-        server.add_generic_rpc_handlers((Refusing(lambda: text),))
+        server.add_generic_rpc_handlers((*calls, Refusing(lambda: text)))
 
     waiting: list[Door] = []
     try:

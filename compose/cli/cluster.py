@@ -13,6 +13,7 @@ from pycompose.compose.cli.backup import backup, restore
 from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.objects import as_dict
+from pycompose.compose.cli.recover import recover
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.cli.words import age
 from pycompose.compose.client import Client
@@ -38,7 +39,7 @@ def cluster() -> None:
     """
 
 
-for _command in (backup, restore, ca, autolock, unlock, unlock_key):
+for _command in (backup, restore, recover, ca, autolock, unlock, unlock_key):
     cluster.add_command(_command)
 
 

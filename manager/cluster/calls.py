@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 OWN_SECONDS = 20.0
 #: How long a worker may take that is just starting for the first time.
 START_SECONDS = 10.0
+Recover = Callable[[cluster_pb2.RecoverRequest], Awaitable[cluster_pb2.RecoverResponse]]
 #: Arguments: this manager's name, the cluster's id, where its member listens, what is stored with it.
 ToEtcd = Callable[[str, str, Addresses, Sequence[Put]], Awaitable[None]]
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
@@ -62,6 +63,7 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         rotation: changes the authority.
         to_etcd: moves the store to an etcd of this manager's own (`Process.use_etcd`).
         autolock: puts keys behind another.
+        recover: gives other managers up (`Process.recover`).
     """
 
     def __init__(
@@ -77,10 +79,12 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
         rotation: Rotation,
         to_etcd: ToEtcd,
         autolock: Autolock,
+        recover: Recover,
     ) -> None:
         self._api, self._folder, self._node_id, self._to_etcd = api, folder, node_id, to_etcd
         self._door, self._joining, self._keeper, self._own = door, joining, keeper, own
         self._backups, self._rotation, self._autolock = backups, rotation, autolock
+        self._recover = recover
 
     async def InitCluster(
         self, request: cluster_pb2.InitClusterRequest, context: ServicerContext
@@ -252,6 +256,12 @@ class ClusterCalls(cluster_pb2_grpc.ClusterServiceServicer):
             if not done:
                 raise BlockedError("the cluster changed in between; try again", "CHANGED", cluster.id)
         return cluster_pb2.RotateAuthorityResponse(authority=self._authority())
+
+    async def Recover(
+        self, request: cluster_pb2.RecoverRequest, context: ServicerContext
+    ) -> cluster_pb2.RecoverResponse:
+        """Give the other managers up."""
+        return await self._recover(request)
 
     async def SetAutolock(
         self, request: cluster_pb2.SetAutolockRequest, context: ServicerContext

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pycompose.manager.ca.joining import Roll
 from pycompose.manager.cluster.admission import Admission
 from pycompose.manager.cluster.autolock import Autolock
-from pycompose.manager.cluster.calls import ClusterCalls, ToEtcd, token_of
+from pycompose.manager.cluster.calls import ClusterCalls, Recover, ToEtcd, token_of
 from pycompose.manager.cluster.door import JoinDoor, TlsDoor
 from pycompose.manager.cluster.identity import Keeper, Trusted
 from pycompose.manager.cluster.own import OwnNode
@@ -46,6 +46,7 @@ def cluster_parts(
     to_etcd: ToEtcd,
     volatile: Path,
     managing: Managing | None,
+    recover: Recover,
 ) -> ClusterParts:
     """Make the parts.
 
@@ -62,6 +63,7 @@ def cluster_parts(
         to_etcd: moves the store to an etcd of this manager's own.
         volatile: where its certificate lies while autolock is on: a folder in memory.
         managing: the managers, where they can be several.
+        recover: gives other managers up.
     """
     keeper = Keeper(folder, api.cache, node_id, renewed=renewed)
     own = OwnNode(worker, place, folder, api.cache, node_id, lambda cluster: token_of(cluster, Role.MANAGER))
@@ -76,5 +78,6 @@ def cluster_parts(
     rotation = Rotation(api, trusted, leadership)
     autolock = Autolock(api, folder, volatile, keeper)
     autolock.follow()
-    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own, backups, rotation, to_etcd, autolock)
+    changes = (backups, rotation, to_etcd, autolock, recover)
+    calls = ClusterCalls(api, folder, node_id, door, joining, keeper, own, *changes)
     return ClusterParts((door, joining), calls, (keeper.run(), own.run(), rotation.run(), autolock.run()))

@@ -40,6 +40,7 @@ WITHOUT_STORE = (
     "/pycompose.v1.ControlService/GetManager",
     "/pycompose.v1.ClusterService/GetMember",
     "/pycompose.v1.ClusterService/ListMembers",
+    "/pycompose.v1.ClusterService/Recover",
 )
 #: Calls that do nothing but read and write the store.
 OF_THE_STORE = ("/pycompose.v1.ControlService/", "/pycompose.v1.ClusterService/")

@@ -69,6 +69,11 @@ class ClusterServiceStub:
                 request_serializer=pycompose_dot_v1_dot_cluster__pb2.RestoreRequest.SerializeToString,
                 response_deserializer=pycompose_dot_v1_dot_cluster__pb2.RestoreResponse.FromString,
                 _registered_method=True)
+        self.Recover = channel.unary_unary(
+                '/pycompose.v1.ClusterService/Recover',
+                request_serializer=pycompose_dot_v1_dot_cluster__pb2.RecoverRequest.SerializeToString,
+                response_deserializer=pycompose_dot_v1_dot_cluster__pb2.RecoverResponse.FromString,
+                _registered_method=True)
         self.GetAuthority = channel.unary_unary(
                 '/pycompose.v1.ClusterService/GetAuthority',
                 request_serializer=pycompose_dot_v1_dot_cluster__pb2.GetAuthorityRequest.SerializeToString,
@@ -154,6 +159,14 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Recover(self, request, context):
+        """Gives the other managers up, where a majority of them is lost for good: this one goes on alone with what it has.
+        What only the others had is lost. FAILED_PRECONDITION: a majority answers, or there are no others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAuthority(self, request, context):
         """The authority, and how far its change is.
         """
@@ -230,6 +243,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.Restore,
                     request_deserializer=pycompose_dot_v1_dot_cluster__pb2.RestoreRequest.FromString,
                     response_serializer=pycompose_dot_v1_dot_cluster__pb2.RestoreResponse.SerializeToString,
+            ),
+            'Recover': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recover,
+                    request_deserializer=pycompose_dot_v1_dot_cluster__pb2.RecoverRequest.FromString,
+                    response_serializer=pycompose_dot_v1_dot_cluster__pb2.RecoverResponse.SerializeToString,
             ),
             'GetAuthority': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAuthority,
@@ -446,6 +464,33 @@ class ClusterService:
             '/pycompose.v1.ClusterService/Restore',
             pycompose_dot_v1_dot_cluster__pb2.RestoreRequest.SerializeToString,
             pycompose_dot_v1_dot_cluster__pb2.RestoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recover(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pycompose.v1.ClusterService/Recover',
+            pycompose_dot_v1_dot_cluster__pb2.RecoverRequest.SerializeToString,
+            pycompose_dot_v1_dot_cluster__pb2.RecoverResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,10 @@ class ClusterServiceStub:
     and updates from before are refused afterwards. FAILED_PRECONDITION: something would be lost (see `force`), or
     there are other managers. INVALID_ARGUMENT: the backup is damaged, cut off, newer, or opened by another key.
     """
+    Recover: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RecoverRequest, _cluster_pb2.RecoverResponse]
+    """Gives the other managers up, where a majority of them is lost for good: this one goes on alone with what it has.
+    What only the others had is lost. FAILED_PRECONDITION: a majority answers, or there are no others.
+    """
     GetAuthority: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetAuthorityRequest, _cluster_pb2.GetAuthorityResponse]
     """The authority, and how far its change is."""
     RotateAuthority: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RotateAuthorityRequest, _cluster_pb2.RotateAuthorityResponse]
@@ -97,6 +101,10 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Puts the content of a backup in the place of the store's. Everything is read and checked first; versions, watches
     and updates from before are refused afterwards. FAILED_PRECONDITION: something would be lost (see `force`), or
     there are other managers. INVALID_ARGUMENT: the backup is damaged, cut off, newer, or opened by another key.
+    """
+    Recover: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RecoverRequest, _cluster_pb2.RecoverResponse]  # type: ignore[assignment]
+    """Gives the other managers up, where a majority of them is lost for good: this one goes on alone with what it has.
+    What only the others had is lost. FAILED_PRECONDITION: a majority answers, or there are no others.
     """
     GetAuthority: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetAuthorityRequest, _cluster_pb2.GetAuthorityResponse]  # type: ignore[assignment]
     """The authority, and how far its change is."""
@@ -180,6 +188,16 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Puts the content of a backup in the place of the store's. Everything is read and checked first; versions, watches
         and updates from before are refused afterwards. FAILED_PRECONDITION: something would be lost (see `force`), or
         there are other managers. INVALID_ARGUMENT: the backup is damaged, cut off, newer, or opened by another key.
+        """
+
+    @_abc_1.abstractmethod
+    def Recover(
+        self,
+        request: _cluster_pb2.RecoverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.RecoverResponse, _abc.Awaitable[_cluster_pb2.RecoverResponse]]:
+        """Gives the other managers up, where a majority of them is lost for good: this one goes on alone with what it has.
+        What only the others had is lost. FAILED_PRECONDITION: a majority answers, or there are no others.
         """
 
     @_abc_1.abstractmethod

@@ -92,6 +92,13 @@ class EtcdStore:
         """The calls of etcd beside those for keys."""
         return self._client
 
+    async def renew_epoch(self) -> None:
+        """Begin another lifetime: versions and watches from before are refused from now on."""
+        new = secrets.token_hex(8)
+        put = wire.Operation(put=wire.PutRequest(key=self._epoch_key, value=new.encode()))
+        await self._client.write("KV/Txn", wire.TransactionRequest(success=[put]), wire.TransactionResponse)
+        self._epoch = new
+
     @property
     def epoch(self) -> str:
         """Name of the store's lifetime."""
