@@ -19,7 +19,6 @@ from pycompose.manager.cache import Cache, Changes
 from pycompose.manager.control.services import volumes_of
 from pycompose.manager.model import (
     ACCOUNT,
-    CLUSTER,
     CONFIG,
     NETWORK,
     NODE,
@@ -44,7 +43,7 @@ from pycompose.proto.v1 import (
 )
 
 #: Nothing of these is told to a node; of nodes only where their networks' frames go.
-UNHEARD = (NODE, PROJECT, CLUSTER)
+UNHEARD = (NODE, PROJECT)
 Key = tuple[int, str]
 Assignment = dispatcher_pb2.Assignment
 #: Drivers whose networks reach over nodes.

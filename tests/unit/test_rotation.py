@@ -11,20 +11,23 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from pycompose.manager.ca import Authority, RequestError, Subject
+from pycompose.manager.cache import Change, Changes
 from pycompose.manager.cluster.identity import trust_of
 from pycompose.manager.cluster.rotation import advance, begin, brought, phase, waits_for
+from pycompose.manager.dispatcher.assignments import touched
+from pycompose.manager.model import CLUSTER, CLUSTER_ID
 from pycompose.proto.peer import Role
 from pycompose.proto.tls import Identity, new_request
 from pycompose.proto.trust import of_identity
 from pycompose.proto.v1 import cluster_pb2, node_pb2
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-CLUSTER, NODE = "c" * 25, "n" * 25
+OWN, NODE = "c" * 25, "n" * 25
 
 
 def cluster() -> cluster_pb2.Cluster:
-    authority = Authority.create(CLUSTER, NOW)
-    made = cluster_pb2.Cluster(id=CLUSTER)
+    authority = Authority.create(OWN, NOW)
+    made = cluster_pb2.Cluster(id=OWN)
     made.authority.certificate, made.authority.key = authority.pem, authority.key_pem
     return made
 
@@ -33,7 +36,7 @@ def renewed(of: cluster_pb2.Cluster) -> Identity:
     """What a node has that was renewed now."""
     trust = trust_of(of)
     key, request = new_request()
-    return Identity(trust.sign(request, Subject(Role.WORKER, NODE, CLUSTER), NOW), key, trust.believed)
+    return Identity(trust.sign(request, Subject(Role.WORKER, NODE, OWN), NOW), key, trust.believed)
 
 
 def believes(one: Identity, other: Identity) -> bool:
@@ -49,7 +52,7 @@ def believes(one: Identity, other: Identity) -> bool:
 def test_nodes_of_one_step_and_the_next_believe_one_another() -> None:
     made = cluster()
     old = Authority.load(made.authority.certificate, made.authority.key)
-    new = Authority.create(CLUSTER, NOW)
+    new = Authority.create(OWN, NOW)
     stages = [renewed(made)]
     assert phase(made) == cluster_pb2.AUTHORITY_PHASE_UNSPECIFIED
     begin(made, new)
@@ -73,6 +76,11 @@ def test_nodes_of_one_step_and_the_next_believe_one_another() -> None:
     assert of_identity(stages[3]) == trust_of(made).fingerprint
 
 
+def test_every_session_hears_of_the_change() -> None:
+    change = Change(CLUSTER, CLUSTER_ID, cluster(), cluster())
+    assert touched(None, Changes(1, (change,))) is None  # type: ignore[arg-type]
+
+
 def test_what_is_waited_for() -> None:
     nodes = []
     for name, word in (("behind", "old"), ("done", "new"), ("away", "")):
@@ -85,15 +93,15 @@ def test_what_is_waited_for() -> None:
 
 
 def test_what_a_person_may_bring() -> None:
-    good = Authority.create(CLUSTER, NOW, timedelta(days=400))
+    good = Authority.create(OWN, NOW, timedelta(days=400))
     assert brought(good.pem, good.key_pem, NOW).pem == good.pem
-    short = Authority.create(CLUSTER, NOW, timedelta(days=300))
+    short = Authority.create(OWN, NOW, timedelta(days=300))
     with pytest.raises(RequestError, match="for a year; it ends at 2026-10-28"):
         brought(short.pem, short.key_pem, NOW)
     with pytest.raises(RequestError, match="do not belong together"):
         brought(good.pem, short.key_pem, NOW)
     key, request = new_request()
-    leaf = good.sign(request, Subject(Role.WORKER, NODE, CLUSTER), NOW, timedelta(days=399))
+    leaf = good.sign(request, Subject(Role.WORKER, NODE, OWN), NOW, timedelta(days=399))
     with pytest.raises(RequestError, match="no authority's"):
         brought(leaf, key, NOW)
     with pytest.raises(RequestError, match="cannot be read"):
