@@ -2,8 +2,6 @@
 # The first process of each node of docker-compose.test.yml: a node of pycompose, which makes the cluster or joins it.
 # ROLE: first, manager or worker. The first manager leaves tokens for the others in /join.
 set -e
-export PATH="/pycompose/.venv/bin:$PATH"
-pycompose() { python3 -m pycompose.compose.cli.main "$@"; }
 
 python3 -m pycompose.worker.node &
 node=$!
@@ -26,4 +24,6 @@ if [ ! -e /var/lib/pycompose/node/node.json ]; then
         until pycompose node join "$(cat "/join/$ROLE")"; do sleep 1; done
     fi
 fi
+[ "$ROLE" = worker ] || until pycompose node ls >/dev/null 2>&1; do sleep 0.5; done
+touch /run/pycompose/joined
 wait $node || wait $node

@@ -47,6 +47,7 @@ RECIPES: dict[str, Recipe] = {
             "tini",
             "util-linux",
         ),
+        files="cluster/image",
     ),
     "guestbook": Recipe(packages=("nginx-light", "postgresql", "python3-psycopg2", "python3-redis", "redis-server")),
     "python": Recipe(
