@@ -56,6 +56,7 @@ def every_log(bed: Bed) -> str:
     return "\n".join(f"--- {host.name} {standing(host)}\n{host.log()}" for host in bed.hosts.values())
 
 
+@pytest.mark.timeout(900)
 def test_the_life_of_managers(bed: Bed) -> None:
     m1, m2, m3 = bed.hosts.values()
     form(m1, [m3])

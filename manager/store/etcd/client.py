@@ -122,7 +122,10 @@ class Client:
         if "compacted" in text:
             return CompactedError(f"the history asked for is gone: {text}")
         if "space exceeded" in text:
-            return StoreFullError(f"etcd has no space left: {text}; make room, defragment and disarm its alarm")
+            return StoreFullError(
+                f"etcd has no space left: its file has reached its quota ({text}); the managers make it smaller by "
+                "themselves within minutes, see pycompose node logs"
+            )
         if "lease not found" in text:
             return ValueError(f"the lease is unknown: {text}")
         return StoreError(f"etcd refused: {text}")
