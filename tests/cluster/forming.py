@@ -19,12 +19,21 @@ def form(first: Host, others: Sequence[Host] = (), *flags: str) -> None:
         flags: further ones of `cluster init`.
     """
     first.compose("cluster", "init", "--advertise-addr", first.address, "--name", "bed", *flags)
-    invitation = first.compose("cluster", "token", "worker", "-q").strip()
+    told: list[str] = []
+    until(lambda: invited(first, told), 100, what=first.log)  # its etcd may be just starting
+    invitation = told[-1]
     joining = [(host, host.begin(*CLI, "node", "join", invitation)) for host in others]
     for host, process in joining:
         _, said = process.communicate(timeout=100)
         assert process.returncode == 0, said + host.log() + first.log()
     until(lambda: ready(first) == len(others) + 1, what=lambda: first.cli("node", "ls").stdout + first.log())
+
+
+def invited(host: Host, told: list[str]) -> bool:
+    """Ask a manager for the workers' token, which is put into `told`; returns whether it answered."""
+    done = host.cli("cluster", "token", "worker", "-q")
+    told.append(done.stdout.strip())
+    return done.returncode == 0
 
 
 def give_image(hosts: Sequence[Host], folder: Path) -> None:
