@@ -51,8 +51,12 @@ def a_pause_a_bad_line_and_busy_cores_are_no_death(bed: Bed, load: Load, hosts: 
 
 
 def restarts_touch_no_container(load: Load, hosts: Sequence[Host]) -> None:
-    """All managers one after another, then all daemons of each node."""
+    """All managers one after another, then all daemons of each node.
+
+    Where the machine is so busy that a node's restart takes longer than the grace time, its tasks move, as they should.
+    """
     before = [host.pids() for host in hosts]
+    began = time.monotonic()
     for host in hosts:
         old = host.daemons()["manager"]
         host.terminate("manager")
@@ -63,7 +67,11 @@ def restarts_touch_no_container(load: Load, hosts: Sequence[Host]) -> None:
         until(lambda host=host: not host.daemons())  # type: ignore[misc]
         host.start()
         until(lambda: ready(load, hosts), what=host.log)
-    assert [host.pids() for host in hosts] == before
+    down = {node for at, node, state in load.nodes if at > began and state == node_pb2.NODE_STATE_DOWN}
+    for host, containers in zip(hosts, before, strict=True):
+        if not any(node.startswith(host.name) for node in down):
+            assert containers.items() <= host.pids().items()
+    until(lambda: sum(len(host.pids()) for host in hosts) == sum(map(len, before)), what=hosts[0].log)
 
 
 def dead_hosts_tasks_move(load: Load, hosts: Sequence[Host]) -> None:
