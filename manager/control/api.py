@@ -176,6 +176,9 @@ class Api:
         if kind.unique is not None:
             key = name_key(kind, kind.unique(message))
             held = await self.store.get(key)
+            if held is not None:
+                # another manager may have created it just now: this cache must have come as far
+                await self.cache.wait(held.mod_revision)
             # A manager that was killed may have removed an object and not yet its name: that name is free.
             free = held is not None and self.cache.get(kind, held.value.decode()) is None
             compares.append(Compare(key, held.mod_revision if held is not None and free else 0))
