@@ -300,3 +300,27 @@ def test_exec_of_a_runtime_in_a_chroot_is_in_the_container(bench: Bench) -> None
     assert bench.call("run", "--detach", container, before=caged).code == 0
     result = bench.call("exec", container, "sh", "-c", "ls -d /bin /usr", before=caged)
     assert result.out == ("/bin\n/usr\n" if bench.name == "runc" else "/bin\n")  # runc 1.1.5 enters the machine's
+
+
+def test_signal_0_asks_only(bench: Bench) -> None:
+    container = created(bench)
+    assert bench.call("start", container).code == 0
+    assert bench.call("kill", container, "0").code == 0
+    assert status(bench, container) == "running"
+    assert bench.call("kill", container, "KILL").code == 0
+    until(bench, container, "stopped")
+    assert bench.call("kill", container, "0").code == 1
+
+
+def test_sockets_of_systemd_are_passed_on(bench: Bench) -> None:
+    """sd_listen_fds(3): the number of them, and that they are the first process's."""
+    if bench.name == "runc":
+        pytest.skip("runc 1.1 tells the number alone")
+    bench.configure(None, "echo $LISTEN_FDS $LISTEN_PID $$; readlink /proc/self/fd/3 | cut -d: -f1")
+    words = [*RUNTIMES[bench.name], "--root", str(bench.folder / "root"), "run", bench.id()]
+    script = 'exec 3<&0; export LISTEN_FDS=1; exec "$@"'
+    with socket.socket() as listening:
+        done = subprocess.run(
+            ["bash", "-c", script, "bash", *words], cwd=bench.bundle, stdin=listening, capture_output=True, text=True
+        )
+    assert done.stdout.split() == ["1", "1", "1", "socket"], done.stderr

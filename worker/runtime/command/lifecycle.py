@@ -98,6 +98,9 @@ def create(known: Containers, options: Namespace) -> tuple[Container, int]:
     """
     place = os.path.realpath(options.bundle)
     config = bundle.load(place, options.warn)
+    if os.environ.get("LISTEN_FDS"):  # sockets of systemd's, passed on as it does (sd_listen_fds(3))
+        passed = [f"LISTEN_FDS={os.environ['LISTEN_FDS']}", "LISTEN_PID=1"]
+        config["process"]["env"] = [*(config["process"].get("env") or []), *passed]
     if options.systemd_cgroup:
         from pycompose.worker.runtime.command import scope as scopes
 

@@ -238,12 +238,12 @@ def own_root(uid: int, environment: Mapping[str, str]) -> str:
 
 
 def signal_number(text: str) -> int:
-    """The number of "9", "KILL", "SIGKILL" or "SIGRTMIN+3".
+    """The number of "9", "KILL", "SIGKILL" or "SIGRTMIN+3"; 0 is sent to nobody, and only asks (kill(2)).
 
     Raises:
         ConfigError: there is no such signal.
     """
-    found = vocabulary.signal_number(text)
+    found = 0 if text == "0" else vocabulary.signal_number(text)
     if found is None:
         raise ConfigError(f"there is no signal {text!r}; see signal(7)")
     return found
