@@ -29,6 +29,7 @@ from pycompose.manager.ca import Authority, Subject
 from pycompose.manager.model import CLUSTER, CLUSTER_ID, Codec, object_key
 from pycompose.manager.sealing import Sealer
 from pycompose.manager.store.sqlite import SqliteStore
+from pycompose.proto import PROTOCOL
 from pycompose.proto.peer import Role, may
 from pycompose.proto.tls import Identity, new_request
 from pycompose.proto.v1 import (
@@ -164,7 +165,7 @@ KNOWN: dict[str, tuple[Make, Role]] = {
 }
 
 
-@pytest.mark.twin("F01", "F02")
+@pytest.mark.twin("F01", "F02", "F05")
 def test_who_may_is_answered(cluster: Cluster) -> None:
     """A client's and a manager's certificate: calls are answered."""
     for role in (Role.CLIENT, Role.MANAGER):
@@ -281,3 +282,13 @@ def test_silent_connections_to_a_port_keep_nobody_from_another(cluster: Cluster)
         finally:
             crowd.kill()
     until(lambda: "1 of 1 ready" in cluster.node.cli("cluster", "status").stdout)
+
+
+@pytest.mark.twin("F03")
+def test_a_good_token_is_believed(cluster: Cluster) -> None:
+    """The token that the cluster prints gets so far that the manager tries to reach the machine, which is not there."""
+    good = cluster.node.compose("cluster", "token", "worker", "-q").partition("@")[0]
+    message = ca_pb2.JoinRequest(token=good, node_id="y" * 25, certificate_request=new_request()[1], protocol=PROTOCOL)
+    message.description.access_address = "127.0.0.1:7499"
+    message.now.GetCurrentTime()
+    assert "cannot reach this machine at 127.0.0.1:7499" in cluster.one(None, JOIN, ENTER, message)
