@@ -17,12 +17,11 @@ import secrets
 import shutil
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pycompose.manager.backend import DATABASE, Backend
 from pycompose.manager.ca import Authority, Subject
-from pycompose.manager.ca.authority import AUTHORITY_LIFE
 from pycompose.manager.ca.trust import address_name
 from pycompose.manager.member import DATA, FILE, IDENTITY, Addresses, Settings, check_program
 from pycompose.manager.model import OBJECTS, Codec, parse_key
@@ -39,6 +38,8 @@ log = logging.getLogger(__name__)
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 #: Where every manager finds the members' authority: its certificate and key, sealed.
 AUTHORITY = "/etcd/authority"
+#: Of a member's certificate.
+MEMBER_LIFE = timedelta(days=365)
 NEW_DATABASE = f"{DATABASE}.moving"
 #: What a backup had, complete: the manager begins its next life with it.
 RESTORED_DATABASE = f"{DATABASE}.restored"
@@ -171,14 +172,14 @@ def _remove_data(data: Path) -> None:
 def new_identity(folder: Path, name: str, cluster: str, addresses: Addresses) -> Authority:
     """Return a new authority for the members alone; this one's certificate is in its place.
 
-    Certificates live as long as the authority does: nobody renews them yet.
+    The certificate is renewed by `members.certificate`.
     """
     now = datetime.now(UTC)
     authority = Authority.create(cluster, now)
     key, request = new_request()
     hosts = {_host(addresses.peer), _host(addresses.client)}
     subject = Subject(Role.MANAGER, name, cluster, [address_name(host) for host in sorted(hosts)])
-    certificate = authority.sign(request, subject, now, AUTHORITY_LIFE)
+    certificate = authority.sign(request, subject, now, MEMBER_LIFE)
     Identity(certificate, key, authority.pem).store(folder / IDENTITY)
     return authority
 

@@ -46,9 +46,9 @@ class Managing:
         self, node_id: str, request: ca_pb2.BecomeManagerRequest, trust: Trust, now: datetime
     ) -> ca_pb2.BecomeManagerResponse:
         """Add a node's etcd to the members, and return what it needs to run it. Raises BlockedError, ForbiddenError."""
-        from pycompose.manager.ca.authority import AUTHORITY_LIFE, Subject
+        from pycompose.manager.ca.authority import Subject
         from pycompose.manager.ca.trust import address_name, parse_address
-        from pycompose.manager.moving import members_authority
+        from pycompose.manager.moving import MEMBER_LIFE, members_authority
 
         await self._cache.synchronize()
         node = self._cache.get(NODE, node_id)
@@ -67,7 +67,7 @@ class Managing:
         authority = await members_authority(self._store, self._codec)
         subject = Subject(Role.MANAGER, node_id, trust.cluster, [address_name(host), ip_address("127.0.0.1")])
         try:
-            of_member = authority.sign(request.etcd_certificate_request, subject, now, AUTHORITY_LIFE)
+            of_member = authority.sign(request.etcd_certificate_request, subject, now, MEMBER_LIFE)
         except ValueError as error:
             raise InvalidError([("etcd_certificate_request", str(error))], str(error)) from None
         async with self._adding:

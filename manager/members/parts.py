@@ -10,6 +10,7 @@ from pycompose.manager.backend import Backend
 from pycompose.manager.cache import Cache
 from pycompose.manager.leadership import Leadership
 from pycompose.manager.member import FILE, Settings
+from pycompose.manager.members.certificate import MemberKeeper
 from pycompose.manager.members.leading import Leading
 from pycompose.manager.members.managing import Managing
 from pycompose.manager.members.quorum import Handshake, Quorum
@@ -53,5 +54,6 @@ class OneOfSeveral:
                 self._own, self._cluster, self.managing, self._roster, self._store, self._cache, self._codec, leadership
             )
             upkeep = Upkeep(self._cluster, self.managing, self._store, Settings.load(self._folder).quota)
-            loops += [self._roster.run(), leading.run(), upkeep.run()]
+            certificate = MemberKeeper(self._folder, self._store, self._codec)
+            loops += [self._roster.run(), leading.run(), upkeep.run(), certificate.run()]
         return loops
