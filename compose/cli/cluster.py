@@ -23,7 +23,7 @@ from pycompose.proto.v1 import cluster_pb2, cluster_pb2_grpc, control_pb2, node_
 DAY = 24 * 3600
 PORT = click.IntRange(1, 65535)
 #: Seconds that a cluster may take to be made: everything is copied to etcd; and that the node's own worker may take.
-INIT_SECONDS, OWN_SECONDS = 120.0, 20.0
+INIT_SECONDS, OWN_SECONDS = 120.0, 60.0
 
 
 @group()
