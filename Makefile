@@ -13,7 +13,7 @@ EXAMPLE_PACKAGES := mmdebstrap busybox-static
 TEST_PACKAGES := git nftables iproute2 procps util-linux runc docker-registry skopeo umoci openssl apache2-utils iptables uidmap passt slirp4netns etcd-server strace
 BENCH_PACKAGES := docker.io etcd-server runc iptables iproute2 util-linux
 
-.PHONY: help install demo demo-rootless examples test unit conformance lint format docs proto lock soak bench simulate clean attacks test-vm
+.PHONY: help install demo demo-cluster demo-rootless examples test unit conformance lint format docs proto lock soak bench simulate clean attacks test-vm
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ demo: install $(VENV)/.example-packages ## Run examples/guestbook: up, healthy, 
 
 demo-rootless: install $(VENV)/.example-packages $(VENV)/.rootless-packages ## The same as an ordinary user, who is made for it and taken away
 	@$(BIN)/python examples/demo-rootless
+
+demo-cluster: install $(VENV)/.example-packages ## Six nodes of one cluster in containers, the guestbook over them, a manager and a worker killed
+	@$(BIN)/python examples/demo-cluster
 
 examples: install $(VENV)/.example-packages ## Five applications (EXAMPLES="jobs blog": these) up, asked, hurt, stopped, up again with their data, down
 	@PYTHONPATH=examples $(BIN)/python -m checks $(EXAMPLES)
