@@ -125,7 +125,9 @@ def networks(host: Host) -> list[str]:
 def device(host: Host) -> list[str]:
     """The VXLAN devices of a host's networks, and their entries."""
     paths = [host.folder / "run" / "netns" / name for name in networks(host)]
-    show = "ip -d -o link show vx0; bridge fdb show dev vx0 | sort; ip neigh show nud permanent | sort; ip rule"
+    # what follows "bridge_slave" are timers
+    link = "ip -d -o link show vx0 | sed s/bridge_slave.*//"
+    show = f"{link}; bridge fdb show dev vx0 | sort; ip neigh show nud permanent | sort; ip rule"
     return [host.inside(path, "sh", "-c", show).stdout for path in paths]
 
 
