@@ -304,7 +304,7 @@ def test_run_with_all_its_flags(node: Node) -> None:
     node.compose("container", "rm", "-f", plain)
     node.compose("run", "-d", "--rm", "--no-deps", "app", "sleep", "0.1")
     until(lambda: not node.containers())
-    assert node.cli("run", "--build", "app").returncode == 1
+    assert node.cli("run", "--rm", "-T", "--no-deps", "--build", "app", "true").returncode == 0
 
 
 def test_commands_that_look(node: Node) -> None:
