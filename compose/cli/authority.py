@@ -14,6 +14,7 @@ from pycompose.compose.cli.errors import Exit, UsageError
 from pycompose.compose.cli.flags import group
 from pycompose.compose.cli.settings import settings
 from pycompose.compose.client import Client
+from pycompose.proto.renewal import TOLERANCE
 from pycompose.proto.v1 import cluster_pb2, cluster_pb2_grpc
 
 #: For nodes to forget the authority that went; those that are away do when they are back.
@@ -69,7 +70,8 @@ def _described(certificate: bytes, now: datetime) -> str:
     from pycompose.proto.tokens import digest
 
     found = x509.load_pem_x509_certificate(certificate)
-    old = age((now - found.not_valid_before_utc).total_seconds()).lower()
+    made = found.not_valid_before_utc + TOLERANCE
+    old = age(max(0.0, (now - made).total_seconds())).lower()
     return f"{digest(found.public_bytes(Encoding.DER))[:12]}, {old} old, ends {found.not_valid_after_utc:%Y-%m-%d}"
 
 
