@@ -57,11 +57,12 @@ async def _entries(store: Store) -> AsyncIterator[BackupEntry]:
 
 
 async def _since(store: Store, position: Revision) -> AsyncIterator[Past]:
-    more = True
+    """Yield what has changed until now; what changes meanwhile follows the next page, or is not of the snapshot."""
+    now, more = (await store.revision()).number, True
     while more:
         past = await store.changes("/", position, TRANSACTIONS)
         yield past
-        position, more = past.revision, past.more
+        position, more = past.revision, past.more and past.revision.number < now
 
 
 def _changed(past: Past) -> list[BackupEntry]:
