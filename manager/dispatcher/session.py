@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import time
 from collections import defaultdict
@@ -31,6 +32,7 @@ from pycompose.proto.v1 import dispatcher_pb2, dispatcher_pb2_grpc, image_pb2, n
 
 Context = grpc.aio.ServicerContext[Any, Any]
 TICK_SECONDS = 0.02
+_IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}\Z")
 #: Finds the nodes that have an image, by its id.
 FindHolders = Callable[[str], Awaitable[list[image_pb2.Holder]]]
 
@@ -93,6 +95,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServiceServicer):
         self, request: dispatcher_pb2.FindImageRequest, context: Context
     ) -> dispatcher_pb2.FindImageResponse:
         """Return nodes that have an image."""
+        if not _IMAGE_ID.match(request.image_id):
+            raise InvalidError([("image_id", "want the digest of its configuration: sha256: and 64 digits")])
         await self._cache.synchronize()
         found = await self._holders(request.image_id) if self._holders is not None else []
         return dispatcher_pb2.FindImageResponse(holders=found)
