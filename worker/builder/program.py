@@ -15,7 +15,6 @@ An error is one JSON object on standard error: {"kind": "missing" | "failed" | "
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401
 import errno
 import json
 import os
@@ -26,7 +25,7 @@ from typing import Any, NoReturn
 from pycompose.worker.builder.copier import Copier
 from pycompose.worker.builder.modes import changer
 from pycompose.worker.builder.tree import Missing, Tree
-from pycompose.worker.copying.tars import CHUNK, Failed, LayerPacker, Receiver
+from pycompose.worker.copying.tars import CHUNK, Failed, LayerPacker, Receiver, look_nothing_up
 from pycompose.worker.runtime import mounts, syscalls
 
 
@@ -135,9 +134,7 @@ def _fail(kind: str, message: str) -> NoReturn:
 def main() -> None:
     """Do the job of the command line."""
     job = json.loads(sys.argv[1])
-    # what would be looked up later would be looked up in the image
-    tarfile.pwd = tarfile.grp = None  # type: ignore[attr-defined]
-    "".encode("utf-8", "surrogateescape"), b"".decode("iso8859-1"), "".encode("ascii"), "".encode("idna")
+    look_nothing_up()
     os.umask(0)
     try:
         _JOBS[job["do"]](job)

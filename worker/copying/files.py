@@ -5,19 +5,17 @@ A container that runs is looked at through its first process; one that does not 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pycompose.worker.copying import child
 
 if TYPE_CHECKING:
     from pycompose.worker.agent.agent import Agent
     from pycompose.worker.agent.runner import Runner
 
-CHUNK = 256 << 10
 _MODULE = "pycompose.worker.copying.program"
 
 
@@ -126,42 +124,8 @@ class Files:
     async def _whole(self, request: dict[str, Any]) -> bytes:
         return b"".join([piece async for piece in self._run(request)])
 
-    async def _run(self, request: dict[str, Any], data: AsyncIterator[bytes] | None = None) -> AsyncIterator[bytes]:
-        pipe = asyncio.subprocess.PIPE
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-s", "-m", _MODULE, json.dumps(request)),
-            stdin=pipe if data is not None else asyncio.subprocess.DEVNULL,
-            stdout=pipe,
-            stderr=pipe,
-        )
-        assert child.stdout is not None
-        assert child.stderr is not None
-        feeding = asyncio.create_task(_feed(child.stdin, data)) if data is not None else None
-        saying = asyncio.create_task(child.stderr.read())
-        try:
-            while piece := await child.stdout.read(CHUNK):
-                yield piece
-            if await child.wait() != 0:
-                raise _error(await saying)
-            if feeding is not None:
-                await feeding
-        finally:
-            for task in (feeding, saying):
-                if task is not None:
-                    task.cancel()
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
-
-
-async def _feed(stream: asyncio.StreamWriter | None, data: AsyncIterator[bytes]) -> None:
-    """Carry a tar stream to the process; one that has ended says itself why."""
-    assert stream is not None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        async for piece in data:
-            stream.write(piece)
-            await stream.drain()
-    stream.close()
+    def _run(self, request: dict[str, Any], data: AsyncIterator[bytes] | None = None) -> AsyncIterator[bytes]:
+        return child.stream(_MODULE, request, data, _error)
 
 
 def _error(words: bytes) -> FilesError:

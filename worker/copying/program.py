@@ -19,7 +19,6 @@ An error is one JSON object on standard error: {"code": gRPC's name, "message": 
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401
 import errno
 import json
 import os
@@ -29,7 +28,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from pycompose.worker.copying.tars import CHUNK, Failed, LayerPacker, Packer, Receiver
+from pycompose.worker.copying.tars import CHUNK, Failed, LayerPacker, Packer, Receiver, look_nothing_up
 from pycompose.worker.runtime import mounts, paths, syscalls, userns
 from pycompose.worker.runtime.root import bind
 
@@ -206,9 +205,7 @@ def _fail(code: str, message: str) -> NoReturn:
 def main() -> None:
     """Carry out the request of the command line."""
     request = json.loads(sys.argv[1])
-    # what would be looked up later would be looked up in the container
-    tarfile.pwd = tarfile.grp = None  # type: ignore[attr-defined]
-    "".encode("utf-8", "surrogateescape"), b"".decode("iso8859-1"), "".encode("ascii"), "".encode("idna")
+    look_nothing_up()
     os.umask(0)
     try:
         carry_out(request)

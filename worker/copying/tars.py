@@ -5,6 +5,7 @@ Names of owners are never looked up, and nothing is imported on the way: see `pr
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401
 import errno
 import os
 import stat
@@ -26,6 +27,15 @@ class Failed(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def look_nothing_up() -> None:
+    """Load what would be looked up later: that would be in the root which the process is going to enter.
+
+    Codecs are loaded at their first use; names of owners are never asked for.
+    """
+    tarfile.pwd = tarfile.grp = None  # type: ignore[attr-defined]
+    "".encode("utf-8", "surrogateescape"), b"".decode("iso8859-1"), "".encode("ascii"), "".encode("idna")
 
 
 def parts_of(name: str) -> list[str]:
