@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
-from pycompose.compose.cli.buildstep import build_with, ordered
-from pycompose.compose.cli.errors import CliError, UsageError
+from pycompose.compose.cli.buildstep import build_with, ordered, pairs
+from pycompose.compose.cli.errors import CliError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.settings import settings
 
@@ -75,7 +73,7 @@ def build(
     names = [name for name in selected if project.services[name].get("build")]
     for name in (name for name in services if name not in names):
         chosen.warn(f"service {name} has no build section: nothing is built for it")
-    orders = ordered(chosen, project, names, Overrides(_pairs(args), no_cache, pull))
+    orders = ordered(chosen, project, names, Overrides(pairs("--build-arg", args, from_caller=True), no_cache, pull))
     for order in orders:
         order.request.entitlements.extend(allow)
     if check:
@@ -94,15 +92,3 @@ def build(
             errors = list(problems(done, lambda name, error: f"image {name} cannot be pushed: {error}"))
             if errors:
                 raise CliError("\n".join(errors))
-
-
-def _pairs(words: tuple[str, ...]) -> dict[str, str]:
-    """Return "KEY=VALUE" words; a key alone takes the caller's variable. Raises UsageError."""
-    found = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not key:
-            raise UsageError(f"--build-arg {word}: write KEY=VALUE")
-        if equals or key in os.environ:
-            found[key] = value if equals else os.environ[key]
-    return found

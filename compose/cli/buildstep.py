@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pycompose.compose.cli.display import Display
+from pycompose.compose.cli.errors import UsageError
 from pycompose.compose.cli.images_step import Builds
 from pycompose.compose.cli.settings import Settings
 
@@ -109,3 +111,15 @@ def _accounts(order: Order, wallet: Wallet) -> None:
         if registry not in registries and (account := wallet.of(name)) is not None:
             registries.add(registry)
             order.request.credentials.add(registry=registry, credentials=account)
+
+
+def pairs(flag: str, words: Iterable[str], *, from_caller: bool = False) -> dict[str, str]:
+    """Return "KEY=VALUE" words; with `from_caller` a key alone takes the caller's variable. Raises UsageError."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key or not (equals or from_caller):
+            raise UsageError(f"{flag} {word}: write KEY=VALUE")
+        if equals or key in os.environ:
+            found[key] = value if equals else os.environ[key]
+    return found

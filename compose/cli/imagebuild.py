@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
-from pycompose.compose.cli.buildstep import build_with
+from pycompose.compose.cli.buildstep import build_with, pairs
 from pycompose.compose.cli.errors import CliError, UsageError
 from pycompose.compose.cli.flags import command
 from pycompose.compose.cli.settings import settings
@@ -92,9 +92,9 @@ def build(
         dockerfile=_told(lambda: sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes(), file),
         dockerfile_name="Dockerfile" if file == "-" else file,
         target=target,
-        args=_pairs("--build-arg", args, from_caller=True),
+        args=pairs("--build-arg", args, from_caller=True),
         tags=tags,
-        labels=_pairs("--label", labels),
+        labels=pairs("--label", labels),
         platform=platform,
         no_cache=no_cache,
         no_cache_stages=stages,
@@ -110,7 +110,7 @@ def build(
     start.source_date_epoch = int(epoch) if epoch.isdecimal() else 0
     start.contexts.add(name="")
     folders = {"": Folder(path, ignored(_text, path, file))}
-    for name, value in _pairs("--build-context", contexts).items():
+    for name, value in pairs("--build-context", contexts).items():
         start.contexts.add(name=name, image=value.removeprefix(IMAGE) if value.startswith(IMAGE) else "")
         if not value.startswith(IMAGE):
             folders[name] = Folder(value, Ignored(Patterns(())))
@@ -144,18 +144,6 @@ def _told(read: Callable[[], T], what: str) -> T:
         raise CliError(f"{what}: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(f"{what}: {error}") from None
-
-
-def _pairs(flag: str, words: Iterable[str], *, from_caller: bool = False) -> dict[str, str]:
-    """Return "KEY=VALUE" words; with `from_caller` a key alone takes the caller's variable. Raises UsageError."""
-    found = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not key or not (equals or from_caller):
-            raise UsageError(f"{flag} {word}: write KEY=VALUE")
-        if equals or key in os.environ:
-            found[key] = value if equals else os.environ[key]
-    return found
 
 
 def _secret(add: Callable[..., object], word: str) -> None:

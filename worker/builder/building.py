@@ -149,12 +149,15 @@ class ImageBuild:
                     self._slots,
                     self._wanted.latest,
                 )
+                synced = False
                 try:
                     result = await self._stage(self._target)
-                    return await self._list(result)
+                    image = await self._list(result)  # which has put everything on the disk
+                    synced = True
+                    return image
                 finally:
                     await self._end()
-                    await self._remember()
+                    await self._remember(synced=synced)
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, self._folder, True))
 
@@ -164,9 +167,10 @@ class ImageBuild:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    async def _remember(self) -> None:
+    async def _remember(self, *, synced: bool) -> None:
         """Write down what was done, also of a build that failed: it goes on there the next time."""
-        await self._store.sync()
+        if not synced:
+            await self._store.sync()
         self._cache.drop(entry.key for entry in self._cache.surplus(self._cache.limit))
         self._cache.save()
         await self._store.keep(self._cache.held())
@@ -195,7 +199,7 @@ class ImageBuild:
             state, operation = evaluation.apply(state, step)
             if operation is None:
                 continue
-            title = f"[{stage.title} {visible.index(step) + 2}/{len(visible) + 1}] {_shown(step)}"
+            title = f"[{stage.title} {visible.index(step) + 2}/{len(visible) + 1}] {evaluation.shown(step)}"
             before = made
             made, done_ns = await self._step(stage, step, operation, made, title)
             last: dict[str, Any] = {**state.history[-1], "created": self._stamp(done_ns)}
@@ -280,7 +284,7 @@ class ImageBuild:
                     operation, prepared, below.diff_ids, lambda data: self._told.said(number, data)
                 )
                 now = time.time_ns()
-                entry = CacheEntry(key, made, below.diff_ids, _shown(step)[:200], size, now, now)
+                entry = CacheEntry(key, made, below.diff_ids, evaluation.shown(step)[:200], size, now, now)
                 self._cache.put(entry)
                 state = "DONE"
         except (MissingSource, BuildError, RuntimeFault) as error:
@@ -404,10 +408,6 @@ class ImageBuild:
             document["config"]["Labels"] = {**(document["config"].get("Labels") or {}), **self._wanted.labels}
         names = [str(references.parse(tag)) for tag in self._wanted.tags]
         return await intake.list_image(self._store, json.dumps(document).encode(), result.files.blobs, names)
-
-
-def _shown(step: Instruction) -> str:
-    return f"{step.word} {' '.join(step.statement.rest.split())}"
 
 
 def built_in(target: platforms.Platform, own: platforms.Platform) -> dict[str, str]:

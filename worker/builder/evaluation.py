@@ -37,6 +37,7 @@ from pycompose.worker.builder.instructions import (
 )
 from pycompose.worker.builder.mountwords import MountError, parse_mount
 from pycompose.worker.builder.source import Heredoc
+from pycompose.worker.builder.stages import expanded
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 #: Arguments that nobody declares, and that change neither history nor cache.
@@ -177,7 +178,7 @@ def begun(
 def apply(state: State, step: Instruction) -> tuple[State, Operation | None]:
     """Carry out one instruction. Raises DockerfileError."""
     operation: Operation | None = None
-    text = _shown(step)
+    text = shown(step)
     if isinstance(step, Run):
         operation = _run(state, step)
         names = [f"{name}={value}" for name, value in state.declared.items() if name not in _PREDEFINED]
@@ -197,16 +198,13 @@ def apply(state: State, step: Instruction) -> tuple[State, Operation | None]:
     return replace(state, history=(*state.history, entry)), operation
 
 
-def _shown(step: Instruction) -> str:
+def shown(step: Instruction) -> str:
+    """Return an instruction in one line, for people."""
     return f"{step.word} {' '.join(step.statement.rest.split())}"
 
 
 def _expand(state: State, step: Instruction, text: str) -> str:
-    try:
-        return expand(text, state.variables, state.escape)
-    except ExpansionError as error:
-        place = step.statement.rest.find(text)
-        raise step.statement.wrong(place + error.offset if place >= 0 else -1, str(error)) from None
+    return expanded(step, text, state.variables, state.escape)
 
 
 def _words(state: State, step: Instruction, text: str) -> list[str]:

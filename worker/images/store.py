@@ -282,10 +282,6 @@ class ImageStore:
         """Return a writable layer over layers, made when it is missing; `release` removes it."""
         return self._snapshots.make(container_id, self.stack(diff_ids))
 
-    async def sync(self) -> None:
-        """Put all content on the disk. Raises DiskFull."""
-        await self._sync()
-
     async def add(
         self,
         manifest: bytes,
@@ -311,7 +307,7 @@ class ImageStore:
         assert isinstance(parsed, manifests.Manifest)
         identity = parsed.config.digest
         if not again:
-            await self._sync()
+            await self.sync()
         async with self.lock:
             new = identity not in self._index.images
             self._index.put(identity, parsed.digest, names, digests, time.time_ns())
@@ -325,7 +321,8 @@ class ImageStore:
             await self._save()
             return self._image(identity)
 
-    async def _sync(self) -> None:
+    async def sync(self) -> None:
+        """Put all content on the disk. Raises DiskFull."""
         try:
             await asyncio.to_thread(sync_file_system, self.root)
         except OSError as error:
@@ -336,7 +333,7 @@ class ImageStore:
         await asyncio.sleep(SETTLE_SECONDS)
         while unsafe := [each for each, entry in self._index.images.items() if entry.unsafe_since]:
             try:
-                await self._sync()
+                await self.sync()
             except ImageError as error:
                 log.error("%s", error)
                 return
